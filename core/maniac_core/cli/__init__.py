@@ -1,0 +1,1 @@
+"""The `maniac-gateway` command: it composes, starts and inspects; it decides nothing."""

@@ -1,0 +1,91 @@
+"""What `serve` tells a person: where it listens, the first key, and a request to paste."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+
+from maniac_core.cli.first_key import KEY_VARIABLE
+from maniac_core.config import KNOWN_PROVIDERS, LOCAL_PROVIDER, Config
+
+# A small model of each provider that needs no list of models, for the first request.
+_FIRST_MODELS = {
+    "openai": "gpt-4o-mini",
+    "anthropic": "claude-haiku-4-5",
+    "openrouter": "openai/gpt-4o-mini",
+    "gemini": "gemini-2.5-flash",
+}
+
+# Stands for a name that only the reader knows.
+_SOME_MODEL = "MODEL"
+
+
+def addresses(config: Config, url: str) -> str:
+    """Return where everything is, a line each."""
+    return (
+        f"HTTP    {url}/v1  (reference: {url}/docs)\n"
+        f"gRPC    {config.core.listen}\n"
+        f"data    {config.core.data_dir}\n"
+        f"models  {', '.join(_models(config)) or 'none'}\n"
+    )
+
+
+def first_start(config: Config, url: str, secret: str, environ: Mapping[str, str]) -> str:
+    """Return the new key and a curl line that uses it. A key that came from the environment is not shown."""
+    if environ.get(KEY_VARIABLE) == secret:
+        key = f"The API key is the value of {KEY_VARIABLE}.\n"
+        bearer = f"${KEY_VARIABLE}"
+    else:
+        key = f"API key, shown this once (only its hash is kept):\n\n    {secret}\n"
+        bearer = secret
+    return f"{key}\n{_first_request(config, url, bearer)}"
+
+
+def _first_request(config: Config, url: str, bearer: str) -> str:
+    model = _first_model(config)
+    if model is None:
+        return (
+            "No model is configured yet. Fetch the embedded one (maniac-gateway pull smollm2-135m-instruct), or set\n"
+            f"{', '.join(variable for _, _, variable in KNOWN_PROVIDERS.values())}, "
+            "or name a provider in a --config file; then start again.\n"
+        )
+    gap = f"\nPut a model of that provider in place of {_SOME_MODEL}.\n"
+    body = {
+        "model": model,
+        "stream": True,
+        "messages": [{"role": "user", "content": "Say hello in one short sentence."}],
+    }
+    return (
+        "A first completion:\n\n"
+        f"    curl -N {url}/v1/chat/completions \\\n"
+        f'      -H "Authorization: Bearer {bearer}" \\\n'
+        '      -H "Content-Type: application/json" \\\n'
+        f"      -d {shlex.quote(json.dumps(body))}\n"
+        f"{gap if model.endswith(f'/{_SOME_MODEL}') else ''}"
+    )
+
+
+def _first_model(config: Config) -> str | None:
+    """Return the slug for a first request: the embedded model, else one of the first provider that names one.
+
+    A provider that passes every name on has none to show, and leaves a gap to fill.
+    """
+    names = sorted(config.providers, key=lambda name: name != LOCAL_PROVIDER)
+    for name in names:
+        models = config.providers[name].models or (_FIRST_MODELS.get(name),)
+        if models[0]:
+            return f"{name}/{models[0]}"
+    if not names:
+        return None
+    # A scripted provider answers to any name.
+    is_scripted = config.providers[names[0]].kind == "scripted"
+    return f"{names[0]}/{'anything' if is_scripted else _SOME_MODEL}"
+
+
+def _models(config: Config) -> list[str]:
+    return [
+        slug
+        for name, provider in config.providers.items()
+        for slug in ([f"{name}/{model}" for model in provider.models] or [f"{name}/…"])
+    ]

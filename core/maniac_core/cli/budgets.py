@@ -1,0 +1,99 @@
+"""`maniac-gateway budgets`: works on the database itself, whether or not a core runs on it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from maniac_core.cli.money import format_usd, parse_usd
+from maniac_core.cli.settings import load_core
+from maniac_core.cli.table import format_table
+from maniac_core.domain.budgets import Budget, Limit
+from maniac_core.domain.errors import GatewayError
+from maniac_core.services.budgets import BudgetService
+from maniac_core.storage import open_database
+from maniac_core.storage.base import StorageError
+from maniac_core.storage.budgets import BudgetStore
+
+_HEAD = (
+    *("ORGANIZATION", "BUDGET OF", "PERIOD"),
+    *("LIMIT USD", "SPENT", "RESERVED", "LEFT", "RESETS"),
+)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what is asked and return the exit status."""
+    try:
+        return asyncio.run(_run(arguments))
+    except GatewayError as err:
+        cause = f" ({err.__cause__})" if err.__cause__ else ""
+        sys.stderr.write(f"maniac-gateway: {err.message}{cause}\n")
+    except (StorageError, ValueError) as err:
+        sys.stderr.write(f"maniac-gateway: {err}\n")
+    return 1
+
+
+async def _run(arguments: argparse.Namespace) -> int:
+    limit = parse_usd(arguments.usd) if arguments.action == "set" else 0
+    database = open_database(load_core(arguments).core)
+    await database.start()
+    service = BudgetService(BudgetStore(database))
+    try:
+        match arguments.action:
+            case "set":
+                await service.set(
+                    arguments.kind, arguments.name, Limit(nano_usd=limit, period=arguments.per)
+                )
+                sys.stdout.write(
+                    f"{arguments.kind} {arguments.name} may spend {format_usd(limit)} USD"
+                    f" {_per(arguments.per)}\n"
+                )
+            case "remove":
+                if not await service.remove(arguments.kind, arguments.name, arguments.per):
+                    sys.stderr.write(
+                        f"maniac-gateway: {arguments.kind} {arguments.name} has no budget"
+                        f" {_per(arguments.per)}\n"
+                    )
+                    return 1
+                sys.stdout.write("removed\n")
+            case "list":
+                sys.stdout.write(_table(await service.list()))
+    finally:
+        await database.close()
+    return 0
+
+
+def _per(period: str) -> str:
+    return "in total" if period == "total" else f"per {period}"
+
+
+def _table(budgets: Sequence[Budget]) -> str:
+    rows = [
+        (
+            budget.organization,
+            _owner(budget),
+            budget.limit.period,
+            format_usd(budget.limit.nano_usd),
+            format_usd(budget.spent_nano_usd),
+            format_usd(budget.reserved_nano_usd),
+            format_usd(budget.limit.nano_usd - budget.spent_nano_usd - budget.reserved_nano_usd),
+            "never"
+            if budget.resets is None
+            else datetime.fromtimestamp(budget.resets, UTC).strftime("%Y-%m-%d"),
+        )
+        for budget in budgets
+    ]
+    return format_table([_HEAD, *rows])
+
+
+def _owner(budget: Budget) -> str:
+    match budget.kind:
+        case "organization":
+            return "all projects"
+        case "project":
+            return f"project {budget.project}"
+        case "key":
+            return f"key {budget.key_id} ({budget.key_name})"

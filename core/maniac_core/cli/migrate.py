@@ -1,0 +1,30 @@
+"""`maniac-gateway migrate`: brings the database to the newest schema, or moves it to PostgreSQL."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from maniac_core.cli.data_dir import prepare
+from maniac_core.cli.move import move_to
+from maniac_core.cli.settings import load_core
+from maniac_core.storage import migrate_database
+from maniac_core.storage.base import StorageError
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Apply what is missing, say what that was, and return the exit status; with `--to`, move."""
+    config = load_core(arguments)
+    if arguments.to is not None:
+        return move_to(config.core, arguments.to)
+    try:
+        prepare(config.core.data_dir)
+        applied = migrate_database(config.core)
+    except (OSError, StorageError) as err:
+        sys.stderr.write(f"maniac-gateway: {err}\n")
+        return 1
+    for name in applied:
+        sys.stdout.write(f"applied {name}\n")
+    if not applied:
+        sys.stdout.write("the schema is current\n")
+    return 0

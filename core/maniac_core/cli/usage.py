@@ -1,0 +1,103 @@
+"""`maniac-gateway usage`: a usage report from the database itself, whether or not a core runs on it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from maniac_core.cli.money import format_usd
+from maniac_core.cli.settings import load_core
+from maniac_core.cli.table import format_table
+from maniac_core.domain.errors import GatewayError
+from maniac_core.domain.usage import Dimension, UsageGroup, UsageReport, UsageTotals
+from maniac_core.providers.catalogue import Catalogue
+from maniac_core.services.auth import Authenticator
+from maniac_core.services.containers import ContainerService
+from maniac_core.services.routing import Router
+from maniac_core.services.usage import MAX_GROUPS, UsageFilter, UsageService
+from maniac_core.storage import open_database
+from maniac_core.storage.base import StorageError
+from maniac_core.storage.containers import ContainerStore
+from maniac_core.storage.keys import KeyStore
+from maniac_core.storage.usage import UsageStore
+
+_SUMS = ("REQUESTS", "ERRORS", "PROMPT", "COMPLETION", "SPEND USD", "UNPRICED")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the report and return the exit status."""
+    try:
+        report = asyncio.run(_report(arguments))
+    except GatewayError as err:
+        cause = f" ({err.__cause__})" if err.__cause__ else ""
+        sys.stderr.write(f"maniac-gateway: {err.message}{cause}\n")
+        return 1
+    except StorageError as err:
+        sys.stderr.write(f"maniac-gateway: {err}\n")
+        return 1
+    if arguments.json:
+        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+    else:
+        sys.stdout.write(_table(report, arguments.by))
+    return 0
+
+
+async def _report(arguments: argparse.Namespace) -> UsageReport:
+    config = load_core(arguments)
+    database = open_database(config.core)
+    await database.start()
+    try:
+        router = Router.bundled(config.providers, Catalogue(config.providers))
+        containers = ContainerService(ContainerStore(database), router)
+        service = UsageService(UsageStore(database), router, containers)
+        caller = await Authenticator(KeyStore(database), None).internal_caller(arguments.project)
+        wanted = UsageFilter(
+            model=arguments.model,
+            container=arguments.container,
+            key=arguments.key,
+            tag=arguments.tag,
+        )
+        groups: list[UsageGroup] = []
+        while True:
+            report = await service.report(
+                caller,
+                first_day=arguments.first_day,
+                last_day=arguments.last_day,
+                by=arguments.by,
+                wanted=wanted,
+                limit=MAX_GROUPS,
+                skip=len(groups),
+            )
+            groups += report.groups
+            if not report.groups or len(groups) >= report.total_groups:
+                return msgspec.structs.replace(report, groups=groups)
+    finally:
+        await database.close()
+
+
+def _table(report: UsageReport, by: Sequence[Dimension]) -> str:
+    rows = [(*(name.upper() for name in by), *_SUMS)]
+    rows += [(*_names(group, by), *_sums(group.totals)) for group in report.groups]
+    if by:
+        names = ["total", *[""] * (len(by) - 1)]
+        rows.append((*names, *_sums(report.totals)))
+    return format_table(rows)
+
+
+def _names(group: UsageGroup, by: Sequence[Dimension]) -> list[str]:
+    return [str(getattr(group, name)) or "-" for name in by]
+
+
+def _sums(totals: UsageTotals) -> tuple[str, ...]:
+    return (
+        str(totals.requests),
+        str(totals.errors),
+        str(totals.usage.prompt_tokens),
+        str(totals.usage.completion_tokens),
+        format_usd(totals.spend_nano_usd),
+        str(totals.unpriced),
+    )

@@ -1,0 +1,282 @@
+"""Configuration of the core: one TOML file, environment overrides, secrets by reference only."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from maniac_core.scripted_config import ScriptedRule
+
+_T = TypeVar("_T")
+# What the numbers of a configuration can be.
+_Seconds = Annotated[float, msgspec.Meta(gt=0)]
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_SMALLEST_POOL = 4
+_OBJECT_STORE = re.compile(r"s3://[^/]+(/.*)?$|file:///.")
+
+# Providers that appear without any file when their key is in the environment: name -> (kind, base_url, variable).
+KNOWN_PROVIDERS: dict[str, tuple[Literal["openai", "anthropic", "gemini"], str, str]] = {
+    "openai": ("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
+    "anthropic": ("anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY"),
+    "openrouter": ("openai", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+    "gemini": ("gemini", "https://generativelanguage.googleapis.com", "GEMINI_API_KEY"),
+}
+
+DEFAULT_LOCAL_MODEL = "smollm2-135m-instruct"
+"""What `maniac-gateway pull` fetches and `serve` serves unless told otherwise."""
+LOCAL_PROVIDER = "local"
+"""First part of the embedded model's slug."""
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names the file, the key and what to do."""
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file; a key that is not a field is refused by name."""
+
+
+class Timeouts(_Table, frozen=True):
+    """Deadlines of one upstream call, in seconds."""
+
+    connect_s: _Seconds = 5.0
+    """Until the connection stands, TLS included."""
+    first_token_s: _Seconds = 60.0
+    """From the call until the first content of a stream. Whole answers show nothing before they are generated, so
+    for them only `total_s` counts."""
+    idle_s: _Seconds = 60.0
+    """Between two events of a stream, comments not counted; between two pieces of a whole answer."""
+    total_s: _Seconds = 600.0
+    """For the whole call of one candidate."""
+
+
+class ProviderConfig(_Table, frozen=True):
+    """One upstream. Its table name is the first part of its models' slugs."""
+
+    kind: Literal["openai", "anthropic", "gemini", "scripted"]
+    """Wire dialect; `scripted` calls nobody and answers by `rules`, see docs/scripted.md."""
+    base_url: str = ""
+    """Where it listens; the openai kind includes the version (`https://host/v1`). Required, but for the scripted
+    kind, where it only says whose habits to follow."""
+    api_key_env: str | tuple[str, ...] | None = None
+    """Name of the environment variable that holds the key, or several that are used in turn; none for servers
+    without keys."""
+    models: tuple[str, ...] = ()
+    """Names it serves; empty: any name is passed through."""
+    max_retries: _Count = 2
+    """Further tries on this upstream before falling back."""
+    breaker: bool = True
+    """Whether to stop calling it for a while after repeated failures."""
+    timeouts: Timeouts = Timeouts()
+    unpriced: Literal["refuse", "allow"] = "refuse"
+    """Whether callers with a budget may use its models of unknown price; what these cost is then in no budget."""
+    rules: tuple[ScriptedRule, ...] = ()
+    """How the scripted kind answers; the first rule that matches is used."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the kind rules out."""
+        if self.kind != "scripted":
+            if not self.base_url:
+                raise ValueError("Object missing required field `base_url`")
+            if self.rules:
+                raise ValueError("`rules` belongs to kind `scripted` only")
+
+
+class CoreConfig(_Table, frozen=True):
+    """The `[core]` table."""
+
+    data_dir: Path = Path("data")
+    """Where the database, the socket, the models and the files lie."""
+    database_url: str = "sqlite"
+    """`sqlite`: one file in data_dir; `postgresql://USER@HOST/DATABASE`: a server, for several cores."""
+    database_pool: int = 10
+    """Connections to PostgreSQL that a core may hold; at least 4, three of which have work of their own."""
+    database_timeout_s: _Seconds = 10.0
+    """How long a statement may take on PostgreSQL, in seconds."""
+    listen: str = "127.0.0.1:4141"
+    """Address of the gRPC port for internal services."""
+    socket: Path | None = None
+    """Unix socket for edges on this machine; unset: `core.sock` in data_dir."""
+    rate_limit: _Count = 600
+    """Requests per window and organization; 0: no limit."""
+    rate_window_s: _Positive = 60
+    """Length of the window, in seconds."""
+    token_limit: _Count = 0
+    """Tokens per window and organization, prompt and answer together; 0: no limit."""
+    redis_url: str = ""
+    """Redis or Valkey that counts the windows of several cores; empty: each core counts by itself."""
+    redis_timeout_ms: _Positive = 50
+    """How long a request waits for it; after that it is let through uncounted."""
+    durability: Literal["strict", "available"] = "strict"
+    """What happens to an answer whose record cannot be committed. `strict`: the request fails with 503. `available`: it
+    is answered, and the record waits in `spool` in data_dir until the database takes it."""
+    sqlite_synchronous: Literal["normal", "full"] = "normal"
+    """`normal` survives the death of any process; `full` also a power cut, at one fsync per commit."""
+    max_message_bytes: _Positive = 64 * 1024 * 1024
+    """Largest gRPC message; above the edge's max_body_bytes."""
+    max_file_bytes: _Positive = 2 * 1024 * 1024 * 1024
+    """Largest uploaded file; not below the edge's max_file_bytes."""
+    object_store_url: str = ""
+    """Where the bytes of files lie: `s3://BUCKET[/PREFIX]`, `file:///FOLDER`; empty: the folder `files` in data_dir."""
+    object_store_endpoint: str = ""
+    """Address of an S3-compatible server; empty: Amazon's."""
+    object_store_region: str = ""
+    """Region of the bucket; empty: `AWS_REGION`, else us-east-1."""
+    object_store_key_id_env: str = "AWS_ACCESS_KEY_ID"
+    """Name of the environment variable with the id of the access key; unset variable: the machine's own role."""
+    object_store_secret_env: str = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - a name, not a secret
+    """Name of the environment variable with the secret of the access key."""
+    grace_s: Annotated[float, msgspec.Meta(ge=0)] = 20.0
+    """How long running answers may take after SIGTERM, in seconds."""
+    internal_key_env: str = "MANIAC_INTERNAL_KEY"
+    """Name of the environment variable with the key of internal services (gRPC only); unset variable: none."""
+    local_model: str = ""
+    """GGUF file that `serve` serves as `local/<file stem>`; empty: the pulled default model; `off`: none."""
+    local_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 4142
+    """Port of the local model's server on 127.0.0.1."""
+    log_format: Literal["auto", "json", "pretty"] = "auto"
+    """`auto`: pretty on a terminal."""
+
+    def __post_init__(self) -> None:
+        """Refuse an object store of no known kind, and a pool that is too small."""
+        if self.database_pool < _SMALLEST_POOL:
+            raise ValueError(f"`database_pool` is below {_SMALLEST_POOL}")
+        if self.object_store_url and not _OBJECT_STORE.match(self.object_store_url):
+            raise ValueError(
+                "`object_store_url` is none of `s3://BUCKET`, `s3://BUCKET/PREFIX`, `file:///FOLDER`"
+            )
+
+    @property
+    def socket_path(self) -> Path:
+        """The Unix socket the core listens on."""
+        return self.socket or self.data_dir / "core.sock"
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file."""
+        return self.data_dir / "gateway.db"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """What the core and the command run with."""
+
+    core: CoreConfig
+    providers: dict[str, ProviderConfig]
+    source: str | None
+    """The file it came from."""
+
+
+def load(path: Path | None, environ: Mapping[str, str], **overrides: Any) -> Config:
+    """Read the file, apply `MANIAC_CORE__KEY` variables, then `overrides` that are not None.
+
+    Raises:
+        ConfigError: the file is missing, not TOML, or has an unknown key or a wrong type.
+    """
+    document = _read(path)
+    unknown = set(document) - {"core", "edge", "providers"}
+    if unknown:
+        raise ConfigError(
+            f"{path}: unknown table [{min(unknown)}]; known: [core], [edge], [providers.NAME]"
+        )
+    core_table = dict(document.get("core", {}))
+    core_table.update(_from_environ("MANIAC_CORE__", environ))
+    core_table.update({key: value for key, value in overrides.items() if value is not None})
+    core = _convert(core_table, CoreConfig, path, "core")
+    providers: dict[str, ProviderConfig] = {}
+    for name, table in dict(document.get("providers", {})).items():
+        if name == "maniac" or not name or any(character in name for character in "/: "):
+            raise ConfigError(f"{path}: [providers.{name}] is not a usable provider name")
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: [providers.{name}] is not a table")
+        # A scripted stand-in takes a known name without its address and its key.
+        known = KNOWN_PROVIDERS.get(name) if table.get("kind") != "scripted" else None
+        defaults = (
+            {"kind": known[0], "base_url": known[1], "api_key_env": known[2]} if known else {}
+        )
+        providers[name] = _convert({**defaults, **table}, ProviderConfig, path, f"providers.{name}")
+    for name, (kind, base_url, variable) in KNOWN_PROVIDERS.items():
+        if name not in providers and environ.get(variable):
+            providers[name] = ProviderConfig(kind=kind, base_url=base_url, api_key_env=variable)
+    local = local_provider(core)
+    if local is not None:
+        providers.setdefault(LOCAL_PROVIDER, local)
+    return Config(core=core, providers=providers, source=str(path) if path else None)
+
+
+def local_model_path(core: CoreConfig) -> Path | None:
+    """Return where the embedded model's file is looked for; None: it is switched off."""
+    if core.local_model == "off":
+        return None
+    if core.local_model:
+        return Path(core.local_model).expanduser()
+    return core.data_dir / "models" / f"{DEFAULT_LOCAL_MODEL}.gguf"
+
+
+def local_provider(core: CoreConfig) -> ProviderConfig | None:
+    """Return the embedded model as a provider; None: switched off, no file, or no llama.cpp (extra `local`)."""
+    path = local_model_path(core)
+    if path is None or not path.is_file() or importlib.util.find_spec("xllamacpp") is None:
+        return None
+    return ProviderConfig(
+        kind="openai",
+        base_url=f"http://127.0.0.1:{core.local_port}/v1",
+        models=(path.stem.lower(),),
+        unpriced="allow",
+        # A long prompt is read at some hundred tokens a second by two cores.
+        timeouts=Timeouts(first_token_s=300.0),
+    )
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except OSError as err:
+        raise ConfigError(f"{path}: cannot be read: {err.strerror}") from err
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{path}: not valid TOML: {err}") from err
+
+
+def _from_environ(prefix: str, environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        key.removeprefix(prefix).lower(): value
+        for key, value in environ.items()
+        if key.startswith(prefix)
+    }
+
+
+def _convert(table: Any, kind: type[_T], path: Path | None, name: str) -> _T:
+    try:
+        # Not strict: environment variables arrive as text.
+        return msgspec.convert(table, kind, strict=False, dec_hook=_decode_path)
+    except msgspec.ValidationError as err:
+        where = path or "environment"
+        raise ConfigError(f"{where}: [{name}]: {err}") from err
+
+
+def _decode_path(kind: type, value: Any) -> Any:
+    # The one type of the tables that msgspec does not know.
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
+
+
+def resolve_keys(
+    provider: ProviderConfig, environ: Mapping[str, str] = os.environ
+) -> tuple[str, ...]:
+    """Return the provider's keys that are set in the environment."""
+    names = provider.api_key_env or ()
+    if isinstance(names, str):
+        names = (names,)
+    return tuple(value for name in names if (value := environ.get(name)))

@@ -1,0 +1,76 @@
+"""Budgets: how much an organization, a project or a key may spend in a period, and what is reserved of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+Period = Literal["day", "month", "total"]
+OwnerKind = Literal["organization", "project", "key"]
+NANO_PER_USD = 1_000_000_000
+_SECONDS_PER_DAY = 86_400
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running request has reserved; its record gives it back."""
+
+    id: str
+    amount_nano_usd: int
+    windows: tuple[tuple[int, int], ...]
+    """The periods it is reserved from: the storage's key of the budget, and the period's first second."""
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be spent."""
+
+    nano_usd: int
+    period: Period
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose budget it is, by the storage's own keys. 0: all of them."""
+
+    organization: int
+    project: int = 0
+    api_key: int = 0
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget and its running period."""
+
+    kind: OwnerKind
+    organization: str
+    """Name."""
+    project: str | None
+    """Name. None: a budget of the whole organization."""
+    key_id: str | None
+    key_name: str | None
+    limit: Limit
+    spent_nano_usd: int
+    reserved_nano_usd: int
+    """What running requests may still cost."""
+    resets: int | None
+    """Unix seconds of the end of the period. None: never."""
+
+
+def period_starts(now: int) -> tuple[int, int]:
+    """Return the first second of the UTC day and of the calendar month that hold `now` (Unix seconds)."""
+    day = now - now % _SECONDS_PER_DAY
+    return day, day - (datetime.fromtimestamp(day, UTC).day - 1) * _SECONDS_PER_DAY
+
+
+def period_end(period: Period, start: int) -> int | None:
+    """Return the Unix second at which the period that began with `start` ends; None: never."""
+    match period:
+        case "day":
+            return start + _SECONDS_PER_DAY
+        case "month":
+            first = datetime.fromtimestamp(start, UTC)
+            following = first.replace(
+                year=first.year + first.month // 12, month=first.month % 12 + 1
+            )
+            return int(following.timestamp())
+        case "total":
+            return None

@@ -1,0 +1,63 @@
+"""GatewayError: the one exception that domain code raises for an outcome the caller is told about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from maniac_gateway.v1 import errors_pb2
+
+Reason = errors_pb2.ErrorReason
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """One invalid field of a management request.
+
+    `loc` is the path of the field, for example ("body", "messages", 0, "role").
+    """
+
+    loc: tuple[str | int, ...]
+    message: str
+    type: str
+
+
+class GatewayError(Exception):
+    """A failure with a reason of the error table.
+
+    `message` is one sentence for a person and holds no secret and no prompt. `param` names the request field it is
+    about. `details` is JSON-shaped. `retry_after_s` is whole seconds.
+    """
+
+    def __init__(
+        self,
+        reason: errors_pb2.ErrorReason.ValueType,
+        message: str,
+        *,
+        param: str | None = None,
+        details: dict[str, Any] | None = None,
+        retry_after_s: int | None = None,
+        violations: tuple[Violation, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.param = param
+        self.details = details
+        self.retry_after_s = retry_after_s
+        self.violations = violations
+
+    @property
+    def mapping(self) -> errors_pb2.ErrorMapping:
+        """The reason's row of the error table."""
+        return mapping_of(self.reason)
+
+    @property
+    def code(self) -> str:
+        """The `error.code` of the public envelope."""
+        return self.mapping.code
+
+
+def mapping_of(reason: errors_pb2.ErrorReason.ValueType) -> errors_pb2.ErrorMapping:
+    """Return the row of the error table for a reason."""
+    value = errors_pb2.ErrorReason.DESCRIPTOR.values_by_number[reason]
+    return value.GetOptions().Extensions[errors_pb2.error_mapping]

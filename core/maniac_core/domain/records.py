@@ -1,0 +1,178 @@
+"""What is captured of a request: one record for every outcome, with one row per attempt."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from maniac_core.domain.budgets import Hold
+from maniac_core.domain.chat import Trace, Usage
+
+Status = Literal["completed", "failed", "cancelled", "truncated", "rejected", "registered"]
+UsageSource = Literal["none", "provider", "estimated", "caller"]
+Outcome = Literal["ok", "failed", "timeout", "truncated", "cancelled", "skipped"]
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks: what one key resolves to. The integers are the storage's own keys."""
+
+    key: int | None
+    """None: the internal service key."""
+    project: int
+    organization: int
+    project_id: str
+    organization_id: str
+    is_internal: bool = False
+    """Bypasses limits and billing."""
+    is_budgeted: bool = False
+    """Whether a budget of the key, its project or its organization applies."""
+    rate_limit: int | None = None
+    """The key's own requests per window. None: no limit of its own."""
+    token_limit: int | None = None
+    """The key's own tokens per window. None: no limit of its own."""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One call of a provider."""
+
+    number: int
+    """0 for the first."""
+    provider: str
+    model: str
+    """The provider's own name of the model."""
+    started_us: int
+    """Unix microseconds."""
+    latency_us: int
+    time_to_first_token_us: int | None
+    outcome: Outcome
+    http_status: int | None
+    error_reason: str | None
+    """Name of an ErrorReason without its prefix."""
+    error_message: str | None
+    usage: Usage | None
+    spend_nano_usd: int | None
+
+
+class CompletionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is kept of one request."""
+
+    id: str
+    caller: Caller
+    created: int
+    """Unix seconds."""
+    request_id: str
+    status: Status
+    store: bool
+    """False: numbers only, neither listed nor retrievable."""
+    streamed: bool
+    requested_model: str
+    model: str | None
+    """Slug that served it; of a failed request, the last that was tried."""
+    provider: str | None
+    model_id: str | None = None
+    container: int | None = None
+    """The storage's key of the container."""
+    container_label: str | None = None
+    finish_reason: str | None
+    error_reason: str | None = None
+    error_message: str | None = None
+    usage: Usage
+    usage_source: UsageSource
+    spend_nano_usd: int | None
+    """None: unknown price."""
+    time_to_first_token_us: int | None
+    latency_us: int
+    tags: tuple[str, ...] = ()
+    metadata: bytes | None = None
+    """A JSON object."""
+    trace: Trace | None = None
+    input: bytes | None = None
+    """The request as JSON: `{"messages": […], …parameters}` after merging. None when store is false."""
+    output: bytes | None = None
+    """The answer's choices, a JSON array. None when store is false or nothing came."""
+    route: bytes | None = None
+    """How it was routed, a JSON object: candidates, dropped parameters, prices."""
+    attempts: tuple[Attempt, ...] = ()
+    holds: tuple[Hold, ...] = ()
+    """What was reserved from budgets and is given back with this record."""
+
+    @property
+    def charge_nano_usd(self) -> int:
+        """What budgets are charged: the spend; if tokens of an unknown price were used, all that was reserved."""
+        if self.spend_nano_usd is not None:
+            return self.spend_nano_usd
+        if not self.usage.total_tokens:
+            return 0
+        return sum(hold.amount_nano_usd for hold in self.holds)
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the record shows in lists: its content is stored and a provider was called."""
+        return self.store and self.status != "rejected"
+
+
+class StoredCompletion(msgspec.Struct, frozen=True, kw_only=True):
+    """A captured completion as it is read back."""
+
+    id: str
+    created: int
+    status: Status
+    model: str | None
+    provider: str | None
+    container_label: str | None
+    model_id: str | None
+    finish_reason: str | None
+    usage: Usage
+    usage_source: UsageSource
+    spend_nano_usd: int | None
+    time_to_first_token_us: int | None
+    latency_us: int
+    tags: tuple[str, ...]
+    metadata: bytes | None
+    trace: Trace | None
+    output: bytes | None
+    """The answer's choices, a JSON array."""
+
+
+class CompletionFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Selects captured completions; all set fields must match."""
+
+    model: str | None = None
+    """A normalised slug."""
+    container: int | None = None
+    metadata: tuple[tuple[str, bytes], ...] = ()
+    """Keys and their values as canonical JSON."""
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of a list is wanted."""
+
+    limit: int = 20
+    skip: int = 0
+    after: str | None = None
+    """Id of the last item of the page before."""
+    ascending: bool = False
+
+
+class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key without its secret."""
+
+    id: str
+    name: str
+    prefix: str
+    project_id: str
+    project: str
+    """Name of the project."""
+    organization_id: str
+    organization: str
+    """Name of the organization."""
+    created: int
+    """Unix seconds."""
+    expires: int | None
+    revoked: int | None
+    disabled: bool
+    rate_limit: int | None = None
+    """Requests per window. None: no limit of its own."""
+    token_limit: int | None = None
+    """Tokens per window. None: no limit of its own."""

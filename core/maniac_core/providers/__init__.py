@@ -1,0 +1,1 @@
+"""Upstream providers: the wire dialects and the transport that carries them."""

@@ -1,0 +1,278 @@
+"""Anthropic's event streams to stream items.
+
+An answer is whole with `message_stop`, or when the bytes end cleanly after a `message_delta` with a stop reason: by
+then everything has been sent, and some servers of this dialect leave the last event out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from maniac_core.domain.chat import ChoiceDelta, JsonObject, ToolCallDelta
+from maniac_core.domain.errors import Reason
+from maniac_core.providers.anthropic_answer import (
+    fallback_model,
+    finish_of,
+    redacted_detail,
+    refusal_of,
+    text_detail,
+    usage_of,
+)
+from maniac_core.providers.anthropic_request import JSON_TOOL
+from maniac_core.providers.base import (
+    StreamEnd,
+    StreamError,
+    StreamItem,
+    StreamModel,
+    UpstreamFailure,
+)
+from maniac_core.providers.errors import stream_failure
+from maniac_core.providers.sse import SSEEvent
+
+
+class _Delta(msgspec.Struct):
+    type: str | None = None
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    partial_json: str | None = None
+    stop_reason: str | None = None
+    stop_details: JsonObject | None = None
+
+
+class _Message(msgspec.Struct):
+    model: str | None = None
+    content: list[JsonObject] | None = None
+    usage: JsonObject | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str | None = None
+    index: int | None = None
+    delta: _Delta | None = None
+    content_block: JsonObject | None = None
+    message: _Message | None = None
+    usage: JsonObject | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+
+
+class _Block:
+    """What is known of one content block."""
+
+    __slots__ = ("call", "has_text", "is_json", "start_input", "thought")
+
+    def __init__(self) -> None:
+        self.call: int | None = None
+        """Number of the tool call among those of the message."""
+        self.is_json = False
+        """Whether it calls the tool whose arguments are the content."""
+        self.start_input: JsonObject = {}
+        self.has_text = False
+        self.thought: int | None = None
+        """Number of the block among the reasoning details."""
+
+
+class AnthropicStreamDecoder:
+    """Decodes one stream; see `StreamDecoder`."""
+
+    def __init__(self) -> None:
+        self.malformed = 0
+        self._blocks: dict[int, _Block] = {}
+        self._calls = 0
+        self._thoughts = 0
+        self._usage: JsonObject = {}
+        self._stop_reason: str | None = None
+        self._has_begun = False
+        self._is_over = False
+
+    def feed(self, event: SSEEvent) -> list[StreamItem]:
+        """Decode one event."""
+        if self._is_over:
+            return []
+        try:
+            wire = _decode(event.data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # Half an event at the end of the bytes is a cut, which the missing end tells.
+            if event.complete and event.data.strip() not in (b"", b"[DONE]"):
+                self.malformed += 1
+            return []
+        # By the type in the data: some proxies leave the event lines out.
+        match wire.type or event.event:
+            case "content_block_delta":
+                return self._delta(wire)
+            case "content_block_start":
+                return self._start(wire.index, wire.content_block)
+            case "content_block_stop":
+                return self._close(self._blocks.pop(-1 if wire.index is None else wire.index, None))
+            case "message_start":
+                return self._begin(wire.message)
+            case "message_delta":
+                return self._message_delta(wire)
+            case "message_stop":
+                return self._end()
+            case "error":
+                return self._fail(stream_failure(wire.error))
+            case None:
+                if wire.error:
+                    return self._fail(stream_failure(wire.error))
+                self.malformed += 1
+        # ping, and whatever else will come to be.
+        return []
+
+    def finish(self) -> list[StreamItem]:
+        """Tell the decoder that the bytes ended cleanly."""
+        return [] if self._is_over or self._stop_reason is None else self._end()
+
+    def _begin(self, message: _Message | None) -> list[StreamItem]:
+        if self._has_begun:
+            failure = UpstreamFailure(
+                Reason.ERROR_REASON_UPSTREAM_ERROR,
+                "The provider began a second answer inside the first.",
+                retry=True,
+                fall_back=True,
+                http_status=200,
+            )
+            return self._fail(failure)
+        self._has_begun = True
+        if message is None:
+            return []
+        items: list[StreamItem] = [StreamModel(name=message.model)] if message.model else []
+        if message.usage:
+            self._add_usage(message.usage)
+            # What the prompt costs is known from the start; the output count there is a placeholder.
+            items.append(usage_of({**self._usage, "output_tokens": 0}))
+        # Blocks that are there from the start come whole; their index is not used again.
+        for position, block in enumerate(message.content or ()):
+            items += self._start(-2 - position, block)
+            items += self._close(self._blocks.pop(-2 - position, None))
+        return items
+
+    def _start(self, index: int | None, wire: JsonObject | None) -> list[StreamItem]:
+        if wire is None:
+            self.malformed += 1
+            return []
+        block = self._blocks[0 if index is None else index] = _Block()
+        match wire.get("type"):
+            case "text":
+                return _content(wire.get("text"))
+            case "thinking":
+                block.thought = self._next_thought()
+                return self._thinking(block, wire.get("thinking"), wire.get("signature"))
+            case "redacted_thinking":
+                detail = redacted_detail(self._next_thought(), wire.get("data") or "")
+                return [ChoiceDelta(reasoning_details=[detail])]
+            case "tool_use":
+                given = wire.get("input")
+                block.start_input = given if isinstance(given, dict) else {}
+                block.call = self._calls
+                if wire.get("name") == JSON_TOOL:
+                    block.is_json = True
+                    return []
+                self._calls += 1
+                call = ToolCallDelta(
+                    index=block.call, id=wire.get("id") or "", name=wire.get("name") or ""
+                )
+                return [ChoiceDelta(tool_calls=(call,))]
+            case "fallback":
+                model = fallback_model(wire)
+                return [StreamModel(name=model)] if model else []
+        # Tools that run at the provider, compaction, and kinds of later days.
+        return []
+
+    def _delta(self, wire: _Event) -> list[StreamItem]:
+        delta = wire.delta
+        if delta is None:
+            self.malformed += 1
+            return []
+        index = wire.index or 0
+        block = self._blocks.get(index)
+        match delta.type:
+            case "text_delta":
+                return _content(delta.text)
+            case "thinking_delta" | "signature_delta":
+                if block is None:
+                    block = self._blocks[index] = _Block()
+                if block.thought is None:
+                    block.thought = self._next_thought()
+                return self._thinking(block, delta.thinking, delta.signature)
+            case "input_json_delta":
+                if block is None:
+                    # The start of the block got lost, and with it the name of the tool.
+                    self.malformed += 1
+                    return []
+                return self._arguments(block, delta.partial_json)
+        # Citations, compaction, and kinds of later days.
+        return []
+
+    def _thinking(self, block: _Block, text: str | None, signature: str | None) -> list[StreamItem]:
+        assert block.thought is not None
+        items: list[StreamItem] = []
+        if text:
+            detail = text_detail(block.thought, text=text, is_first=not block.has_text)
+            block.has_text = True
+            items.append(ChoiceDelta(reasoning=text, reasoning_details=[detail]))
+        if signature:
+            # A model that keeps its thinking to itself sends only this.
+            empty = None if block.has_text else ""
+            detail = text_detail(
+                block.thought, text=empty, signature=signature, is_first=not block.has_text
+            )
+            items.append(ChoiceDelta(reasoning_details=[detail]))
+        return items
+
+    def _arguments(self, block: _Block, text: str | None) -> list[StreamItem]:
+        if block.call is None or not text:
+            return []
+        block.has_text = True
+        if block.is_json:
+            return [ChoiceDelta(content=text)]
+        return [ChoiceDelta(tool_calls=(ToolCallDelta(index=block.call, arguments=text),))]
+
+    def _close(self, block: _Block | None) -> list[StreamItem]:
+        """End a block; a call without arguments gets those of its start, usually none: `{}`."""
+        if block is None or block.call is None or block.has_text:
+            return []
+        return self._arguments(block, msgspec.json.encode(block.start_input).decode())
+
+    def _message_delta(self, wire: _Event) -> list[StreamItem]:
+        items: list[StreamItem] = []
+        if wire.delta is not None and wire.delta.stop_reason:
+            self._stop_reason = wire.delta.stop_reason
+            refusal = refusal_of(wire.delta.stop_details)
+            if refusal is not None:
+                items.append(ChoiceDelta(refusal=refusal))
+        self._add_usage(wire.usage)
+        # The output count of the start is a placeholder: without a later one nothing is known.
+        if wire.usage and wire.usage.get("output_tokens") is not None:
+            items.append(usage_of(self._usage))
+        return items
+
+    def _add_usage(self, usage: JsonObject | None) -> None:
+        """Counts are cumulative: a later one replaces the earlier, a missing one does not."""
+        if usage:
+            self._usage.update({name: value for name, value in usage.items() if value is not None})
+
+    def _end(self) -> list[StreamItem]:
+        items: list[StreamItem] = []
+        for block in self._blocks.values():
+            items += self._close(block)
+        self._is_over = True
+        finish_reason = finish_of(self._stop_reason, has_calls=self._calls > 0)
+        return [*items, ChoiceDelta(finish_reason=finish_reason), StreamEnd()]
+
+    def _fail(self, failure: UpstreamFailure) -> list[StreamItem]:
+        self._is_over = True
+        return [StreamError(failure=failure)]
+
+    def _next_thought(self) -> int:
+        self._thoughts += 1
+        return self._thoughts - 1
+
+
+def _content(text: str | None) -> list[StreamItem]:
+    return [ChoiceDelta(content=text)] if text else []

@@ -1,0 +1,140 @@
+"""The seam of a provider dialect: pure functions between OpenAI's form and a provider's wire form, no I/O.
+
+A dialect is one module with one class that implements `Dialect`, and a row in `registry.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from maniac_core.config import ProviderConfig
+from maniac_core.domain.chat import Answer, ChoiceDelta, JsonObject, Usage
+from maniac_core.domain.errors import Reason
+from maniac_core.providers.sse import SSEEvent
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a request goes: one model of one configured provider."""
+
+    provider: str
+    """Name of the provider's table."""
+    config: ProviderConfig
+    model: str
+    """The provider's own name of the model."""
+    api_key: str | None
+    max_output_tokens: int | None = None
+    """The model's limit, from the catalogue. None: unknown."""
+
+
+class Prompt(msgspec.Struct, frozen=True, kw_only=True):
+    """What a dialect encodes: the request after routing and merging.
+
+    `parameters` never holds keys of the gateway itself (tags, metadata, trace, store, models, stream, n, logprobs).
+    """
+
+    messages: list[JsonObject]
+    parameters: JsonObject
+    stream: bool
+    headers: Mapping[str, str] = {}
+    """Headers of the caller that a dialect may forward, lower-case: anthropic-beta, traceparent."""
+
+
+class HttpCall(msgspec.Struct, frozen=True, kw_only=True):
+    """An encoded request."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    dropped: tuple[str, ...] = ()
+    """Parameters that the dialect cannot express."""
+
+
+class StreamError(msgspec.Struct, frozen=True, kw_only=True):
+    """An error that the provider reported inside a stream."""
+
+    failure: UpstreamFailure
+
+
+class StreamModel(msgspec.Struct, frozen=True, kw_only=True):
+    """The model as the provider names it in its answer."""
+
+    name: str
+
+
+class StreamEnd(msgspec.Struct, frozen=True):
+    """The provider said that the answer is complete; nothing that matters follows."""
+
+
+StreamItem = ChoiceDelta | Usage | StreamModel | StreamError | StreamEnd
+
+
+class StreamDecoder(Protocol):
+    """Turns the events of one stream into items. State lives as long as one answer.
+
+    A `Usage` item replaces earlier ones. Deltas carry a finish_reason at most once per choice.
+    """
+
+    def feed(self, event: SSEEvent) -> list[StreamItem]:
+        """Decode one event. An event that makes no sense is counted in `malformed` and yields nothing."""
+
+    def finish(self) -> list[StreamItem]:
+        """Tell the decoder that the bytes ended cleanly; the last items, StreamEnd among them if the answer is whole."""
+
+    malformed: int
+    """How many events made no sense."""
+
+
+class Dialect(Protocol):
+    """One provider wire format."""
+
+    def encode(self, target: Target, prompt: Prompt) -> HttpCall:
+        """Encode a request.
+
+        Raises:
+            GatewayError: INVALID_VALUE, naming the field, for what this wire cannot carry.
+        """
+
+    def decode(self, body: bytes) -> Answer:
+        """Decode a whole answer.
+
+        Raises:
+            UpstreamFailure: the body is no answer, or an error inside a 200.
+        """
+
+    def stream_decoder(self, prompt: Prompt) -> StreamDecoder:
+        """Return a decoder for one stream."""
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
+        """Map an error answer."""
+
+
+class UpstreamFailure(Exception):
+    """A provider failed. Says what the caller would be told, and what may be tried next."""
+
+    def __init__(
+        self,
+        reason: Reason.ValueType,
+        message: str,
+        *,
+        retry: bool = False,
+        fall_back: bool = False,
+        http_status: int | None = None,
+        retry_after_s: float | None = None,
+        param: str | None = None,
+    ) -> None:
+        """`retry`: the same upstream may succeed. `fall_back`: the next candidate may be tried."""
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.retry = retry
+        self.fall_back = fall_back
+        self.http_status = http_status
+        self.retry_after_s = retry_after_s
+        self.param = param
+        self.other_key = False
+        """Whether another key of the same provider may do better at once."""
+        self.may_be_billed = False
+        """Whether the provider had begun to work on the request, so that it may charge for it."""

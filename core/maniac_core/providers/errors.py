@@ -1,0 +1,350 @@
+"""What a provider's error means: HTTP status, headers and body to an UpstreamFailure, for every dialect.
+
+The table, with what may be tried next:
+
+| provider says | reason | same upstream again | next candidate |
+|---|---|---|---|
+| 400, 422 | UPSTREAM_REJECTED, CONTEXT_LENGTH_EXCEEDED, CONTENT_POLICY_VIOLATION | no | no |
+| 400, 403, 404, 410 about the model | MODEL_NOT_FOUND | no | yes |
+| 401, 403, 400 about the key | UPSTREAM_AUTH | no | yes |
+| 402, 400 about credit | UPSTREAM_ERROR | no | yes |
+| 408, 504, 522, 524 | UPSTREAM_TIMEOUT | yes | yes |
+| 413 | PAYLOAD_TOO_LARGE | no | no |
+| 429 | UPSTREAM_RATE_LIMITED | yes, unless the quota is used up | yes |
+| 498, 503, 529 | UPSTREAM_OVERLOADED | yes | yes |
+| 409, 425, other 5xx | UPSTREAM_ERROR | yes | yes |
+| 501, 505, redirects, anything else | UPSTREAM_ERROR | no | yes |
+
+A prompt that is too long falls back by its reason, not by the flag: only a larger context window helps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from maniac_core.domain.chat import JsonObject
+from maniac_core.domain.errors import Reason
+from maniac_core.providers.base import UpstreamFailure
+from maniac_core.providers.retry_after import retry_after_s
+
+# What decoding a provider's bytes as JSON may raise: bad syntax or types, bad UTF-8 in a string, deep nesting.
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+_MAX_MESSAGE = 500
+_MAX_PARAM = 100
+
+# Names that providers give to errors inside a 200, where no status line tells.
+_STATUS_OF_NAME = {
+    "bad_request": 400,
+    "badrequesterror": 400,
+    "content_filter": 400,
+    "content_policy_violation": 400,
+    "context_length_exceeded": 400,
+    "exceed_context_size_error": 400,
+    "invalid_argument": 400,
+    "invalid_prompt": 400,
+    "invalid_request_error": 400,
+    "json_validate_failed": 400,
+    "tool_use_failed": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "unauthenticated": 401,
+    "unauthorized": 401,
+    "billing_error": 402,
+    "permission_denied": 403,
+    "permission_error": 403,
+    "model_not_found": 404,
+    "not_found": 404,
+    "not_found_error": 404,
+    "notfounderror": 404,
+    "request_too_large": 413,
+    "insufficient_quota": 429,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "requests": 429,
+    "resource_exhausted": 429,
+    "tokens": 429,
+    "too_many_requests": 429,
+    "overloaded": 503,
+    "overloaded_error": 529,
+    "service_unavailable": 503,
+    "unavailable": 503,
+    "deadline_exceeded": 504,
+    "gateway_timeout": 504,
+    "timeout": 504,
+    "timeout_error": 504,
+}
+_QUOTA = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_error"}
+)
+_MODEL_CODES = frozenset(
+    {
+        "model_not_found",
+        "model_not_available",
+        "model_decommissioned",
+        "model_not_exist",
+        "unknown_model",
+        "invalid_model",
+        "deploymentnotfound",
+    }
+)
+_NOT_FOUND = frozenset({"not_found", "not_found_error", "notfounderror"})
+_POLICY_CODES = frozenset(
+    {
+        "content_filter",
+        "content_policy_violation",
+        "data_inspection_failed",
+        "invalid_prompt",
+        "moderation_blocked",
+        "responsibleaipolicyviolation",
+    }
+)
+_CONTEXT_CODES = frozenset(
+    {"context_length_exceeded", "context_window_exceeded", "exceed_context_size_error"}
+)
+_CONTEXT_MESSAGE = re.compile(
+    r"maximum context length|prompt is too long|exceeds? (?:the )?(?:available )?context"
+    r"|input token count.{0,40}exceeds|input is too long|too many input tokens"
+    r"|reduce the length of the messages|context window",
+    re.IGNORECASE,
+)
+_POLICY_MESSAGE = re.compile(
+    r"content management policy|violating our usage polic|content exists risk"
+    r"|requires moderation|was flagged",
+    re.IGNORECASE,
+)
+_MODEL_MESSAGE = re.compile(r"not a valid model|model not exist|invalid model\b", re.IGNORECASE)
+# Anchored at the start: further in, it may be the caller's own text echoed, and a failure of the credential
+# takes the key out of service.
+_KEY_MESSAGE = re.compile(r"(?:incorrect|invalid) api key|api key not valid", re.IGNORECASE)
+_CREDIT_MESSAGE = re.compile(r"your credit balance is too low", re.IGNORECASE)
+
+_SECRETS = (
+    (re.compile(r"(?i)\b(bearer)\s+[\w.~+/=*-]{6,}"), r"\1 [redacted]"),
+    (
+        re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf|mk|nvapi|csk|tgp|fw|pplx)[-_][\w*.-]{6,}"),
+        "[redacted]",
+    ),
+    (re.compile(r"\bAIza[\w-]{10,}"), "[redacted]"),
+    (re.compile(r"\b(?:org-|proj_)[A-Za-z0-9]{16,}"), "[redacted]"),
+    (re.compile(r"(?i)([?&](?:key|api[-_]?key|token)=)[^&\s\"']+"), r"\1[redacted]"),
+    (re.compile(r"(?i)(api[ _-]?key(?: provided)?\s*[:=]\s*)['\"]?[^\s'\",]{6,}"), r"\1[redacted]"),
+)
+
+
+class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """What an error body says; None: it does not."""
+
+    message: str | None = None
+    type: str | None = None
+    code: str | None = None
+    param: str | None = None
+    status: int | None = None
+    """A code that is an HTTP status."""
+    data: JsonObject = {}
+    """The error object itself, for what only one dialect knows."""
+
+    @property
+    def names(self) -> set[str]:
+        """Code and type in lower case."""
+        return {name.lower() for name in (self.code, self.type) if name}
+
+
+def response_failure(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
+    """Map an answer with an error status; header names are lower case."""
+    return _failure(status, headers, _parse(body), http_status=status)
+
+
+def stream_failure(error: Any, headers: Mapping[str, str] | None = None) -> UpstreamFailure:
+    """Map an error object, or its text, that came inside a 200."""
+    detail = detail_of(error)
+    status = detail.status
+    if status is None:
+        named = [_STATUS_OF_NAME[name] for name in detail.names if name in _STATUS_OF_NAME]
+        # Of a code and a type the more exact one: anything but the catch-all 400.
+        status = max(named) if named else 500
+    return _failure(status, headers or {}, detail, http_status=200)
+
+
+def unreadable_failure(body: bytes) -> UpstreamFailure:
+    """Return the failure for a 200 whose body is no answer: empty, a web page, or something else."""
+    start = body[:200].lstrip()
+    if not start:
+        what = "an empty body"
+    elif start.startswith(b"<"):
+        what = "a web page"
+    else:
+        what = "something that is not a chat completion"
+    return UpstreamFailure(
+        Reason.ERROR_REASON_UPSTREAM_ERROR,
+        f"The provider answered with {what}.",
+        retry=True,
+        fall_back=True,
+        http_status=200,
+    )
+
+
+def detail_of(error: Any) -> ErrorDetail:
+    """Read an error object in any of the usual shapes."""
+    if isinstance(error, str):
+        return ErrorDetail(message=error)
+    if not isinstance(error, dict):
+        return ErrorDetail()
+    message = error.get("message") or error.get("detail")
+    if message is not None and not isinstance(message, str):
+        # A list of validation errors.
+        message = msgspec.json.encode(message).decode()
+    code = error.get("code")
+    status = None
+    for candidate in (code, error.get("status_code"), error.get("status")):
+        number = int(candidate) if isinstance(candidate, str) and candidate.isdigit() else candidate
+        if isinstance(number, int) and 400 <= number <= 599:
+            status = number
+            break
+    kind = error.get("type") or error.get("status")
+    param = error.get("param")
+    return ErrorDetail(
+        message=message,
+        type=kind if isinstance(kind, str) else None,
+        code=code if isinstance(code, str) and not code.isdigit() else None,
+        param=param[:_MAX_PARAM] if isinstance(param, str) and param else None,
+        status=status,
+        data=error,
+    )
+
+
+def clean_message(text: str) -> str:
+    """Return a provider's words as one short line without anything that looks like a credential."""
+    # Cut before the patterns run: an error page may be long.
+    line = " ".join(text[: 4 * _MAX_MESSAGE].split())
+    for pattern, replacement in _SECRETS:
+        line = pattern.sub(replacement, line)
+    line = "".join(character for character in line if character.isprintable())
+    return line if len(line) <= _MAX_MESSAGE else line[: _MAX_MESSAGE - 1] + "…"
+
+
+def _parse(body: bytes) -> ErrorDetail | None:
+    """Return what an error body says; None when it is not for us: empty, a web page, broken."""
+    start = body[:200].lstrip()
+    if not start or start.startswith(b"<"):
+        return None
+    try:
+        value = msgspec.json.decode(body)
+    except NOT_JSON:
+        return ErrorDetail(message=body[: 4 * _MAX_MESSAGE].decode(errors="replace"))
+    if isinstance(value, list) and value:
+        value = value[0]
+    if not isinstance(value, dict):
+        return None
+    error = value.get("error")
+    if isinstance(error, dict):
+        return detail_of(error)
+    if isinstance(error, str):
+        # xAI and Ollama: the text stands beside the code.
+        return detail_of({**value, "message": error})
+    return detail_of(value)
+
+
+def _failure(
+    status: int, headers: Mapping[str, str], detail: ErrorDetail | None, *, http_status: int
+) -> UpstreamFailure:
+    reason, retry, fall_back = _verdict(status, detail)
+    message = clean_message(detail.message) if detail and detail.message else ""
+    return UpstreamFailure(
+        reason,
+        _told(reason, status, message, retry=retry),
+        retry=retry,
+        fall_back=fall_back,
+        http_status=http_status,
+        retry_after_s=retry_after_s(headers) if fall_back else None,
+        param=detail.param if detail and not fall_back else None,
+    )
+
+
+def _verdict(status: int, detail: ErrorDetail | None) -> tuple[Reason.ValueType, bool, bool]:
+    """Return the reason, whether to retry, whether to fall back."""
+    if status in (400, 422):
+        return _rejection(detail or ErrorDetail())
+    if status == 403 and detail is not None and _is_policy(detail):
+        return Reason.ERROR_REASON_CONTENT_POLICY_VIOLATION, False, False
+    if status in (403, 404, 410) and detail is not None and _is_model_missing(status, detail):
+        return Reason.ERROR_REASON_MODEL_NOT_FOUND, False, True
+    # A 403 as a web page comes from a firewall on the way: it says nothing about the key.
+    if status == 401 or (status == 403 and detail is not None):
+        return Reason.ERROR_REASON_UPSTREAM_AUTH, False, True
+    if status in (408, 504, 522, 524):
+        return Reason.ERROR_REASON_UPSTREAM_TIMEOUT, True, True
+    if status == 413:
+        if detail is not None and "rate_limit_exceeded" in detail.names:
+            # Groq: larger than the tokens per minute, which no waiting changes.
+            return Reason.ERROR_REASON_UPSTREAM_RATE_LIMITED, False, True
+        return Reason.ERROR_REASON_PAYLOAD_TOO_LARGE, False, False
+    if status == 429:
+        is_used_up = detail is not None and not _QUOTA.isdisjoint(detail.names)
+        return Reason.ERROR_REASON_UPSTREAM_RATE_LIMITED, not is_used_up, True
+    if status in (498, 503, 529):
+        return Reason.ERROR_REASON_UPSTREAM_OVERLOADED, True, True
+    retry = status in (409, 425) or (status >= 500 and status not in (501, 505))
+    return Reason.ERROR_REASON_UPSTREAM_ERROR, retry, True
+
+
+def _rejection(detail: ErrorDetail) -> tuple[Reason.ValueType, bool, bool]:
+    names, message = detail.names, detail.message or ""
+    if not _CONTEXT_CODES.isdisjoint(names) or _CONTEXT_MESSAGE.search(message):
+        return Reason.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED, False, False
+    if _is_policy(detail):
+        return Reason.ERROR_REASON_CONTENT_POLICY_VIOLATION, False, False
+    if _is_model_missing(400, detail):
+        return Reason.ERROR_REASON_MODEL_NOT_FOUND, False, True
+    if "invalid_api_key" in names or _KEY_MESSAGE.match(message):
+        return Reason.ERROR_REASON_UPSTREAM_AUTH, False, True
+    if _CREDIT_MESSAGE.match(message):
+        return Reason.ERROR_REASON_UPSTREAM_ERROR, False, True
+    return Reason.ERROR_REASON_UPSTREAM_REJECTED, False, False
+
+
+def _is_policy(detail: ErrorDetail) -> bool:
+    if not _POLICY_CODES.isdisjoint(detail.names):
+        return True
+    metadata = detail.data.get("metadata")
+    if isinstance(metadata, dict) and ("flagged_input" in metadata or "reasons" in metadata):
+        return True
+    return _POLICY_MESSAGE.search(detail.message or "") is not None
+
+
+def _is_model_missing(status: int, detail: ErrorDetail) -> bool:
+    if not _MODEL_CODES.isdisjoint(detail.names):
+        return True
+    message = detail.message or ""
+    if status in (404, 410):
+        words = message.lower()
+        return not _NOT_FOUND.isdisjoint(detail.names) or any(
+            word in words for word in ("model", "deployment", "endpoints found")
+        )
+    return status == 400 and _MODEL_MESSAGE.search(message) is not None
+
+
+def _told(reason: Reason.ValueType, status: int, message: str, *, retry: bool) -> str:
+    """Return the sentence for the caller. What concerns only the operator's account is not passed on."""
+    tail = f": {message}" if message else "."
+    if reason == Reason.ERROR_REASON_UPSTREAM_AUTH:
+        return "The provider refused the gateway's own credential."
+    if reason == Reason.ERROR_REASON_UPSTREAM_RATE_LIMITED:
+        if not retry and status == 429:
+            return "The gateway's quota at the provider is used up."
+        return "The provider's rate limit is reached" + tail
+    if status == 402 or (status == 400 and reason == Reason.ERROR_REASON_UPSTREAM_ERROR):
+        return "The gateway's account at the provider has no credit left."
+    if reason == Reason.ERROR_REASON_UPSTREAM_TIMEOUT:
+        return "The provider did not answer in time" + tail
+    if reason == Reason.ERROR_REASON_UPSTREAM_OVERLOADED:
+        return "The provider is overloaded" + tail
+    if reason == Reason.ERROR_REASON_UPSTREAM_ERROR:
+        if 300 <= status < 400 or status in (404, 405):
+            return f"The provider has no chat endpoint at the configured base_url (HTTP {status})."
+        return f"The provider failed (HTTP {status})" + tail
+    return message or f"The provider refused the request (HTTP {status})."

@@ -1,0 +1,93 @@
+"""Gemini's dialect: generateContent of the Gemini API, and of Vertex AI under another path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import msgspec
+
+from maniac_core.domain.chat import Answer
+from maniac_core.providers.base import HttpCall, Prompt, StreamDecoder, Target, UpstreamFailure
+from maniac_core.providers.errors import response_failure, stream_failure, unreadable_failure
+from maniac_core.providers.gemini_answer import GeminiChunk, whole_answer
+from maniac_core.providers.gemini_errors import refine
+from maniac_core.providers.gemini_request import encode_body
+from maniac_core.providers.gemini_stream import GeminiStreamDecoder
+
+_VERSION = "v1beta"
+_HAS_VERSION = re.compile(r"/v\d+[a-z\d]*(/|$)")
+
+_decode = msgspec.json.Decoder(GeminiChunk).decode
+
+
+class GeminiDialect:
+    """See `Dialect`."""
+
+    def encode(self, target: Target, prompt: Prompt) -> HttpCall:
+        """Encode a request.
+
+        Raises:
+            GatewayError: INVALID_VALUE, naming the field, for what this wire cannot carry.
+        """
+        body, dropped = encode_body(target, prompt)
+        headers = [
+            ("content-type", "application/json"),
+            ("accept", "text/event-stream" if prompt.stream else "application/json"),
+        ]
+        if target.api_key is not None:
+            headers.append(("x-goog-api-key", target.api_key))
+        if "traceparent" in prompt.headers:
+            headers.append(("traceparent", prompt.headers["traceparent"]))
+        return HttpCall(
+            url=_url(target.config.base_url, target.model, stream=prompt.stream),
+            headers=tuple(headers),
+            body=msgspec.json.encode(body),
+            dropped=dropped,
+        )
+
+    def decode(self, body: bytes) -> Answer:
+        """Decode a whole answer.
+
+        Raises:
+            UpstreamFailure: the body is no answer, an error inside a 200, or an answer that the model spoilt.
+        """
+        try:
+            chunk = _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise unreadable_failure(body) from None
+        if chunk.error:
+            raise refine(stream_failure(chunk.error), chunk.error)
+        answer = whole_answer(chunk)
+        if answer is None:
+            raise unreadable_failure(body)
+        return answer
+
+    def stream_decoder(self, prompt: Prompt) -> StreamDecoder:  # noqa: ARG002 - the seam gives it
+        """Return a decoder for one stream."""
+        return GeminiStreamDecoder()
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
+        """Map an error answer: a google.rpc.Status."""
+        failure = response_failure(status, headers, body)
+        try:
+            value = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return failure
+        if isinstance(value, list) and value:
+            # A stream that was not asked for as events is an array.
+            value = value[0]
+        return refine(failure, value.get("error") if isinstance(value, dict) else None)
+
+
+def _url(base_url: str, model: str, *, stream: bool) -> str:
+    base = base_url.rstrip("/")
+    if _HAS_VERSION.search(base) is None:
+        base = f"{base}/{_VERSION}"
+    collection, slash, name = model.partition("/")
+    if not slash or collection not in ("models", "tunedModels"):
+        collection, name = "models", model
+    method = "streamGenerateContent?alt=sse" if stream else "generateContent"
+    # The name comes from a caller: nothing in it may lead out of the collection.
+    return f"{base}/{collection}/{quote(name, safe='')}:{method}"

@@ -1,0 +1,126 @@
+"""Requests in the form of Gemini's generateContent."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from maniac_core.domain.chat import JsonObject
+from maniac_core.providers.base import Prompt, Target
+from maniac_core.providers.conversation import read_conversation
+from maniac_core.providers.gemini_messages import encode_contents, encode_system
+from maniac_core.providers.given import (
+    OPENAI_ONLY,
+    Given,
+    Tool,
+    invalid,
+    take_format,
+    take_limit,
+    take_stop,
+    take_tool_choice,
+    take_tools,
+)
+from maniac_core.providers.reasoning import gemini_thinking, take_reasoning
+from maniac_core.providers.schema_subset import gemini_schema
+
+# Keys of this wire that a caller may give in its own words.
+_OWN_KEYS = ("safetySettings", "cachedContent")
+_SAMPLING = {
+    "temperature": "temperature",
+    "top_p": "topP",
+    "top_k": "topK",
+    "seed": "seed",
+    "presence_penalty": "presencePenalty",
+    "frequency_penalty": "frequencyPenalty",
+}
+_MODES = {"none": "NONE", "auto": "AUTO", "required": "ANY", "named": "ANY"}
+# Before 3, and in the image models, signatures of calls may be missing.
+_UNSIGNED = re.compile(r"gemini-[12]\.|gemma|-image")
+
+
+def encode_body(target: Target, prompt: Prompt) -> tuple[JsonObject, tuple[str, ...]]:
+    """Return the body of a request, and the names of dropped parameters.
+
+    Raises:
+        GatewayError: INVALID_VALUE, naming the field.
+    """
+    given = Given(prompt.parameters)
+    conversation = read_conversation(prompt.messages)
+    body: JsonObject = {}
+    system = encode_system(conversation)
+    if system is not None:
+        body["systemInstruction"] = system
+    body["contents"] = encode_contents(
+        conversation, needs_signatures=_UNSIGNED.search(target.model.lower()) is None
+    )
+    given.drop(*OPENAI_ONLY, "user")
+    _add_tools(body, given)
+    own = given.take("generationConfig")
+    if own is not None and not isinstance(own, dict):
+        raise invalid("generationConfig", "must be an object")
+    config = {**_generation_config(target, given), **(own or {})}
+    if config:
+        body["generationConfig"] = config
+    for key in _OWN_KEYS:
+        value = given.take(key)
+        if value is not None:
+            body[key] = value
+    for key in given.rest():
+        given.note(key)
+    return body, tuple(given.dropped)
+
+
+def _generation_config(target: Target, given: Given) -> JsonObject:
+    config: JsonObject = {}
+    for name, own_name in _SAMPLING.items():
+        value = given.take(name)
+        if value is not None:
+            config[own_name] = value
+    stop = take_stop(given)
+    if stop:
+        config["stopSequences"] = stop
+    form = take_format(given)
+    if form is not None:
+        config["responseMimeType"] = "application/json"
+        if form.schema is not None:
+            config["responseSchema"] = gemini_schema(form.schema)
+    limit = take_limit(given)
+    reasoning = take_reasoning(given)
+    budget = 0
+    if reasoning is not None:
+        thinking = gemini_thinking(target.model, reasoning)
+        if thinking.config is not None:
+            config["thinkingConfig"] = thinking.config
+        if not thinking.is_honoured:
+            given.note("reasoning")
+        budget = thinking.budget_tokens
+    if limit is not None:
+        # The provider counts thinking into its limit, callers mean the answer.
+        total = limit + budget
+        config["maxOutputTokens"] = min(total, target.max_output_tokens or total)
+    return config
+
+
+def _add_tools(body: JsonObject, given: Given) -> None:
+    tools = take_tools(given)
+    mode, name = take_tool_choice(given)
+    if given.take("parallel_tool_calls") is False:
+        given.note("parallel_tool_calls")
+    if not tools:
+        return
+    body["tools"] = [{"functionDeclarations": [_declaration(tool) for tool in tools]}]
+    if mode is not None:
+        calling: dict[str, Any] = {"mode": _MODES[mode]}
+        if name is not None:
+            calling["allowedFunctionNames"] = [name]
+        body["toolConfig"] = {"functionCallingConfig": calling}
+
+
+def _declaration(tool: Tool) -> JsonObject:
+    declaration: JsonObject = {"name": tool.name}
+    if tool.description is not None:
+        declaration["description"] = tool.description
+    # A function without parameters says so by leaving them out.
+    if tool.parameters and tool.parameters.get("properties"):
+        declaration["parameters"] = gemini_schema(tool.parameters)
+    return declaration

@@ -1,0 +1,170 @@
+"""Parameters of a request as a translating dialect uses them up: taken, dropped and noted, or left over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from maniac_core.domain.chat import JsonObject
+from maniac_core.domain.errors import GatewayError, Reason
+
+# What only OpenAI's own wire knows.
+OPENAI_ONLY = (
+    "service_tier",
+    "prediction",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "modalities",
+    "audio",
+    "web_search_options",
+    "verbosity",
+    "functions",
+    "function_call",
+    "logit_bias",
+)
+
+
+class Given:
+    """The parameters not used so far; explicit nulls count as absent."""
+
+    def __init__(self, parameters: JsonObject) -> None:
+        self._left = {
+            key: value
+            for key, value in parameters.items()
+            if value is not None and not _is_null(value)
+        }
+        self.dropped: list[str] = []
+        """Names of the parameters that this wire cannot carry, in the order they were met."""
+
+    def take(self, key: str) -> Any:
+        """Return a value and use it up; None: absent."""
+        return plain(self._left.pop(key, None))
+
+    def drop(self, *keys: str) -> None:
+        """Use up what is given of these, and note it as dropped."""
+        for key in keys:
+            if self._left.pop(key, None) is not None:
+                self.note(key)
+
+    def note(self, name: str) -> None:
+        """Note that something asked for is not sent."""
+        if name not in self.dropped:
+            self.dropped.append(name)
+
+    def rest(self) -> JsonObject:
+        """Return what is left and use it up."""
+        left, self._left = self._left, {}
+        return left
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """A function that the model may call."""
+
+    name: str
+    description: str | None
+    parameters: JsonObject | None
+    """JSON Schema."""
+    cache_control: Any = None
+
+
+class Format(msgspec.Struct, frozen=True, kw_only=True):
+    """A form that the answer has to have."""
+
+    name: str | None = None
+    description: str | None = None
+    schema: JsonObject | None = None
+    """None: any JSON object."""
+
+
+def plain(value: Any) -> Any:
+    """Return a JSON value decoded, if it is still text."""
+    return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
+
+
+def invalid(param: str, problem: str) -> GatewayError:
+    """Return the error for a field that this wire cannot carry."""
+    return GatewayError(Reason.ERROR_REASON_INVALID_VALUE, f"{param} {problem}.", param=param)
+
+
+def take_limit(given: Given) -> int | None:
+    """Take the limit of output tokens; `max_completion_tokens` wins."""
+    newer, older = given.take("max_completion_tokens"), given.take("max_tokens")
+    limit = older if newer is None else newer
+    return None if limit is None else int(limit)
+
+
+def take_stop(given: Given) -> list[str]:
+    """Take the stop sequences."""
+    stop = given.take("stop")
+    if stop is None:
+        return []
+    return [stop] if isinstance(stop, str) else [text for text in stop if isinstance(text, str)]
+
+
+def take_tools(given: Given) -> list[Tool]:
+    """Take the tools.
+
+    Raises:
+        GatewayError: INVALID_VALUE for a tool that is no function.
+    """
+    tools: list[Tool] = []
+    for position, tool in enumerate(given.take("tools") or ()):
+        function = plain(tool.get("function")) if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or tool.get("type", "function") != "function":
+            raise invalid(f"tools[{position}].type", "must be function")
+        if not isinstance(function.get("name"), str):
+            raise invalid(f"tools[{position}].function.name", "is required")
+        if function.get("strict"):
+            given.note("tools.strict")
+        tools.append(
+            Tool(
+                name=function["name"],
+                description=function.get("description"),
+                parameters=plain(function.get("parameters")),
+                cache_control=plain(tool.get("cache_control")),
+            )
+        )
+    return tools
+
+
+def take_tool_choice(given: Given) -> tuple[str | None, str | None]:
+    """Take the tool choice; return its mode (none, auto, required, named) and the name of the one tool.
+
+    Raises:
+        GatewayError: INVALID_VALUE for any other form.
+    """
+    choice = given.take("tool_choice")
+    if choice is None or choice in ("none", "auto", "required"):
+        return choice, None
+    function = plain(choice.get("function")) if isinstance(choice, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise invalid("tool_choice", "must be none, auto, required, or name a function")
+    return "named", function["name"]
+
+
+def take_format(given: Given) -> Format | None:
+    """Take the response format; None: plain text.
+
+    Raises:
+        GatewayError: INVALID_VALUE for an unknown type.
+    """
+    wish = given.take("response_format")
+    kind = wish.get("type") if isinstance(wish, dict) else None
+    if wish is None or kind == "text":
+        return None
+    if kind == "json_object":
+        return Format()
+    details = plain(wish.get("json_schema")) if kind == "json_schema" else None
+    if not isinstance(details, dict):
+        raise invalid("response_format", "must be of type text, json_object or json_schema")
+    return Format(
+        name=details.get("name"),
+        description=details.get("description"),
+        schema=plain(details.get("schema")) or None,
+    )
+
+
+def _is_null(value: Any) -> bool:
+    return isinstance(value, msgspec.Raw) and bytes(value) == b"null"

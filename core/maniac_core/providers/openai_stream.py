@@ -1,0 +1,233 @@
+"""Chunks of a streamed answer on OpenAI's wire to stream items.
+
+What it holds back and why: the finish reason of a choice goes out with the end of the stream, because some servers
+send it before the last text, or twice. What it drops: `id`, `system_fingerprint`, `obfuscation`, `logprobs`, and of
+deltas what `ChoiceDelta` has no place for (audio, annotations, images).
+
+An answer is whole when `[DONE]` came and every choice had text or a finish reason, or when the bytes ended cleanly
+and every choice had a finish reason. Anything else gets no `StreamEnd`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from maniac_core.domain.chat import ChoiceDelta, JsonObject
+from maniac_core.providers.base import (
+    StreamEnd,
+    StreamError,
+    StreamItem,
+    StreamModel,
+    UpstreamFailure,
+)
+from maniac_core.providers.errors import NOT_JSON, stream_failure
+from maniac_core.providers.openai_answer import error_of_object, finish_of, text_of
+from maniac_core.providers.openai_tools import ToolCalls, WireCall, WireFunction
+from maniac_core.providers.openai_usage import usage_of
+from maniac_core.providers.sse import SSEEvent
+
+_NULL = msgspec.Raw(b"null")
+
+
+class _Delta(msgspec.Struct):
+    content: str | list[Any] | None = None
+    reasoning: Any = None
+    reasoning_content: Any = None
+    reasoning_details: Any = None
+    refusal: Any = None
+    tool_calls: list[WireCall] | None = None
+    function_call: WireFunction | None = None
+
+
+class _WireChoice(msgspec.Struct):
+    index: int | None = None
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    """Instead of `delta`, from servers that stream a whole answer as one chunk."""
+    finish_reason: str | None = None
+    error: Any = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_WireChoice] | None = None
+    model: str | None = None
+    id: Any = None
+    usage: msgspec.Raw = _NULL
+    service_tier: str | None = None
+    error: Any = None
+    x_groq: Any = None
+
+
+# Not strict: some count in floats or in text.
+_decode = msgspec.json.Decoder(_Chunk, strict=False).decode
+
+
+class _State:
+    """What is known of one choice."""
+
+    __slots__ = ("calls", "finish_chunk", "finish_reason", "has_content", "index")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.has_content = False
+        self.calls = ToolCalls()
+        self.finish_reason: str | None = None
+        self.finish_chunk: Any = None
+
+
+class OpenAIStreamDecoder:
+    """Decodes one stream; see `StreamDecoder`."""
+
+    def __init__(self) -> None:
+        self.malformed = 0
+        self._choices: dict[int, _State] = {}
+        self._model: str | None = None
+        self._usage = b"null"
+        self._is_over = False
+
+    def feed(self, event: SSEEvent) -> list[StreamItem]:
+        """Decode one event."""
+        if self._is_over:
+            return []
+        try:
+            chunk = _decode(event.data)
+        except NOT_JSON:
+            return self._unusual(event)
+        if chunk.error or event.event == "error":
+            return self._fail(stream_failure(chunk.error or msgspec.json.decode(event.data)))
+        items: list[StreamItem] = []
+        if chunk.model and chunk.model != self._model:
+            self._model = chunk.model
+            items.append(StreamModel(name=chunk.model))
+        if chunk.usage is not _NULL or chunk.x_groq is not None:
+            self._add_usage(chunk, items)
+        if chunk.choices:
+            for choice in chunk.choices:
+                try:
+                    delta = self._choice(choice, chunk.id)
+                except UpstreamFailure as failure:
+                    return items + self._fail(failure)
+                if delta is not None:
+                    items.append(delta)
+        elif not items:
+            return self._error_object(event.data)
+        return items
+
+    def finish(self) -> list[StreamItem]:
+        """Tell the decoder that the bytes ended cleanly."""
+        states = self._choices.values()
+        if self._is_over or not states or any(state.finish_reason is None for state in states):
+            return []
+        return self._end()
+
+    def _choice(self, wire: _WireChoice, chunk_id: Any) -> ChoiceDelta | None:
+        if wire.error:
+            raise stream_failure(wire.error)
+        index = wire.index or 0
+        state = self._choices.get(index)
+        role = None
+        if state is None:
+            state = self._choices[index] = _State(index)
+            role = "assistant"
+        delta = wire.delta or wire.message
+        if state.finish_reason is not None and chunk_id != state.finish_chunk:
+            # A second answer spliced on: its text belongs to nobody's question.
+            return None
+        if wire.finish_reason and (finish_reason := finish_of(wire.finish_reason)):
+            state.finish_reason = finish_reason
+            state.finish_chunk = chunk_id
+        if delta is None:
+            return ChoiceDelta(index=index, role=role) if role else None
+        content = delta.content or None
+        reasoning = delta.reasoning or delta.reasoning_content
+        if content.__class__ is list:
+            content, thought = text_of(content)
+            reasoning = reasoning or thought
+        details = delta.reasoning_details
+        calls = delta.tool_calls
+        if delta.function_call is not None:
+            calls = [WireCall(index=0, function=delta.function_call)]
+        if not (content or reasoning or details or calls or delta.refusal or role):
+            return None
+        result = ChoiceDelta(
+            index=index,
+            role=role,
+            content=content,  # type: ignore[arg-type]  # lists were turned into text
+            reasoning=reasoning if isinstance(reasoning, str) and reasoning else None,
+            reasoning_details=_objects(details) if details else None,
+            tool_calls=state.calls.add(calls) if calls else (),
+            refusal=delta.refusal if isinstance(delta.refusal, str) and delta.refusal else None,
+        )
+        if not state.has_content:
+            state.has_content = result.has_content
+        return result
+
+    def _add_usage(self, chunk: _Chunk, items: list[StreamItem]) -> None:
+        raw = bytes(chunk.usage)
+        if raw == b"null" and isinstance(chunk.x_groq, dict):
+            # Groq's own place for it, filled also when nobody asked.
+            raw = msgspec.json.encode(chunk.x_groq.get("usage"))
+        if raw in (b"null", self._usage):
+            return
+        self._usage = raw
+        usage = usage_of(raw, chunk.service_tier)
+        if usage is not None:
+            items.append(usage)
+
+    def _unusual(self, event: SSEEvent) -> list[StreamItem]:
+        """Handle what is no chunk: the end marker, an error, several lines at once, or nonsense."""
+        data = event.data.strip()
+        if data == b"[DONE]":
+            return self._done()
+        if failed := self._error_object(data):
+            return failed
+        if event.event == "error" and data:
+            return self._fail(stream_failure(data.decode(errors="replace")))
+        lines = data.split(b"\n")
+        if len(lines) > 1:
+            # Servers that forget the blank line between events.
+            return [item for line in lines for item in self.feed(SSEEvent(None, line))]
+        if data:
+            self.malformed += 1
+        return []
+
+    def _error_object(self, data: bytes) -> list[StreamItem]:
+        failure = error_of_object(data)
+        return self._fail(failure) if failure is not None else []
+
+    def _done(self) -> list[StreamItem]:
+        states = self._choices.values()
+        if not states or any(
+            state.finish_reason is None and not state.has_content for state in states
+        ):
+            self._is_over = True
+            return []
+        for state in states:
+            if state.finish_reason is None:
+                state.finish_reason = "tool_calls" if state.calls else "stop"
+        return self._end()
+
+    def _end(self) -> list[StreamItem]:
+        self._is_over = True
+        items: list[StreamItem] = [
+            ChoiceDelta(
+                index=state.index,
+                tool_calls=state.calls.end(),
+                finish_reason=state.finish_reason,
+            )
+            for state in self._choices.values()
+        ]
+        items.append(StreamEnd())
+        return items
+
+    def _fail(self, failure: UpstreamFailure) -> list[StreamItem]:
+        self._is_over = True
+        return [StreamError(failure=failure)]
+
+
+def _objects(values: Any) -> list[JsonObject] | None:
+    if not isinstance(values, list):
+        return None
+    return [value for value in values if isinstance(value, dict)] or None

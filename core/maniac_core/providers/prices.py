@@ -1,0 +1,108 @@
+"""What tokens cost: one model's price row and the price of a usage in integers.
+
+Prices are femto-USD (1e-15 USD) per token, so that every row of the price data is a whole number of them: 1 USD per
+million tokens is 1,000,000,000. Sums are exact; only the result is rounded, to nano-USD.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from maniac_core.domain.chat import Usage
+
+_FEMTO_PER_NANO = 1_000_000
+
+
+class Prices(msgspec.Struct, frozen=True, kw_only=True):
+    """Prices of one model at one time, in femto-USD per token. None: no price of its own."""
+
+    input: int | None = None
+    output: int | None = None
+    cache_read: int | None = None
+    """None: as `input`."""
+    cache_write: int | None = None
+    """None: as `input`."""
+    cache_write_1h: int | None = None
+    """None: as `cache_write`."""
+    reasoning: int | None = None
+    """None: as `output`."""
+    input_audio: int | None = None
+    """None: as `input`."""
+    output_audio: int | None = None
+    """None: as `output`."""
+    request: int | None = None
+    """Femto-USD per request."""
+    above: tuple[tuple[int, Prices], ...] = ()
+    """Rows for long prompts, longest first: a row holds for all tokens when the prompt has more than that many."""
+
+    def cost_nano_usd(self, usage: Usage) -> int | None:
+        """Return what a usage costs, rounded half up; None when some of its tokens have no price."""
+        row = self
+        if self.above:
+            prompt_tokens = usage.prompt_tokens
+            for start, above in self.above:
+                if prompt_tokens > start:
+                    row = above
+                    break
+        price_in, price_out = row.input, row.output
+        write = price_in if row.cache_write is None else row.cache_write
+        audio_in = min(usage.input_audio_tokens or 0, usage.input_tokens)
+        audio_out = min(usage.output_audio_tokens or 0, usage.output_tokens)
+        cost = row.request or 0
+        for tokens, price in (
+            (usage.input_tokens - audio_in, price_in),
+            (usage.output_tokens - audio_out, price_out),
+            (usage.cache_read_tokens, price_in if row.cache_read is None else row.cache_read),
+            (usage.reasoning_tokens, price_out if row.reasoning is None else row.reasoning),
+            (usage.cache_write_tokens, write),
+            (
+                usage.cache_write_1h_tokens,
+                write if row.cache_write_1h is None else row.cache_write_1h,
+            ),
+            (audio_in, price_in if row.input_audio is None else row.input_audio),
+            (audio_out, price_out if row.output_audio is None else row.output_audio),
+        ):
+            if tokens:
+                if price is None:
+                    return None
+                cost += tokens * price
+        return (cost + _FEMTO_PER_NANO // 2) // _FEMTO_PER_NANO
+
+    def ceiling_nano_usd(self, prompt_tokens: int, output_tokens: int) -> int | None:
+        """Return the most that so many tokens cost, whichever of them are cached, spoken or thought; None: unknown."""
+        costs: list[int] = []
+        for row in (self, *(above for start, above in self.above if prompt_tokens > start)):
+            price_in = _dearest(row.input, row.cache_read, row.cache_write, row.cache_write_1h)
+            price_out = _dearest(row.output, row.reasoning, row.output_audio)
+            if price_in is None or price_out is None:
+                return None
+            costs.append((row.request or 0) + prompt_tokens * price_in + output_tokens * price_out)
+        return -(-max(costs) // _FEMTO_PER_NANO)
+
+    def usd(self) -> dict[str, str]:
+        """Return the prices that are set as decimal text: USD per token, `request` USD per request."""
+        return {
+            name: usd_text(value)
+            for name in self.__struct_fields__
+            if name != "above" and (value := getattr(self, name)) is not None
+        }
+
+
+def _dearest(*prices: int | None) -> int | None:
+    return max((price for price in prices if price is not None), default=None)
+
+
+FREE = Prices(input=0, output=0)
+
+
+def femto_usd(usd: Decimal, per: int) -> int:
+    """Return a price of so many USD per so many units as femto-USD per unit."""
+    return round(usd.scaleb(15) / per)
+
+
+def usd_text(femto: int) -> str:
+    """Return femto-USD as USD in plain decimal notation, such as `0.0000025`."""
+    text = format(Decimal(femto).scaleb(-15), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

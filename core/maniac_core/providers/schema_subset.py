@@ -1,0 +1,244 @@
+"""JSON Schema cut down to what providers accept, with what is lost kept as words in the description."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from maniac_core.domain.chat import JsonObject
+
+_ANTHROPIC_NOTED = (
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "maxItems",
+    "uniqueItems",
+    "minProperties",
+    "maxProperties",
+)
+_ANTHROPIC_FORMATS = frozenset(
+    {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
+)
+_ANTHROPIC_DROPPED = frozenset(
+    {"$schema", "$id", "title", "examples", "not", "if", "then", "else", "dependentRequired"}
+)
+_GEMINI_KEPT = (
+    "title",
+    "description",
+    "nullable",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "minimum",
+    "maximum",
+    "required",
+    "propertyOrdering",
+    "default",
+)
+_GEMINI_NOTED = ("exclusiveMinimum", "exclusiveMaximum", "multipleOf", "uniqueItems")
+_GEMINI_FORMATS = frozenset({"date-time", "enum", "float", "double", "int32", "int64"})
+
+
+class _Unsupported(Exception):
+    """The schema cannot be expressed."""
+
+
+def anthropic_schema(schema: JsonObject) -> JsonObject | None:
+    """Return a schema for Anthropic's structured output, or None when it cannot say the same.
+
+    Objects there are closed: one that is open, or a schema that refers to itself, cannot be expressed.
+    """
+    definitions = {**(schema.get("definitions") or {}), **(schema.get("$defs") or {})}
+    try:
+        _check_references(schema, definitions, ())
+        return _anthropic(schema)
+    except _Unsupported:
+        return None
+
+
+def gemini_schema(schema: JsonObject) -> JsonObject:
+    """Return a schema in the OpenAPI subset of Gemini: references resolved, unions as anyOf, types that may be null.
+
+    A schema that refers to itself is cut off at the inner reference: any object fits there.
+    """
+    definitions = {**(schema.get("definitions") or {}), **(schema.get("$defs") or {})}
+    return _gemini(schema, definitions, ())
+
+
+def _check_references(node: Any, definitions: JsonObject, inside: tuple[str, ...]) -> None:
+    if isinstance(node, list):
+        for item in node:
+            _check_references(item, definitions, inside)
+    elif isinstance(node, dict):
+        reference = node.get("$ref")
+        if isinstance(reference, str):
+            name = _name_of(reference)
+            if name in inside or name not in definitions:
+                raise _Unsupported
+            _check_references(definitions[name], definitions, (*inside, name))
+        for key, value in node.items():
+            if key not in ("$defs", "definitions", "enum", "const", "default", "examples"):
+                _check_references(value, definitions, inside)
+
+
+def _anthropic(node: Any) -> JsonObject:
+    if not isinstance(node, dict):
+        raise _Unsupported
+    reduced: JsonObject = {}
+    lost: JsonObject = {}
+    for key, value in node.items():
+        if key in ("properties", "$defs", "definitions"):
+            reduced[key] = {name: _anthropic(child) for name, child in value.items()}
+        elif key in ("anyOf", "oneOf", "allOf"):
+            reduced["anyOf" if key == "oneOf" else key] = [_anthropic(child) for child in value]
+        elif key == "items":
+            reduced[key] = _anthropic(value)
+        elif (
+            (key == "format" and value not in _ANTHROPIC_FORMATS)
+            or key in _ANTHROPIC_NOTED
+            or (key == "minItems" and value not in (0, 1))
+        ):
+            lost[key] = value
+        elif key == "patternProperties":
+            raise _Unsupported
+        elif key not in _ANTHROPIC_DROPPED:
+            reduced[key] = value
+    if "properties" in node or _has_type(node, "object"):
+        if node.get("additionalProperties") or not node.get("properties"):
+            raise _Unsupported
+        reduced["additionalProperties"] = False
+    return _noted(reduced, lost)
+
+
+def _gemini(node: Any, definitions: JsonObject, inside: tuple[str, ...]) -> JsonObject:
+    if not isinstance(node, dict):
+        # `true` and `{}` allow anything; `false`, nothing, has no counterpart.
+        return {}
+    if isinstance(node.get("$ref"), str):
+        name = _name_of(node["$ref"])
+        if name in inside or name not in definitions:
+            return {"type": "object"}
+        rest = {key: value for key, value in node.items() if key != "$ref"}
+        return _gemini({**_object(definitions[name]), **rest}, definitions, (*inside, name))
+    node = _merged(node, definitions, inside)
+    reduced: JsonObject = {key: node[key] for key in _GEMINI_KEPT if key in node}
+    lost: JsonObject = {key: node[key] for key in _GEMINI_NOTED if key in node}
+    _gemini_type(node, reduced, lost)
+    if "properties" in node:
+        reduced["properties"] = {
+            name: _gemini(child, definitions, inside) for name, child in node["properties"].items()
+        }
+        if "required" in reduced:
+            # Naming a property that is not there is refused.
+            reduced["required"] = [n for n in reduced["required"] if n in node["properties"]]
+    if isinstance(node.get("items"), dict):
+        reduced["items"] = _gemini(node["items"], definitions, inside)
+    choices = [_gemini(child, definitions, inside) for child in _choices(node)]
+    kept = [choice for choice in choices if choice.get("type") != "null"]
+    if len(kept) < len(choices):
+        reduced["nullable"] = True
+    if len(kept) == 1:
+        reduced = {**kept[0], **reduced}
+    elif kept:
+        reduced["anyOf"] = kept
+    return _noted(reduced, lost)
+
+
+def _gemini_type(node: JsonObject, reduced: JsonObject, lost: JsonObject) -> None:
+    kind = node.get("type")
+    if isinstance(kind, list):
+        kinds = [name for name in kind if name != "null"]
+        if len(kinds) < len(kind):
+            reduced["nullable"] = True
+        if len(kinds) == 1:
+            kind = kinds[0]
+        else:
+            kind = None
+            reduced["anyOf"] = [{"type": name} for name in kinds]
+    values = [node["const"]] if "const" in node else node.get("enum")
+    if isinstance(values, list):
+        if None in values:
+            reduced["nullable"] = True
+            values = [value for value in values if value is not None]
+        if values and all(isinstance(value, str) for value in values):
+            # Only text can be enumerated there.
+            reduced["enum"] = values
+            kind = kind or "string"
+        elif values:
+            lost["one of"] = values
+            kind = kind or _type_of(values[0])
+    if kind is not None:
+        reduced["type"] = kind
+    form = node.get("format")
+    if form in _GEMINI_FORMATS:
+        reduced["format"] = form
+    elif form is not None:
+        lost["format"] = form
+
+
+def _merged(node: JsonObject, definitions: JsonObject, inside: tuple[str, ...]) -> JsonObject:
+    """Return the node with the parts of its `allOf` merged into it."""
+    if not isinstance(node.get("allOf"), list):
+        return node
+    merged = {key: value for key, value in node.items() if key != "allOf"}
+    for part in node["allOf"]:
+        if not isinstance(part, dict):
+            continue
+        name = _name_of(part["$ref"]) if isinstance(part.get("$ref"), str) else None
+        if name is not None and name not in inside:
+            part = {**_object(definitions.get(name)), **part}  # noqa: PLW2901 - the part resolved
+        flat = _merged(part, definitions, inside if name is None else (*inside, name))
+        for key, value in flat.items():
+            if key == "properties":
+                merged[key] = {**value, **(merged.get(key) or {})}
+            elif key == "required":
+                merged[key] = [*(merged.get(key) or []), *value]
+            elif key != "$ref":
+                merged.setdefault(key, value)
+    return merged
+
+
+def _object(node: Any) -> JsonObject:
+    return node if isinstance(node, dict) else {}
+
+
+def _choices(node: JsonObject) -> list[Any]:
+    choices = node.get("anyOf") or node.get("oneOf")
+    return choices if isinstance(choices, list) else []
+
+
+def _type_of(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    return "integer" if isinstance(value, int) else "number"
+
+
+def _has_type(node: JsonObject, name: str) -> bool:
+    kind = node.get("type")
+    return kind == name or (isinstance(kind, list) and name in kind)
+
+
+def _name_of(reference: str) -> str:
+    return reference.rpartition("/")[2]
+
+
+def _noted(reduced: JsonObject, lost: JsonObject) -> JsonObject:
+    """Add what was lost to the description, where the model still reads it."""
+    if not lost:
+        return reduced
+    words = ", ".join(
+        f"{key} {value if isinstance(value, str) else msgspec.json.encode(value).decode()}"
+        for key, value in lost.items()
+    )
+    about = reduced.get("description")
+    return {**reduced, "description": f"{about} ({words})" if about else words}

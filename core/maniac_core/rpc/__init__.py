@@ -1,0 +1,1 @@
+"""One servicer per proto service, and the conversion between proto messages and domain values."""

@@ -1,0 +1,23 @@
+"""AccessService: the gates of a request that an edge refuses by itself."""
+
+from __future__ import annotations
+
+from maniac_gateway.v1 import keys_pb2
+
+from maniac_core.rpc.gate import Context, Gate, head_metadata, unary
+
+
+class AccessServicer:
+    """Admits, and does nothing else."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    @unary
+    async def CheckAccess(  # noqa: N802 - the contract's name
+        self, _request: keys_pb2.CheckAccessRequest, context: Context
+    ) -> keys_pb2.CheckAccessResponse:
+        """Authenticate and count."""
+        call = await self._gate.admit(context)
+        await context.send_initial_metadata(head_metadata(call))
+        return keys_pb2.CheckAccessResponse(project_id=call.caller.project_id)

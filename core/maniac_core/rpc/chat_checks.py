@@ -1,0 +1,84 @@
+"""What the contract promises about the values of a chat request, checked for callers of the RPC."""
+
+from __future__ import annotations
+
+import math
+
+from maniac_gateway.v1 import chat_pb2
+
+from maniac_core.domain.errors import GatewayError, Reason
+
+_ROLES = frozenset({"system", "user", "assistant", "developer", "tool"})
+_PARTS = frozenset({"text", "image_url", "file", "input_audio"})
+_MODES = frozenset({"none", "auto", "required"})
+_FORMATS = frozenset({"text", "json_object", "json_schema"})
+_EFFORTS = frozenset({"none", "minimal", "low", "medium", "high", "xhigh"})
+_SUMMARIES = frozenset({"auto", "concise", "detailed"})
+_NUMBERS = ("frequency_penalty", "presence_penalty", "temperature", "top_p")
+
+
+def check_params(params: chat_pb2.ChatCompletionParams) -> None:
+    """Check what the types of the messages leave open.
+
+    Raises:
+        GatewayError: INVALID_VALUE or MISSING_REQUIRED_PARAMETER, naming the field.
+    """
+    if not params.messages:
+        raise _invalid("messages", "messages must not be empty.")
+    for i, message in enumerate(params.messages):
+        _one_of(_ROLES, message.role, "messages", i, "role")
+        if message.HasField("parts"):
+            for j, part in enumerate(message.parts.parts):
+                _one_of(_PARTS, part.type, "messages", i, "content", j, "type")
+    for name in _NUMBERS:
+        if not math.isfinite(getattr(params, name)):
+            raise _invalid(name, f"{name} must be a finite number.")
+    if not all(map(math.isfinite, params.logit_bias.values())):
+        raise _invalid("logit_bias", "logit_bias must hold finite numbers.")
+    for i, tool in enumerate(params.tools):
+        if not tool.name:
+            raise _missing(f"tools[{i}].function.name")
+    if params.HasField("tool_choice"):
+        _check_tool_choice(params.tool_choice)
+    if params.HasField("response_format"):
+        _check_response_format(params.response_format)
+    if params.reasoning.HasField("effort"):
+        _one_of(_EFFORTS, params.reasoning.effort, "reasoning", "effort")
+    if params.reasoning.HasField("summary"):
+        _one_of(_SUMMARIES, params.reasoning.summary, "reasoning", "summary")
+
+
+def _check_tool_choice(choice: chat_pb2.ToolChoice) -> None:
+    if choice.WhichOneof("choice") != "function_name":
+        _one_of(_MODES, choice.mode, "tool_choice")
+    elif not choice.function_name:
+        raise _missing("tool_choice.function.name")
+
+
+def _check_response_format(form: chat_pb2.ResponseFormat) -> None:
+    _one_of(_FORMATS, form.type, "response_format", "type")
+    if form.type != "json_schema":
+        return
+    if not form.HasField("json_schema"):
+        raise _missing("response_format.json_schema")
+    if not form.json_schema.name:
+        raise _missing("response_format.json_schema.name")
+
+
+def _one_of(known: frozenset[str], value: str, *path: str | int) -> None:
+    if value in known:
+        return
+    param = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)[1:]
+    if not value:
+        raise _missing(param)
+    raise _invalid(param, f"{param} must be one of {', '.join(sorted(known))}.")
+
+
+def _missing(param: str) -> GatewayError:
+    return GatewayError(
+        Reason.ERROR_REASON_MISSING_REQUIRED_PARAMETER, f"{param} is required.", param=param
+    )
+
+
+def _invalid(param: str, message: str) -> GatewayError:
+    return GatewayError(Reason.ERROR_REASON_INVALID_VALUE, message, param=param)

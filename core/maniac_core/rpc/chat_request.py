@@ -1,0 +1,241 @@
+"""Conversion of chat requests: from the contract's messages to the domain's values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from maniac_gateway.v1 import chat_pb2
+
+from maniac_core.domain.chat import ChatRequest, JsonObject, Trace
+from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.rpc.chat_checks import check_params
+
+_raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_any_list = msgspec.json.Decoder(list[dict[str, Any]]).decode
+
+# Parameters whose JSON form is their value in the message.
+_PLAIN = frozenset(
+    {
+        "frequency_penalty",
+        "presence_penalty",
+        "temperature",
+        "top_p",
+        "logprobs",
+        "top_logprobs",
+        "max_tokens",
+        "max_completion_tokens",
+        "seed",
+        "parallel_tool_calls",
+        "n",
+    }
+)
+# Keys of the JSON form that have a field in the message.
+_REQUEST_KEYS = frozenset(chat_pb2.ChatCompletionParams.DESCRIPTOR.fields_by_name) | {"metadata"}
+_MESSAGE_KEYS = frozenset(chat_pb2.ChatMessage.DESCRIPTOR.fields_by_name) | {
+    "content",
+    "reasoning_details",
+}
+
+
+def request_from_proto(params: chat_pb2.ChatCompletionParams) -> ChatRequest:
+    """Return the domain's form of a request.
+
+    Raises:
+        GatewayError: INVALID_VALUE or MISSING_REQUIRED_PARAMETER, naming the field; callers of the RPC are not
+            obliged to have checked what the edge checks.
+    """
+    check_params(params)
+    parameters: JsonObject = {}
+    if params.extra_json:
+        parameters.update(_extra(params.extra_json, "extra_json", _REQUEST_KEYS))
+    for field, value in params.ListFields():
+        name = field.name
+        if name in _PLAIN:
+            parameters[name] = value
+        elif name == "logit_bias":
+            parameters[name] = {
+                key: int(bias) if bias.is_integer() else bias for key, bias in value.items()
+            }
+        elif name == "stop":
+            sequences = list(value.sequences)
+            parameters[name] = sequences[0] if value.is_scalar and sequences else sequences
+        elif name == "tools":
+            parameters[name] = [_tool(tool, i) for i, tool in enumerate(value)]
+        elif name == "tool_choice":
+            parameters[name] = _tool_choice(value)
+        elif name == "response_format":
+            parameters[name] = _response_format(value)
+        elif name == "reasoning":
+            parameters[name] = _reasoning(value)
+    return ChatRequest(
+        messages=[_message(message, i) for i, message in enumerate(params.messages)],
+        model=params.model if params.HasField("model") else None,
+        fallbacks=tuple(params.models),
+        parameters=parameters,
+        include_usage=params.include_usage,
+        tags=tuple(params.tags),
+        metadata=_raw_json(params.metadata_json, "metadata_json"),
+        store=params.store if params.HasField("store") else True,
+        trace=_trace(params.trace) if params.HasField("trace") else None,
+    )
+
+
+def _object(data: bytes, param: str) -> dict[str, msgspec.Raw]:
+    try:
+        return _raw_object(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        raise GatewayError(
+            Reason.ERROR_REASON_INVALID_VALUE, f"{param} must be a JSON object.", param=param
+        ) from err
+
+
+def _extra(data: bytes, param: str, known: frozenset[str]) -> dict[str, msgspec.Raw]:
+    """Return further keys; one that has a field of its own would pass its checks by."""
+    extra = _object(data, param)
+    if misplaced := known.intersection(extra):
+        key = min(misplaced)
+        raise GatewayError(
+            Reason.ERROR_REASON_INVALID_VALUE,
+            f"{param} must not hold {key!r}, which has a field of its own.",
+            param=param,
+        )
+    return extra
+
+
+def _raw_json(data: bytes, param: str) -> msgspec.Raw | None:
+    if not data:
+        return None
+    _object(data, param)
+    return msgspec.Raw(data)
+
+
+def _message(message: chat_pb2.ChatMessage, position: int) -> JsonObject:
+    where = f"messages[{position}]"
+    content = message.WhichOneof("content")
+    result: JsonObject = {"role": message.role, "content": None}
+    if content == "text":
+        result["content"] = message.text
+    elif content == "parts":
+        result["content"] = [_part(part, where) for part in message.parts.parts]
+    if message.tool_calls:
+        result["tool_calls"] = [_tool_call(call, where) for call in message.tool_calls]
+    if message.HasField("tool_call_id"):
+        result["tool_call_id"] = message.tool_call_id
+    if message.HasField("name"):
+        result["name"] = message.name
+    if message.HasField("refusal"):
+        result["refusal"] = message.refusal
+    if message.HasField("reasoning"):
+        result["reasoning"] = message.reasoning
+    if message.reasoning_details_json:
+        result["reasoning_details"] = _details(message.reasoning_details_json, where)
+    if message.extra_json:
+        result.update(_extra(message.extra_json, f"{where}.extra_json", _MESSAGE_KEYS))
+    return result
+
+
+def _details(data: bytes, where: str) -> list[JsonObject]:
+    try:
+        return _any_list(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        param = f"{where}.reasoning_details"
+        raise GatewayError(
+            Reason.ERROR_REASON_INVALID_VALUE, f"{param} must be an array of objects.", param=param
+        ) from err
+
+
+def _part(part: chat_pb2.ContentPart, where: str) -> JsonObject:
+    result: JsonObject = {"type": part.type}
+    if part.HasField("text"):
+        result["text"] = part.text
+    if part.HasField("image_url"):
+        image: JsonObject = {"url": part.image_url.url}
+        if part.image_url.HasField("detail"):
+            image["detail"] = part.image_url.detail
+        result["image_url"] = image
+    if part.HasField("file"):
+        result["file"] = {field.name: value for field, value in part.file.ListFields()}
+    if part.extra_json:
+        result.update(_object(part.extra_json, f"{where}.content"))
+    return result
+
+
+def _tool_call(call: chat_pb2.ToolCall, where: str) -> JsonObject:
+    result: JsonObject = {
+        "id": call.id,
+        "type": call.type or "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
+    if call.extra_json:
+        # Read by dialects (thought signatures), so it is decoded.
+        _object(call.extra_json, f"{where}.tool_calls")
+        result.update(msgspec.json.decode(call.extra_json))
+    return result
+
+
+def _tool(tool: chat_pb2.Tool, position: int) -> JsonObject:
+    where = f"tools[{position}]"
+    function: JsonObject = {"name": tool.name}
+    if tool.HasField("description"):
+        function["description"] = tool.description
+    if tool.parameters_json:
+        _object(tool.parameters_json, f"{where}.function.parameters")
+        function["parameters"] = msgspec.json.decode(tool.parameters_json)
+    if tool.HasField("strict"):
+        function["strict"] = tool.strict
+    result: JsonObject = {"type": tool.type or "function", "function": function}
+    if tool.extra_json:
+        result.update(_object(tool.extra_json, where))
+    return result
+
+
+def _tool_choice(choice: chat_pb2.ToolChoice) -> str | JsonObject:
+    if choice.WhichOneof("choice") == "function_name":
+        return {"type": "function", "function": {"name": choice.function_name}}
+    return choice.mode
+
+
+def _response_format(value: chat_pb2.ResponseFormat) -> JsonObject:
+    result: JsonObject = {"type": value.type}
+    if value.HasField("json_schema"):
+        schema: JsonObject = {"name": value.json_schema.name}
+        if value.json_schema.HasField("description"):
+            schema["description"] = value.json_schema.description
+        if value.json_schema.schema_json:
+            param = "response_format.json_schema.schema"
+            _object(value.json_schema.schema_json, param)
+            schema["schema"] = msgspec.json.decode(value.json_schema.schema_json)
+        if value.json_schema.HasField("strict"):
+            schema["strict"] = value.json_schema.strict
+        result["json_schema"] = schema
+    return result
+
+
+def _reasoning(value: chat_pb2.Reasoning) -> JsonObject:
+    result: JsonObject = {}
+    if value.extra_json:
+        _object(value.extra_json, "reasoning")
+        result.update(msgspec.json.decode(value.extra_json))
+    if value.HasField("effort"):
+        result["effort"] = value.effort
+    if value.HasField("summary"):
+        result["summary"] = value.summary
+    return result
+
+
+def _trace(trace: chat_pb2.TraceContext) -> Trace:
+    if not trace.id:
+        raise GatewayError(
+            Reason.ERROR_REASON_MISSING_REQUIRED_PARAMETER,
+            "trace.id is required.",
+            param="trace.id",
+        )
+    return Trace(
+        id=trace.id,
+        span_id=trace.span_id if trace.HasField("span_id") else None,
+        parent_span_id=trace.parent_span_id if trace.HasField("parent_span_id") else None,
+        name=trace.name if trace.HasField("name") else None,
+        source=trace.source if trace.HasField("source") else None,
+        metadata=_raw_json(trace.metadata_json, "trace.metadata"),
+    )

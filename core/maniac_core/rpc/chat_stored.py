@@ -1,0 +1,116 @@
+"""Conversion of captured completions: from what is read back to the contract's messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from google.protobuf.timestamp_pb2 import Timestamp
+from maniac_gateway.v1 import chat_pb2
+
+from maniac_core.domain.records import Attempt, StoredCompletion
+from maniac_core.rpc.chat_answer import message_to_proto, trace_to_proto, usage_to_proto
+from maniac_core.storage.completions import CompletionDetail
+
+_decode_choices = msgspec.json.Decoder(list[dict[str, Any]]).decode
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class _Route(msgspec.Struct):
+    """The route column."""
+
+    candidates: list[str] = []
+    dropped: list[str] = []
+    prices: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def stored_to_proto(stored: StoredCompletion) -> chat_pb2.StoredChatCompletion:
+    """Return the contract's form of a captured completion."""
+    choices = _decode_choices(stored.output) if stored.output else []
+    if stored.status == "failed" and not choices:
+        choices = [{"index": 0, "message": {"role": "assistant"}, "finish_reason": "error"}]
+    return chat_pb2.StoredChatCompletion(
+        completion=chat_pb2.ChatCompletion(
+            id=stored.id,
+            create_time=Timestamp(seconds=stored.created),
+            model=stored.model or "",
+            provider=stored.provider or "",
+            container=stored.container_label or "",
+            choices=[
+                chat_pb2.Choice(
+                    index=choice.get("index") or 0,
+                    message=message_to_proto(choice["message"]),
+                    finish_reason=choice.get("finish_reason") or "",
+                )
+                for choice in choices
+            ],
+            usage=usage_to_proto(stored.usage) if stored.usage_source != "none" else None,
+        ),
+        model_id=stored.model_id or "",
+        spend_nano_usd=stored.spend_nano_usd,
+        tags=stored.tags,
+        metadata_json=stored.metadata or b"",
+        trace=trace_to_proto(stored.trace) if stored.trace is not None else None,
+        status=chat_pb2.CompletionStatus.Value(f"COMPLETION_STATUS_{stored.status.upper()}"),
+        usage_source=chat_pb2.UsageSource.Value(
+            "USAGE_SOURCE_UNSPECIFIED"
+            if stored.usage_source == "none"
+            else f"USAGE_SOURCE_{stored.usage_source.upper()}"
+        ),
+        time_to_first_token_us=stored.time_to_first_token_us,
+        latency_us=stored.latency_us,
+    )
+
+
+def detail_to_proto(detail: CompletionDetail) -> chat_pb2.ExplainChatCompletionResponse:
+    """Return the contract's form of how a completion came about."""
+    route = msgspec.json.decode(detail.route, type=_Route) if detail.route else _Route()
+    parameters = b""
+    if detail.input:
+        members = _decode_object(detail.input)
+        members.pop("messages", None)
+        parameters = _encode(members)
+    # Its answer is not shown.
+    stored = stored_to_proto(msgspec.structs.replace(detail.completion, output=None))
+    completion = stored.completion
+    return chat_pb2.ExplainChatCompletionResponse(
+        id=detail.completion.id,
+        requested_model=detail.requested_model,
+        candidates=route.candidates,
+        parameters_json=parameters,
+        dropped_params=route.dropped,
+        attempts=[_attempt_to_proto(attempt) for attempt in detail.attempts],
+        prices_json=b"" if bytes(route.prices) == b"null" else bytes(route.prices),
+        status=stored.status,
+        usage_source=stored.usage_source,
+        model=completion.model,
+        provider=completion.provider,
+        container=completion.container,
+        error_reason=detail.error_reason or "",
+        create_time=completion.create_time,
+        request_id=detail.request_id,
+        usage=completion.usage if completion.HasField("usage") else None,
+        spend_nano_usd=detail.completion.spend_nano_usd,
+        time_to_first_token_us=detail.completion.time_to_first_token_us,
+        latency_us=stored.latency_us,
+    )
+
+
+def _attempt_to_proto(attempt: Attempt) -> chat_pb2.Attempt:
+    return chat_pb2.Attempt(
+        number=attempt.number,
+        provider=attempt.provider,
+        model=attempt.model,
+        start_time=Timestamp(
+            seconds=attempt.started_us // 1_000_000, nanos=attempt.started_us % 1_000_000 * 1000
+        ),
+        outcome=attempt.outcome,
+        http_status=attempt.http_status or 0,
+        error_reason=attempt.error_reason or "",
+        error_message=attempt.error_message or "",
+        time_to_first_token_us=attempt.time_to_first_token_us,
+        latency_us=attempt.latency_us,
+        usage=usage_to_proto(attempt.usage) if attempt.usage is not None else None,
+        spend_nano_usd=attempt.spend_nano_usd,
+    )

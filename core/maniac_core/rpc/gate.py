@@ -1,0 +1,228 @@
+"""The gate every RPC passes: request id, authentication, rate limit; and the way back: errors as google.rpc.Status."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+import grpc
+import msgspec
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+
+from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.domain.ids import request_id
+from maniac_core.services.auth import Authenticator
+from maniac_core.services.capture import Call
+from maniac_core.services.limits import RateLimiter, RateState, rate_error
+from maniac_core.services.trail import reason_name
+
+_log = logging.getLogger(__name__)
+_S = TypeVar("_S")
+_Q = TypeVar("_Q")
+_R = TypeVar("_R")
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Metadata = tuple[tuple[str, str], ...]
+
+# Set by an edge, and by nobody else, on every call: the address of its client.
+CLIENT_ADDRESS = "x-maniac-client-address"
+_FORWARDED = ("traceparent", "tracestate", "anthropic-beta")
+_STATUS_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class Gate:
+    """Admits calls."""
+
+    def __init__(self, authenticator: Authenticator, limiter: RateLimiter) -> None:
+        self._authenticator = authenticator
+        self._limiter = limiter
+
+    async def admit(self, context: Context) -> Call:
+        """Authenticate and count the caller of an RPC, and announce the window in the initial metadata.
+
+        Raises:
+            GatewayError: of authentication or of the rate limit.
+        """
+        metadata = dict(context.invocation_metadata() or ())
+        remaining_s = context.time_remaining()
+        return await self.admit_headers(
+            metadata,
+            deadline=None if remaining_s is None else time.monotonic() + remaining_s,
+            announce=lambda state: context.set_trailing_metadata(rate_metadata(state)),
+        )
+
+    async def admit_headers(
+        self,
+        metadata: dict[str, Any],
+        *,
+        deadline: float | None,
+        announce: Callable[[RateState], None],
+    ) -> Call:
+        """Admit a call whose metadata is at hand. `announce` is told the window before any error is raised."""
+        authorization = metadata.get("authorization")
+        address = metadata.get(CLIENT_ADDRESS)
+        # The internal key is for services that call the core themselves; through an edge it is a key like any other.
+        if address is None and self._authenticator.is_internal(authorization):
+            caller = await self._authenticator.internal_caller(metadata.get("x-maniac-project"))
+            rate = None
+        else:
+            rate, caller = await self._admit_key(authorization, address or "", announce)
+        return Call(
+            caller=caller,
+            request_id=metadata.get("x-request-id") or request_id(),
+            deadline=deadline,
+            idempotency_key=metadata.get("idempotency-key") or None,
+            headers={key: metadata[key] for key in _FORWARDED if key in metadata},
+            rate=rate,
+            dropped=[],
+        )
+
+    async def require_internal(self, context: Context) -> None:
+        """Let only the internal service key pass.
+
+        Raises:
+            GatewayError: of authentication, or INSUFFICIENT_SCOPE.
+        """
+        call = await self.admit(context)
+        if not call.caller.is_internal:
+            raise GatewayError(
+                Reason.ERROR_REASON_INSUFFICIENT_SCOPE, "Only the internal service key may do this."
+            )
+
+    async def _admit_key(
+        self, authorization: str | None, address: str, announce: Callable[[RateState], None]
+    ) -> tuple[RateState | None, Any]:
+        try:
+            caller = await self._authenticator.authenticate(authorization)
+        except GatewayError:
+            # Without a key there is no organization to count for.
+            _check(await self._limiter.hit_address(address), announce)
+            raise
+        return _check(await self._limiter.hit(caller), announce), caller
+
+
+def _check(state: RateState | None, announce: Callable[[RateState], None]) -> RateState | None:
+    if state is not None:
+        announce(state)
+        if not state.allowed:
+            raise rate_error(state)
+    return state
+
+
+def rate_metadata(state: RateState) -> Metadata:
+    """Return a window as metadata."""
+    return (
+        ("x-ratelimit-limit", str(state.limit)),
+        ("x-ratelimit-remaining", str(state.remaining)),
+        ("x-ratelimit-reset", str(state.reset)),
+    )
+
+
+def head_metadata(call: Call) -> Metadata:
+    """Return what an answer's initial metadata says."""
+    metadata: Metadata = (("x-request-id", call.request_id),)
+    if call.rate is not None:
+        metadata += rate_metadata(call.rate)
+    if call.dropped:
+        metadata += (("x-maniac-dropped-params", ",".join(dict.fromkeys(call.dropped))),)
+    if call.first_token_us is not None:
+        metadata += (("server-timing", server_timing(call)),)
+    return metadata
+
+
+def server_timing(call: Call) -> str:
+    """Return the Server-Timing header of an answer: durations in milliseconds."""
+    first_token = call.first_token_us or 0
+    upstream = call.upstream_us or first_token - call.queue_us
+    parts = {
+        "queue": call.queue_us,
+        "upstream": upstream,
+        "first-token": first_token,
+        "gateway": max(0, call.elapsed_us() - upstream),
+    }
+    return ", ".join(f"{name};dur={value / 1000:.1f}" for name, value in parts.items())
+
+
+def unary(
+    handler: Callable[[_S, _Q, Context], Awaitable[_R]],
+) -> Callable[[_S, _Q, Context], Awaitable[_R]]:
+    """Wrap a unary servicer method so that its errors leave as google.rpc.Status."""
+
+    @functools.wraps(handler)
+    async def wrapped(self: _S, request: _Q, context: Context) -> _R:
+        try:
+            return await handler(self, request, context)
+        except GatewayError as error:
+            await abort(context, error)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary: logged and told as INTERNAL
+            await abort(context, _internal(error))
+
+    return wrapped
+
+
+def streaming(
+    handler: Callable[[_S, _Q, Context], AsyncGenerator[_R, None]],
+) -> Callable[[_S, _Q, Context], AsyncGenerator[_R, None]]:
+    """Wrap a server-streaming servicer method so that its errors leave as google.rpc.Status."""
+
+    @functools.wraps(handler)
+    async def wrapped(self: _S, request: _Q, context: Context) -> AsyncGenerator[_R, None]:
+        messages = handler(self, request, context)
+        try:
+            async for message in messages:
+                yield message
+        except GatewayError as error:
+            await abort(context, error)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary: logged and told as INTERNAL
+            await abort(context, _internal(error))
+        finally:
+            # A cancelled call must not leave its upstream to the garbage collector.
+            await messages.aclose()
+
+    return wrapped
+
+
+async def abort(context: Context, error: GatewayError) -> NoReturn:
+    """End an RPC with an error: a google.rpc.Status with one ErrorInfo, and the window if there is one."""
+    mapping = error.mapping
+    status = status_pb2.Status(code=mapping.grpc_code, message=error.message)
+    info = error_details_pb2.ErrorInfo(reason=reason_name(error.reason), domain="maniac_gateway")
+    if error.param is not None:
+        info.metadata["param"] = error.param
+    if error.details is not None:
+        info.metadata["details_json"] = msgspec.json.encode(error.details).decode()
+    status.details.add().Pack(info)
+    if error.violations:
+        bad = error_details_pb2.BadRequest()
+        for violation in error.violations:
+            bad.field_violations.add(
+                field=".".join(str(part) for part in violation.loc),
+                description=violation.message,
+                reason=violation.type,
+            )
+        status.details.add().Pack(bad)
+    if error.retry_after_s is not None:
+        status.details.add().Pack(
+            error_details_pb2.RetryInfo(retry_delay=Duration(seconds=error.retry_after_s))
+        )
+    trailing = tuple(context.trailing_metadata() or ())
+    await context.abort(
+        _STATUS_CODES[mapping.grpc_code],
+        error.message,
+        (*trailing, ("grpc-status-details-bin", status.SerializeToString())),
+    )
+    raise AssertionError("abort always raises")
+
+
+def _internal(error: Exception) -> GatewayError:
+    _log.error("a call failed unexpectedly", exc_info=error)
+    return GatewayError(
+        Reason.ERROR_REASON_INTERNAL_ERROR, "The gateway failed to handle the request."
+    )

@@ -1,0 +1,35 @@
+"""Pages of lists, the same for every resource."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maniac_core.domain.errors import GatewayError, Reason, Violation
+from maniac_core.domain.records import Page
+
+
+def page_from_proto(request: Any, *, default: int = 20, maximum: int = 100) -> Page:
+    """Return the page that a list request asks for.
+
+    Raises:
+        GatewayError: VALIDATION_ERROR for a size or an offset out of range.
+    """
+    if not 0 <= request.page_size <= maximum:
+        raise _out_of_range("limit", f"must be between 1 and {maximum}")
+    if request.skip < 0:
+        raise _out_of_range("offset", "must be 0 or more")
+    return Page(
+        limit=request.page_size or default,
+        skip=request.skip,
+        after=request.page_token or None,
+        ascending=getattr(request, "ascending", False),
+    )
+
+
+def _out_of_range(name: str, message: str) -> GatewayError:
+    return GatewayError(
+        Reason.ERROR_REASON_VALIDATION_ERROR,
+        f"{name} {message}.",
+        param=name,
+        violations=(Violation(("query", name), message, "out_of_range"),),
+    )

@@ -1,0 +1,340 @@
+"""RelayService: many chat completions over one stream per edge worker.
+
+It exists because an RPC costs more than the rest of a request together. It calls the same service as ChatService.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterable
+from typing import Any
+
+import msgspec
+from maniac_gateway.v1 import chat_pb2, errors_pb2, relay_pb2
+
+from maniac_core.domain.chat import Chunk
+from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.rpc.chat_answer import completion_to_proto, delta_to_proto, usage_to_proto
+from maniac_core.rpc.chat_request import request_from_proto
+from maniac_core.rpc.gate import CLIENT_ADDRESS, Context, Gate
+from maniac_core.services.capture import Call
+from maniac_core.services.idempotency import IdempotentCompletions
+from maniac_core.services.limits import RateState
+
+_log = logging.getLogger(__name__)
+# What one slow reader may leave unread at its edge, whatever the size of frames.
+_MAX_UNREAD_BYTES = 1024 * 1024
+# A stream that has not begun by then tells the rate limit ahead: the edge may send its first bytes, a comment, before
+# there is any chunk. Most streams begin earlier, and save the frame.
+_ANNOUNCE_AFTER_S = 0.2
+Frame = relay_pb2.RelayResponseFrame
+
+
+class RelayServicer:
+    """Serves the streams of all edge workers."""
+
+    def __init__(self, gate: Gate, completions: IdempotentCompletions) -> None:
+        self._gate = gate
+        self._completions = completions
+        self._links: set[_Link] = set()
+        self._is_draining = False
+
+    async def Relay(  # noqa: N802 - the contract's name
+        self, request_iterator: AsyncIterable[relay_pb2.RelayRequest], context: Context
+    ) -> None:
+        """Serve one edge worker until its stream ends; its running calls are then cancelled."""
+        # Tells the edge at once that the stream stands; before it calls go by the plain RPCs.
+        await context.send_initial_metadata(())
+        link = _Link(self._gate, self._completions)
+        self._links.add(link)
+        if self._is_draining:
+            link.drain()
+        reader = asyncio.create_task(link.read(request_iterator))
+        try:
+            await link.write(context)
+        finally:
+            reader.cancel()
+            link.cancel_all()
+            self._links.discard(link)
+
+    def drain(self) -> None:
+        """Take no new calls; each stream ends when its running calls have."""
+        self._is_draining = True
+        for link in self._links:
+            link.drain()
+
+
+class _Link:
+    """One stream: its running calls and the frames that wait to be sent."""
+
+    def __init__(self, gate: Gate, completions: IdempotentCompletions) -> None:
+        self._gate = gate
+        self._completions = completions
+        # Kept, because asking for it costs a system call each time.
+        self.loop = asyncio.get_running_loop()
+        self._calls: dict[int, _RelayCall] = {}
+        self._frames: list[Frame] = []
+        self._wake = asyncio.Event()
+        self._is_draining = False
+        self._told_draining = False
+        self._is_closed = False
+
+    async def read(self, messages: AsyncIterable[relay_pb2.RelayRequest]) -> None:
+        """Handle the edge's frames until it closes its side."""
+        try:
+            async for message in messages:
+                for frame in message.frames:
+                    self._handle(frame)
+        finally:
+            self._is_closed = True
+            self._wake.set()
+
+    async def write(self, context: Context) -> None:
+        """Send frames, all that wait in one message, until the edge closes or the drain is over."""
+        while True:
+            if not self._frames and not (self._is_draining and not self._told_draining):
+                if self._is_closed or (self._is_draining and not self._calls):
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                # Whatever became ready in the same turn of the loop shares the message.
+                await asyncio.sleep(0)
+                continue
+            frames, self._frames = self._frames, []
+            message = relay_pb2.RelayResponse(frames=frames, draining=self._is_draining)
+            self._told_draining = self._is_draining
+            await context.write(message)
+
+    def send(self, frame: Frame) -> None:
+        """Queue a frame."""
+        self._frames.append(frame)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def drain(self) -> None:
+        """Take no new calls."""
+        self._is_draining = True
+        self._wake.set()
+
+    def cancel_all(self) -> None:
+        """Nobody reads any more: stop what runs."""
+        for call in list(self._calls.values()):
+            call.task.cancel()
+
+    def _handle(self, frame: relay_pb2.RelayRequestFrame) -> None:
+        kind = frame.WhichOneof("frame")
+        if kind == "start":
+            if self._is_draining:
+                self.send(Frame(call_id=frame.call_id, error=error_to_proto(_draining())))
+                return
+            call = _RelayCall(self, frame.call_id, frame.start.initial_credit)
+            self._calls[frame.call_id] = call
+            call.task = self.loop.create_task(self._run(call, frame.start))
+            # Not a `finally` of the task: one that is cancelled before its first step never gets there.
+            call.task.add_done_callback(functools.partial(self._ended, frame.call_id))
+            return
+        running = self._calls.get(frame.call_id)
+        if running is None:
+            # Ended while the frame was on its way.
+            return
+        if kind == "cancel":
+            running.task.cancel()
+        elif kind == "credit":
+            running.give(frame.credit.frames)
+
+    async def _run(self, relay_call: _RelayCall, start: relay_pb2.RelayStart) -> None:
+        head = relay_pb2.RelayHead()
+        try:
+            call = await self._admit(start, head)
+            request = request_from_proto(start.params)
+            if start.stream:
+                await self._stream(relay_call, call, request, head)
+            else:
+                completion = await self._completions.create(call, request)
+                fill_head(head, call)
+                self.send(
+                    Frame(
+                        call_id=relay_call.id, head=head, completion=completion_to_proto(completion)
+                    )
+                )
+        except GatewayError as error:
+            self.send(
+                Frame(
+                    call_id=relay_call.id,
+                    head=None if relay_call.has_begun else head,
+                    error=error_to_proto(error),
+                )
+            )
+        except asyncio.CancelledError:
+            # The edge asked for it, or is gone.
+            pass
+        except Exception as error:  # noqa: BLE001 - the boundary: logged and told as INTERNAL
+            _log.error("a relayed call failed unexpectedly", exc_info=error)
+            unexpected = GatewayError(
+                Reason.ERROR_REASON_INTERNAL_ERROR, "The gateway failed to handle the request."
+            )
+            self.send(Frame(call_id=relay_call.id, error=error_to_proto(unexpected)))
+
+    def _ended(self, call_id: int, _task: asyncio.Task[None]) -> None:
+        del self._calls[call_id]
+        if self._is_draining and not self._calls:
+            self._wake.set()
+
+    async def _admit(self, start: relay_pb2.RelayStart, head: relay_pb2.RelayHead) -> Call:
+        given = {
+            "authorization": start.authorization,
+            "x-request-id": start.request_id,
+            "traceparent": start.traceparent,
+            "idempotency-key": start.idempotency_key,
+            "anthropic-beta": start.anthropic_beta,
+        }
+        metadata = {key: value for key, value in given.items() if value}
+        metadata[CLIENT_ADDRESS] = start.client_address
+        deadline = time.monotonic() + start.timeout_ms / 1000 if start.timeout_ms else None
+        return await self._gate.admit_headers(
+            metadata, deadline=deadline, announce=lambda rate: _fill_rate(head, rate)
+        )
+
+    async def _stream(
+        self, relay_call: _RelayCall, call: Call, request: Any, head: relay_pb2.RelayHead
+    ) -> None:
+        batches = self._completions.stream(call, request)
+        ahead = self.loop.call_later(
+            _ANNOUNCE_AFTER_S, self.send, Frame(call_id=relay_call.id, head=head)
+        )
+        try:
+            async for batch in batches:
+                ahead.cancel()
+                if not relay_call.may_send:
+                    await relay_call.wait_for_credit(call.deadline)
+                frame = Frame(call_id=relay_call.id)
+                if not relay_call.has_begun:
+                    relay_call.has_begun = True
+                    fill_head(head, call)
+                    frame.head.CopyFrom(head)
+                    _fill_identity(frame.chunk, batch[0])
+                _fill_chunk(frame.chunk, batch)
+                relay_call.note_sent(frame.ByteSize())
+                self.send(frame)
+        finally:
+            ahead.cancel()
+            await batches.aclose()
+        self.send(Frame(call_id=relay_call.id, end=relay_pb2.RelayEnd()))
+
+
+class _RelayCall:
+    """One running call."""
+
+    task: asyncio.Task[None]
+
+    def __init__(self, link: _Link, call_id: int, credit: int) -> None:
+        self.id = call_id
+        self.credit = credit
+        self.has_begun = False
+        self._link = link
+        self._waiter: asyncio.Future[None] | None = None
+        self._unread: deque[int] = deque()
+        self._unread_bytes = 0
+
+    @property
+    def may_send(self) -> bool:
+        """Whether the reader has room: for another frame, and for more bytes."""
+        return self.credit > 0 and self._unread_bytes < _MAX_UNREAD_BYTES
+
+    def note_sent(self, size: int) -> None:
+        """A frame of so many bytes is on its way."""
+        self.credit -= 1
+        self._unread.append(size)
+        self._unread_bytes += size
+
+    def give(self, frames: int) -> None:
+        """The reader has taken so many frames, in order."""
+        self.credit += frames
+        for _ in range(min(frames, len(self._unread))):
+            self._unread_bytes -= self._unread.popleft()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait_for_credit(self, deadline: float | None) -> None:
+        """Wait until the reader has room; meanwhile nothing is read from the provider.
+
+        `deadline` is monotonic seconds.
+
+        Raises:
+            GatewayError: UPSTREAM_TIMEOUT: the reader took too long, and the provider is let go.
+        """
+        timeout_s = None if deadline is None else deadline - time.monotonic()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self.may_send:
+                    self._waiter = self._link.loop.create_future()
+                    await self._waiter
+        except TimeoutError:
+            raise GatewayError(
+                Reason.ERROR_REASON_UPSTREAM_TIMEOUT, "The answer was not read in time."
+            ) from None
+        self._waiter = None
+
+
+def _fill_identity(message: chat_pb2.ChatCompletionChunk, chunk: Chunk) -> None:
+    message.id = chunk.id
+    message.create_time.seconds = chunk.created
+    message.model = chunk.model
+    message.provider = chunk.provider
+    message.container = chunk.container or ""
+
+
+def _fill_chunk(message: chat_pb2.ChatCompletionChunk, batch: list[Chunk]) -> None:
+    """Put the deltas of several chunks into one message, in order; the edge writes each as a chunk of its own."""
+    for chunk in batch:
+        for delta in chunk.choices:
+            message.choices.append(delta_to_proto(delta))
+        if chunk.usage is not None:
+            message.usage.CopyFrom(usage_to_proto(chunk.usage))
+
+
+def _fill_rate(head: relay_pb2.RelayHead, rate: RateState) -> None:
+    head.rate_limit.limit = rate.limit
+    head.rate_limit.remaining = rate.remaining
+    head.rate_limit.reset = rate.reset
+
+
+def fill_head(head: relay_pb2.RelayHead, call: Call) -> None:
+    """Add what is known once there is an answer."""
+    head.dropped_params.extend(dict.fromkeys(call.dropped))
+    head.server_timing.queue_us = call.queue_us
+    if call.first_token_us is not None:
+        head.server_timing.first_token_us = call.first_token_us
+        head.server_timing.upstream_us = call.upstream_us or call.first_token_us - call.queue_us
+    head.server_timing.gateway_us = max(0, call.elapsed_us() - head.server_timing.upstream_us)
+
+
+def error_to_proto(error: GatewayError) -> errors_pb2.Error:
+    """Return the contract's form of an error."""
+    return errors_pb2.Error(
+        reason=error.reason,
+        message=error.message,
+        param=error.param or "",
+        details_json=msgspec.json.encode(error.details) if error.details is not None else b"",
+        retry_after_s=error.retry_after_s,
+        violations=[
+            errors_pb2.FieldViolation(
+                field=".".join(str(part) for part in violation.loc),
+                message=violation.message,
+                type=violation.type,
+            )
+            for violation in error.violations
+        ],
+    )
+
+
+def _draining() -> GatewayError:
+    return GatewayError(
+        Reason.ERROR_REASON_DEPENDENCY_UNAVAILABLE,
+        "The gateway is restarting; try again shortly.",
+        retry_after_s=1,
+    )

@@ -1,0 +1,314 @@
+"""The composition root of the core: builds every part from the configuration, serves, drains and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from maniac_core.config import Config, ProviderConfig, resolve_keys
+from maniac_core.providers.catalogue import Catalogue
+from maniac_core.providers.registry import DIALECTS
+from maniac_core.providers.scripted import ScriptedTransport
+from maniac_core.providers.transport import HttpTransport, Transport
+from maniac_core.providers.upstream import Upstream
+from maniac_core.rpc.access import AccessServicer
+from maniac_core.rpc.chat import ChatServicer
+from maniac_core.rpc.containers import ContainerServicer
+from maniac_core.rpc.datasets import DatasetServicer
+from maniac_core.rpc.evaluators import EvaluatorServicer
+from maniac_core.rpc.files import FileServicer
+from maniac_core.rpc.gate import Gate
+from maniac_core.rpc.keys import KeyServicer
+from maniac_core.rpc.models import ModelServicer
+from maniac_core.rpc.register import register, service_names
+from maniac_core.rpc.relay import RelayServicer
+from maniac_core.rpc.traces import TraceServicer
+from maniac_core.rpc.usage import UsageServicer
+from maniac_core.services.attempts import Runner
+from maniac_core.services.auth import Authenticator
+from maniac_core.services.completions import CompletionService
+from maniac_core.services.containers import ContainerService
+from maniac_core.services.datasets import DatasetService
+from maniac_core.services.evaluators import EvaluatorService
+from maniac_core.services.export import Exporter
+from maniac_core.services.file_sweep import Sweeper
+from maniac_core.services.files import FileService
+from maniac_core.services.idempotency import IdempotentCompletions
+from maniac_core.services.keys import KeyService
+from maniac_core.services.limits import MemoryWindows, RateLimiter, Windows
+from maniac_core.services.models import ModelService
+from maniac_core.services.plan import Planner
+from maniac_core.services.redis_windows import redis_windows
+from maniac_core.services.registration import Registrar
+from maniac_core.services.reservations import Reservations
+from maniac_core.services.routing import Router
+from maniac_core.services.spending import Spending
+from maniac_core.services.spool import Spool
+from maniac_core.services.stored import StoredCompletions
+from maniac_core.services.tokens import TokenGate
+from maniac_core.services.traces import TraceService
+from maniac_core.services.usage import UsageService
+from maniac_core.storage.budgets import BudgetStore
+from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.containers import ContainerStore
+from maniac_core.storage.datasets import DatasetStore
+from maniac_core.storage.engines import open_database
+from maniac_core.storage.evaluators import EvaluatorStore
+from maniac_core.storage.files import FileStore
+from maniac_core.storage.idempotency import IdempotencyStore
+from maniac_core.storage.keys import KeyStore
+from maniac_core.storage.objects import open_objects
+from maniac_core.storage.traces import TraceStore
+from maniac_core.storage.usage import UsageStore
+
+_log = logging.getLogger(__name__)
+_GC_THRESHOLD = 20_000
+
+
+class Core:
+    """A core that can be started and stopped on a running event loop."""
+
+    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+        self.config = config
+        self._environ = environ
+        self._database = open_database(config.core)
+        self._http = HttpTransport(environ=_without_loopback_proxy(environ))
+        self._transports: list[Transport] = [self._http]
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._server = self._build()
+
+    def _build(self) -> grpc.aio.Server:
+        config = self.config.core
+        providers = self.config.providers
+        catalogue = Catalogue(providers)
+        router = Router.bundled(providers, catalogue)
+        provider_keys = {
+            name: resolve_keys(provider, self._environ) for name, provider in providers.items()
+        }
+        upstreams = {
+            name: Upstream(
+                name,
+                provider,
+                DIALECTS[provider.kind],
+                self._transport_of(name, provider),
+                provider_keys[name],
+            )
+            for name, provider in providers.items()
+        }
+        store = CompletionStore(self._database)
+        self._spool = Spool(
+            store, config.data_dir / "spool", takes_records=config.durability == "available"
+        )
+        keys = KeyStore(self._database)
+        authenticator = Authenticator(keys, self._environ.get(config.internal_key_env))
+        container_store = ContainerStore(self._database)
+        containers = ContainerService(container_store, router)
+        self._models = ModelService(
+            providers=providers,
+            keys=provider_keys,
+            router=router,
+            catalogue=catalogue,
+            containers=containers,
+            store=container_store,
+        )
+
+        def forget(tables: frozenset[str]) -> None:
+            if "containers" in tables:
+                containers.forget()
+            if tables - {"containers"}:
+                authenticator.forget()
+
+        self._database.on_change(forget)
+        self._windows: Windows = redis_windows(config) if config.redis_url else MemoryWindows()
+        limiter = RateLimiter(config, self._windows)
+        gate = Gate(authenticator, limiter)
+        budgets = BudgetStore(self._database)
+        self._reservations = Reservations(budgets)
+        spending = Spending(budgets, self._reservations, catalogue)
+        planner = Planner(router, catalogue, containers)
+        service = IdempotentCompletions(
+            CompletionService(
+                planner,
+                Runner(upstreams),
+                catalogue,
+                self._spool,
+                spending=spending,
+                tokens=TokenGate(limiter),
+            ),
+            IdempotencyStore(self._database),
+            store,
+        )
+        stored = StoredCompletions(store, router, containers)
+        self._relay = RelayServicer(gate, service)
+        file_store, objects = FileStore(self._database), open_objects(config, self._environ)
+        self._sweeper = Sweeper(file_store, objects)
+        files = FileService(file_store, objects, self._sweeper, max_bytes=config.max_file_bytes)
+
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", config.max_message_bytes),
+                ("grpc.max_send_message_length", config.max_message_bytes),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        register(
+            server,
+            {
+                "ChatService": ChatServicer(
+                    gate,
+                    service,
+                    stored,
+                    Registrar(store, containers, router),
+                    Exporter(store, stored),
+                ),
+                "RelayService": self._relay,
+                "ContainerService": ContainerServicer(gate, containers),
+                "ModelService": ModelServicer(gate, self._models),
+                "FileService": FileServicer(gate, files),
+                "TraceService": TraceServicer(gate, TraceService(TraceStore(self._database))),
+                "EvaluatorService": EvaluatorServicer(
+                    gate, EvaluatorService(EvaluatorStore(self._database), containers, planner)
+                ),
+                "UsageService": UsageServicer(
+                    gate, UsageService(UsageStore(self._database), router, containers)
+                ),
+                "DatasetService": DatasetServicer(
+                    gate, DatasetService(DatasetStore(self._database), containers)
+                ),
+                "AccessService": AccessServicer(gate),
+                "KeyService": KeyServicer(gate, KeyService(keys)),
+            },
+        )
+        # Both are published without annotations.
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)  # type: ignore[no-untyped-call]
+        reflection.enable_server_reflection(  # type: ignore[no-untyped-call]
+            (*service_names(), health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
+        return server
+
+    def _transport_of(self, name: str, provider: ProviderConfig) -> Transport:
+        if provider.kind != "scripted":
+            return self._http
+        # It stands where the network would be.
+        scripted = ScriptedTransport(name, provider.rules)
+        self._transports.append(scripted)
+        return scripted
+
+    async def start(self) -> None:
+        """Open the database, listen, and report SERVING.
+
+        Raises:
+            StorageError: the database cannot be used.
+            OSError: an address cannot be listened on.
+        """
+        config = self.config.core
+        await self._database.start()
+        path = config.socket_path.absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_dead_socket(path)
+        for address in (f"unix:{path}", config.listen):
+            _listen(self._server, address)
+        await self._server.start()
+        path.chmod(0o600)
+        background = (
+            self._models.keep_fresh(),
+            self._sweeper.run(),
+            self._spool.replay_forever(),
+        )
+        self._background = [asyncio.create_task(work) for work in background]
+        for name in ("", *service_names()):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self, grace_s: float) -> None:
+        """Report NOT_SERVING, refuse new calls, let running ones finish for `grace_s` seconds, flush, close."""
+        await self._health.enter_graceful_shutdown()
+        for task in self._background:
+            task.cancel()
+        self._relay.drain()
+        await self._server.stop(grace_s)
+        for transport in self._transports:
+            await transport.aclose()
+        await self._reservations.close()
+        await self._windows.aclose()
+        await self._database.close()
+
+
+async def run_core(
+    config: Config, environ: Mapping[str, str], ready: Callable[[], None] = lambda: None
+) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the drain. Return the exit status.
+
+    `ready` is called when calls are served.
+    """
+    loop = asyncio.get_running_loop()
+    stopping, hurried = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (hurried if stopping.is_set() else stopping).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    core = Core(config, environ)
+    await core.start()
+    # What start-up made stays for good: the collector need not look at it again. Requests leave few cycles.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)
+    _log.info("core serves", extra={"fields": {"grpc": config.core.listen}})
+    ready()
+    await stopping.wait()
+    drain = asyncio.create_task(core.stop(config.core.grace_s))
+    hurry = asyncio.create_task(hurried.wait())
+    await asyncio.wait({drain, hurry}, return_when=asyncio.FIRST_COMPLETED)
+    if not drain.done():
+        drain.cancel()
+        # The calls are cut, but what was captured is still committed.
+        await core.stop(0)
+    hurry.cancel()
+    return 0
+
+
+def _without_loopback_proxy(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with this machine excepted from proxies: one elsewhere cannot reach the embedded model."""
+    excepted = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    own = "127.0.0.1,localhost,::1"
+    return {**environ, "no_proxy": f"{excepted},{own}" if excepted else own}
+
+
+def _remove_dead_socket(path: Path) -> None:
+    """Remove a socket that nobody listens on any more.
+
+    Raises:
+        OSError: another core listens on it.
+    """
+    if not path.exists():
+        return
+    probe = socket.socket(socket.AF_UNIX)
+    try:
+        probe.connect(str(path))
+    except OSError:
+        path.unlink()
+    else:
+        raise OSError(f"another core serves {path}")
+    finally:
+        probe.close()
+
+
+def _listen(server: grpc.aio.Server, address: str) -> None:
+    try:
+        bound = server.add_insecure_port(address)
+    except RuntimeError as err:
+        raise OSError(f"cannot listen on {address}") from err
+    if not bound:
+        raise OSError(f"cannot listen on {address}")

@@ -1,0 +1,54 @@
+"""Accounting: what an attempt used and what it cost, by the provider's word where it gave one, else estimated."""
+
+from __future__ import annotations
+
+import msgspec
+
+from maniac_core.domain.chat import Choice, Usage
+from maniac_core.domain.records import UsageSource
+from maniac_core.providers.base import Prompt
+from maniac_core.providers.catalogue import Catalogue
+from maniac_core.providers.estimate import estimate_answer_tokens, estimate_prompt_tokens
+from maniac_core.providers.prices import Prices
+from maniac_core.services.routing import Candidate
+from maniac_core.services.trail import Bill
+
+
+class Accountant:
+    """Knows the prices."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    def bill(
+        self, candidate: Candidate, usage: Usage, source: UsageSource
+    ) -> tuple[Bill, Prices | None]:
+        """Return what a usage costs, and the price row it was reckoned with."""
+        entry = self._catalogue.find(candidate.provider, candidate.model)
+        prices = entry.prices(service_tier=usage.service_tier) if entry else None
+        # What the provider says it charged wins over the catalogue.
+        spend = usage.cost_nano_usd
+        if spend is None and prices is not None:
+            spend = prices.cost_nano_usd(usage)
+        return Bill(usage=usage, source=source, spend_nano_usd=spend), prices
+
+
+def usage_of(
+    prompt: Prompt, choices: list[Choice], reported: Usage | None
+) -> tuple[Usage, UsageSource]:
+    """Return the usage of an answer, or of what there is of it: as reported, estimated as far as it was not.
+
+    Counts that are all zero are none, and an answer with something in it has used output tokens: a provider that
+    broke off may have counted the prompt only.
+    """
+    if reported is None or not reported.total_tokens:
+        estimate = Usage(
+            input_tokens=estimate_prompt_tokens(prompt.messages, prompt.parameters),
+            output_tokens=estimate_answer_tokens(choices),
+            cost_nano_usd=reported.cost_nano_usd if reported else None,
+            service_tier=reported.service_tier if reported else None,
+        )
+        return estimate, "estimated"
+    if not reported.completion_tokens and (output_tokens := estimate_answer_tokens(choices)):
+        return msgspec.structs.replace(reported, output_tokens=output_tokens), "estimated"
+    return reported, "provider"

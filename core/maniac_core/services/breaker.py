@@ -1,0 +1,78 @@
+"""Circuit breaker: stops calling an upstream that keeps failing, and lets single probes find out when it is back."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+_log = logging.getLogger(__name__)
+_THRESHOLD = 5
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 30.0
+
+
+class Breaker:
+    """State of one upstream: closed, open (all calls refused) or half-open (one probe at a time).
+
+    It opens after 5 failures in a row and pauses 1 s, then twice as long after each failed probe, 30 s at most.
+
+    A permit to call is given back through exactly one of `succeeded`, `failed` and `abandoned`. What a call that was
+    let in before the last change of state has to report is old news, and ignored.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._failures = 0
+        self._pause_s = _FIRST_PAUSE_S
+        self._open_until: float | None = None
+        self._is_probing = False
+        self._permit = 0
+
+    def enter(self) -> int | None:
+        """Ask for permission to call; return the permit, None if the upstream is paused."""
+        if self._open_until is None:
+            return self._permit
+        if self._is_probing or time.monotonic() < self._open_until:
+            return None
+        self._is_probing = True
+        self._permit += 1
+        return self._permit
+
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds until the next probe is allowed."""
+        return max(0.0, (self._open_until or 0.0) - time.monotonic())
+
+    def succeeded(self, permit: int) -> None:
+        """The upstream answered, if only to refuse the request: it is alive."""
+        if permit != self._permit:
+            return
+        self._failures = 0
+        if self._is_probing:
+            _log.warning("%s answers again and is called as before", self._name)
+            self._is_probing = False
+            self._open_until = None
+            self._pause_s = _FIRST_PAUSE_S
+            self._permit += 1
+
+    def failed(self, permit: int) -> None:
+        """The upstream failed in a way that speaks against further calls."""
+        if permit != self._permit:
+            return
+        self._failures += 1
+        if self._is_probing:
+            self._pause(min(self._pause_s * 2, _LONGEST_PAUSE_S))
+        elif self._failures >= _THRESHOLD:
+            _log.warning("%s failed %d times in a row and is paused", self._name, self._failures)
+            self._pause(_FIRST_PAUSE_S)
+
+    def abandoned(self, permit: int) -> None:
+        """The call ended before it told anything. A probe is not repeated at once: callers may be in a hurry."""
+        if permit == self._permit and self._is_probing:
+            self._pause(self._pause_s)
+
+    def _pause(self, pause_s: float) -> None:
+        self._is_probing = False
+        self._pause_s = pause_s
+        self._open_until = time.monotonic() + pause_s
+        self._permit += 1

@@ -1,0 +1,214 @@
+"""Capture: makes the one record of a request, whatever its outcome, and waits until it is durable."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from typing import Any
+
+import msgspec
+
+from maniac_core.domain.chat import ChatRequest, Choice, Usage
+from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.domain.ids import completion_id, now_s
+from maniac_core.domain.records import Caller, CompletionRecord, Status, UsageSource
+from maniac_core.providers.prices import Prices
+from maniac_core.services.accumulate import Accumulator
+from maniac_core.services.holds import Holds
+from maniac_core.services.limits import RateState, TokenHold
+from maniac_core.services.plan import Step
+from maniac_core.services.spool import Recorder
+from maniac_core.services.trail import Trail, reason_name
+from maniac_core.storage.base import StorageError
+
+_log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+class Call(msgspec.Struct, kw_only=True):
+    """One admitted request, and what its answer's head will say."""
+
+    caller: Caller
+    request_id: str
+    deadline: float | None = None
+    """Monotonic seconds. None: no limit but the providers' own."""
+    headers: dict[str, str] = {}
+    """Headers that a dialect may forward, lower-case."""
+    idempotency_key: str | None = None
+    """Requests of a project under one key are done once."""
+    rate: RateState | None = None
+    dropped: list[str] = []
+    """Parameters that were accepted but not sent."""
+    received: float = msgspec.field(default_factory=time.perf_counter)
+    queue_us: int = 0
+    """From receipt until the first provider was called."""
+    first_token_us: int | None = None
+    """From receipt until the first content."""
+    upstream_us: int = 0
+    """Spent on providers so far."""
+
+    def elapsed_us(self) -> int:
+        """Microseconds since the request was received."""
+        return int((time.perf_counter() - self.received) * 1e6)
+
+
+class Capture:
+    """What is known of one running request; `finish` turns it into its record, once."""
+
+    def __init__(
+        self, store: Recorder, call: Call, request: ChatRequest, *, streamed: bool
+    ) -> None:
+        self.id = completion_id()
+        self.created = now_s()
+        self.call = call
+        self.request = request
+        self.trail = Trail()
+        self.steps: list[Step] = []
+        self.folded = Accumulator()
+        """What has arrived of the running attempt's answer, if it is streamed."""
+        self.prices: Prices | None = None
+        """By which the last attempt was billed."""
+        self.holds: Holds | None = None
+        """What is reserved from budgets."""
+        self.tokens: TokenHold | None = None
+        """What is reserved from windows of tokens."""
+        self._store = store
+        self._streamed = streamed
+        self._is_recorded = False
+
+    async def finish(
+        self,
+        status: Status,
+        *,
+        choices: list[Choice] | None = None,
+        usage: Usage | None = None,
+        usage_source: UsageSource = "none",
+        error: GatewayError | None = None,
+    ) -> None:
+        """Record the request and wait for the commit.
+
+        Raises:
+            GatewayError: DEPENDENCY_UNAVAILABLE when the record could not be committed.
+        """
+        pending = self.submit(
+            status, choices=choices, usage=usage, usage_source=usage_source, error=error
+        )
+        if pending is None:
+            return
+        try:
+            # The record is committed even when the caller stops waiting for it.
+            await asyncio.shield(pending)
+        except StorageError as err:
+            raise GatewayError(
+                Reason.ERROR_REASON_DEPENDENCY_UNAVAILABLE,
+                "The completion could not be captured, so it is not delivered; try again shortly.",
+                retry_after_s=1,
+            ) from err
+
+    def submit(
+        self,
+        status: Status,
+        *,
+        choices: list[Choice] | None = None,
+        usage: Usage | None = None,
+        usage_source: UsageSource = "none",
+        error: GatewayError | None = None,
+    ) -> asyncio.Future[None] | None:
+        """Hand the record to the writer without waiting; None when there is one already."""
+        if self._is_recorded:
+            return None
+        self._is_recorded = True
+        record = self._record(status, choices, usage or Usage(), usage_source, error)
+        if self.tokens is not None:
+            self.tokens.settle(record.usage.total_tokens)
+        pending = self._store.capture(record)
+        pending.add_done_callback(_log_lost)
+        return pending
+
+    def _record(
+        self,
+        status: Status,
+        choices: list[Choice] | None,
+        usage: Usage,
+        usage_source: UsageSource,
+        error: GatewayError | None,
+    ) -> CompletionRecord:
+        request, call, step = self.request, self.call, self.trail.step
+        store = request.store
+        finish_reason = choices[0].finish_reason if choices else None
+        if status == "failed":
+            finish_reason = "error"
+        return CompletionRecord(
+            id=self.id,
+            caller=call.caller,
+            created=self.created,
+            request_id=call.request_id,
+            status=status,
+            store=store,
+            streamed=self._streamed,
+            requested_model=request.model or next(iter(request.fallbacks), ""),
+            model=step.candidate.slug if step else None,
+            provider=step.candidate.provider if step else None,
+            model_id=step.candidate.model_id if step else None,
+            container=step.container.key if step and step.container else None,
+            container_label=step.container.label if step and step.container else None,
+            finish_reason=finish_reason,
+            error_reason=reason_name(error.reason) if error else None,
+            error_message=error.message if error and store else None,
+            usage=usage,
+            usage_source=usage_source,
+            spend_nano_usd=self.trail.spend_nano_usd(),
+            time_to_first_token_us=call.first_token_us,
+            latency_us=call.elapsed_us(),
+            tags=request.tags if store else (),
+            metadata=bytes(request.metadata) if store and request.metadata is not None else None,
+            trace=request.trace,
+            input=self._input(step) if store else None,
+            output=_encode(_choices_json(choices)) if store and choices else None,
+            route=self._route() if self.steps else None,
+            attempts=tuple(self.trail.attempts)
+            if store
+            else tuple(
+                msgspec.structs.replace(attempt, error_message=None)
+                for attempt in self.trail.attempts
+            ),
+            holds=self.holds.close() if self.holds is not None else (),
+        )
+
+    def _input(self, step: Step | None) -> bytes:
+        if step is None:
+            return _encode({"messages": self.request.messages, **self.request.parameters})
+        return _encode({"messages": step.prompt.messages, **step.prompt.parameters})
+
+    def _route(self) -> bytes:
+        return _encode(
+            {
+                "candidates": [step.candidate.slug for step in self.steps],
+                "dropped": self.call.dropped,
+                "prices": _price_row(self.prices) if self.prices is not None else None,
+            }
+        )
+
+
+@functools.lru_cache(maxsize=1024)
+def _price_row(prices: Prices) -> msgspec.Raw:
+    return msgspec.Raw(_encode(prices.usd()))
+
+
+def _choices_json(choices: list[Choice]) -> list[dict[str, Any]]:
+    return [
+        {
+            "index": choice.index,
+            "message": choice.message,
+            "finish_reason": choice.finish_reason,
+            "logprobs": None,
+        }
+        for choice in choices
+    ]
+
+
+def _log_lost(pending: asyncio.Future[None]) -> None:
+    if not pending.cancelled() and (error := pending.exception()) is not None:
+        _log.error("a record could not be committed: %s", error)

@@ -1,0 +1,272 @@
+"""Chat completions: resolve, call, normalise, capture, answer. Both fronts, RPC and relay, end up here."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import AsyncGenerator
+
+from maniac_core.domain.chat import (
+    Answer,
+    ChatRequest,
+    Choice,
+    ChoiceDelta,
+    Chunk,
+    Completion,
+    Usage,
+)
+from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.domain.records import UsageSource
+from maniac_core.providers.base import StreamItem, UpstreamFailure
+from maniac_core.providers.catalogue import Catalogue
+from maniac_core.providers.upstream import Upstream
+from maniac_core.providers.upstream_stream import UpstreamStream
+from maniac_core.services.accounting import Accountant, usage_of
+from maniac_core.services.accumulate import Accumulator
+from maniac_core.services.attempts import Runner, gateway_error
+from maniac_core.services.capture import Call, Capture
+from maniac_core.services.emit import Emitter
+from maniac_core.services.plan import Planner, Step
+from maniac_core.services.spending import Spending
+from maniac_core.services.spool import Recorder
+from maniac_core.services.tokens import TokenGate
+
+_log = logging.getLogger(__name__)
+
+
+class CompletionService:
+    """Answers chat requests of admitted callers."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        runner: Runner,
+        catalogue: Catalogue,
+        store: Recorder,
+        *,
+        spending: Spending,
+        tokens: TokenGate,
+    ) -> None:
+        self._planner = planner
+        self._runner = runner
+        self._accountant = Accountant(catalogue)
+        self._store = store
+        self._spending = spending
+        self._tokens = tokens
+
+    async def create(self, call: Call, request: ChatRequest) -> Completion:
+        """Answer whole; returns after the record is committed.
+
+        Raises:
+            GatewayError: the reason of the error table that the caller is told.
+        """
+        capture = Capture(self._store, call, request, streamed=False)
+        try:
+            capture.steps = await self._plan(capture, stream=False)
+            answer, dropped = await self._runner.run(
+                capture.steps,
+                capture.trail,
+                call.deadline,
+                functools.partial(self._answer, capture),
+            )
+        except GatewayError as error:
+            await _finish_failed(capture, error)
+            raise
+        except asyncio.CancelledError:
+            self._submit_cancelled(capture)
+            raise
+        except Exception as error:
+            await _finish_failed(capture, _internal(capture, error))
+            raise
+        call.first_token_us = call.elapsed_us()
+        call.dropped += dropped
+        usage, source = self._bill(capture, answer.choices, answer.usage)
+        capture.trail.end("ok")
+        call.upstream_us = capture.trail.upstream_us
+        await capture.finish("completed", choices=answer.choices, usage=usage, usage_source=source)
+        step = capture.trail.step
+        assert step is not None
+        return Completion(
+            id=capture.id,
+            created=capture.created,
+            model=step.candidate.slug,
+            provider=step.candidate.provider,
+            container=step.container.label if step.container else None,
+            choices=answer.choices,
+            usage=usage,
+        )
+
+    async def stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[list[Chunk], None]:
+        """Answer in chunks, those that are ready together in one list. Ends after the record is committed.
+
+        Nothing is yielded before the first content, so an error before that is the whole answer.
+
+        Raises:
+            GatewayError: the reason of the error table that the caller is told.
+        """
+        capture = Capture(self._store, call, request, streamed=True)
+        stream: UpstreamStream | None = None
+        try:
+            capture.steps = await self._plan(capture, stream=True)
+            opened, items = await self._runner.run(
+                capture.steps, capture.trail, call.deadline, functools.partial(self._open, capture)
+            )
+            stream = opened
+            capture.trail.first_token()
+            call.first_token_us = call.elapsed_us()
+            call.dropped += opened.dropped
+            step, folded = capture.trail.step, capture.folded
+            assert step is not None
+            emit = Emitter(capture.id, capture.created, step)
+            while items:
+                if chunks := emit.chunks(items):
+                    yield chunks
+                items = await opened.next()
+                folded.add_all(items)
+            choices = folded.choices()
+            usage, source = self._bill(capture, choices, folded.usage)
+            capture.trail.end("ok")
+            await capture.finish("completed", choices=choices, usage=usage, usage_source=source)
+            if request.include_usage:
+                yield [emit.usage(usage)]
+        except UpstreamFailure as failure:
+            error = gateway_error(failure)
+            await self._finish_truncated(capture, failure, error)
+            raise error from failure
+        except GatewayError as error:
+            await _finish_failed(capture, error)
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            self._submit_cancelled(capture)
+            raise
+        except Exception as error:
+            await _finish_failed(capture, _internal(capture, error))
+            raise
+        finally:
+            if stream is not None:
+                stream.close()
+
+    async def _plan(self, capture: Capture, *, stream: bool) -> list[Step]:
+        call = capture.call
+        steps = await self._planner.plan(call.caller, capture.request, call.headers, stream=stream)
+        capture.steps = steps
+        call.dropped = list(steps[0].dropped)
+        await self._tokens.admit(capture, steps[0])
+        await self._spending.cover(capture, steps[0])
+        call.queue_us = call.elapsed_us()
+        return steps
+
+    async def _answer(
+        self, capture: Capture, upstream: Upstream, step: Step, deadline: float | None
+    ) -> tuple[Answer, tuple[str, ...]]:
+        await self._spending.cover(capture, step)
+        try:
+            return await upstream.answer(
+                step.candidate.model,
+                step.max_output_tokens,
+                step.prompt,
+                _total_s(upstream, deadline),
+            )
+        except UpstreamFailure as failure:
+            if failure.may_be_billed:
+                self._bill(capture, [], None)
+            raise
+
+    async def _open(
+        self, capture: Capture, upstream: Upstream, step: Step, deadline: float | None
+    ) -> tuple[UpstreamStream, list[StreamItem]]:
+        """Open a stream and read it up to its first content: until then another upstream can still take over."""
+        await self._spending.cover(capture, step)
+        folded = capture.folded = Accumulator()
+        stream: UpstreamStream | None = None
+        held: list[StreamItem] = []
+        try:
+            stream = await upstream.stream(
+                step.candidate.model,
+                step.max_output_tokens,
+                step.prompt,
+                upstream.config.timeouts.first_token_s,
+                _total_s(upstream, deadline),
+            )
+            while items := await stream.next():
+                held += items
+                folded.add_all(items)
+                if any(_is_content(item) for item in items):
+                    break
+        except UpstreamFailure as failure:
+            if failure.may_be_billed:
+                self._bill(capture, folded.choices(), folded.usage)
+            raise
+        except BaseException:
+            if stream is not None:
+                stream.close()
+            raise
+        stream.first_content_came()
+        return stream, held
+
+    def _bill(
+        self, capture: Capture, choices: list[Choice], reported: Usage | None
+    ) -> tuple[Usage, UsageSource]:
+        """Bill the running attempt; return its usage and where that is from."""
+        step = capture.trail.step
+        assert step is not None
+        usage, source = usage_of(step.prompt, choices, reported)
+        bill, capture.prices = self._accountant.bill(step.candidate, usage, source)
+        capture.trail.bill(bill)
+        return usage, source
+
+    async def _finish_truncated(
+        self, capture: Capture, failure: UpstreamFailure, error: GatewayError
+    ) -> None:
+        choices = capture.folded.choices()
+        usage, source = self._bill(capture, choices, capture.folded.usage)
+        capture.trail.end("truncated", failure)
+        await capture.finish(
+            "truncated", choices=choices, usage=usage, usage_source=source, error=error
+        )
+
+    def _submit_cancelled(self, capture: Capture) -> None:
+        choices = capture.folded.choices()
+        if capture.trail.is_open:
+            usage, source = self._bill(capture, choices, capture.folded.usage)
+            capture.trail.end("cancelled")
+        else:
+            # Cancelled between two attempts, or before the first.
+            usage, source = capture.trail.total()
+        capture.submit("cancelled", choices=choices, usage=usage, usage_source=source)
+
+
+def _is_content(item: StreamItem) -> bool:
+    return type(item) is ChoiceDelta and (item.has_content or item.finish_reason is not None)
+
+
+def _total_s(upstream: Upstream, deadline: float | None) -> float:
+    total_s = upstream.config.timeouts.total_s
+    if deadline is None:
+        return total_s
+    return max(0.001, min(total_s, deadline - time.monotonic()))
+
+
+async def _finish_failed(capture: Capture, error: GatewayError) -> None:
+    """Record a request that got no answer; a store that is down must not hide the reason."""
+    trail = capture.trail
+    trail.end("failed", error)
+    usage, source = trail.total()
+    try:
+        await capture.finish(
+            "failed" if trail.was_called else "rejected",
+            usage=usage,
+            usage_source=source,
+            error=error,
+        )
+    except GatewayError as lost:
+        _log.error("the record of a failed request is lost: %s", lost.message)
+
+
+def _internal(capture: Capture, error: Exception) -> GatewayError:
+    _log.error("request %s failed", capture.call.request_id, exc_info=error)
+    return GatewayError(
+        Reason.ERROR_REASON_INTERNAL_ERROR, "The gateway failed to handle the request."
+    )

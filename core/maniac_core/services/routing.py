@@ -1,0 +1,136 @@
+"""Routing: from the slugs of a request to an ordered list of upstream models."""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from maniac_core.config import KNOWN_PROVIDERS, ProviderConfig
+from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.providers.catalogue import Catalogue
+
+_MODEL_IDS = uuid.UUID("6f1d9f0e-5c39-4f0a-9a5b-2f6a2f0f3b11")
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One upstream model that may serve a request."""
+
+    slug: str
+    """Canonical slug `provider/name`: what the answer's `model` says."""
+    provider: str
+    model: str
+    """The provider's own name of the model."""
+    config: ProviderConfig | None
+    """None: the provider is known, but this deployment has no key for it."""
+
+    @property
+    def model_id(self) -> str:
+        """UUID of the model, the same on every core."""
+        return model_id(self.slug)
+
+
+@functools.lru_cache(maxsize=10_000)
+def model_id(slug: str) -> str:
+    """Return the UUID of a model's canonical slug."""
+    return str(uuid.uuid5(_MODEL_IDS, slug))
+
+
+def normalise(slug: str) -> str:
+    """Return the form in which slugs are compared: `:` and `/` are the same separator."""
+    return slug.replace(":", "/")
+
+
+class Router:
+    """Resolves slugs against the configured providers and the known models.
+
+    A provider that lists its models serves only those; any other passes every name through.
+    """
+
+    def __init__(
+        self,
+        providers: Mapping[str, ProviderConfig],
+        known_models: Mapping[str, Iterable[str]],
+    ) -> None:
+        """`known_models`: provider name -> names from the bundled catalogue."""
+        self._providers = dict(providers)
+        self._index: dict[str, Candidate] = {}
+        self._by_short_name: dict[str, list[Candidate]] = {}
+        self._by_id: dict[str, Candidate] = {}
+        self._closed = {name for name, config in providers.items() if config.models}
+        for name, config in providers.items():
+            for model in config.models or known_models.get(name, ()):
+                self._add(name, model, config)
+        for name in KNOWN_PROVIDERS.keys() - providers.keys():
+            for model in known_models.get(name, ()):
+                self._add(name, model, None)
+
+    @classmethod
+    def bundled(cls, providers: Mapping[str, ProviderConfig], catalogue: Catalogue) -> Router:
+        """Return one that knows the models of the bundled catalogue."""
+        names = {*KNOWN_PROVIDERS, *providers}
+        return cls(
+            providers, {name: [entry.name for entry in catalogue.models(name)] for name in names}
+        )
+
+    def add(self, provider: str, models: Iterable[str]) -> None:
+        """Make models known that a provider was found to serve."""
+        config = self._providers.get(provider)
+        for model in models:
+            if config is not None and normalise(f"{provider}/{model}") not in self._index:
+                self._add(provider, model, config)
+
+    def known(self) -> list[Candidate]:
+        """Return all known models."""
+        return list(self._index.values())
+
+    def _add(self, provider: str, model: str, config: ProviderConfig | None) -> None:
+        candidate = Candidate(
+            slug=f"{provider}/{model}", provider=provider, model=model, config=config
+        )
+        self._index.setdefault(normalise(candidate.slug), candidate)
+        self._by_id[candidate.model_id] = candidate
+        if config is not None:
+            self._by_short_name.setdefault(normalise(model), []).append(candidate)
+
+    def find(self, slug: str) -> Candidate | None:
+        """Return what a global slug, an unambiguous short name or a model UUID stands for."""
+        wanted = normalise(slug)
+        found = self._index.get(wanted) or self._by_id.get(slug)
+        if found is not None:
+            return found
+        provider, separator, _ = wanted.partition("/")
+        if separator and provider not in self._closed:
+            name = slug[len(provider) + 1 :]
+            if name and provider in self._providers:
+                return Candidate(
+                    slug=f"{provider}/{name}",
+                    provider=provider,
+                    model=name,
+                    config=self._providers[provider],
+                )
+            if name and provider in KNOWN_PROVIDERS:
+                return Candidate(
+                    slug=f"{provider}/{name}", provider=provider, model=name, config=None
+                )
+        namesakes = self._by_short_name.get(wanted, ())
+        return namesakes[0] if len(namesakes) == 1 else None
+
+
+def unknown_model(slug: str, param: str = "model") -> GatewayError:
+    """Return the error for a slug that names nothing."""
+    kind, _, rest = normalise(slug).partition("/")
+    if kind == "maniac":
+        label = rest.partition("/")[0]
+        return GatewayError(
+            Reason.ERROR_REASON_CONTAINER_NOT_FOUND,
+            f"The container {label!r} does not exist.",
+            param=param,
+        )
+    return GatewayError(
+        Reason.ERROR_REASON_MODEL_NOT_FOUND,
+        f"The model {slug!r} does not exist or no configured provider serves it.",
+        param=param,
+    )

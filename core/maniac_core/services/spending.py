@@ -1,0 +1,101 @@
+"""The billing gate: a request whose worst case does not fit into its caller's budgets reaches no provider."""
+
+from __future__ import annotations
+
+from maniac_core.domain.budgets import OwnerKind, Period
+from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.domain.ids import now_s
+from maniac_core.providers.catalogue import Catalogue
+from maniac_core.services.capture import Capture
+from maniac_core.services.ceiling import ceiling_nano_usd
+from maniac_core.services.holds import Holds
+from maniac_core.services.outage import unavailable
+from maniac_core.services.plan import Step
+from maniac_core.services.reservations import Reservations
+from maniac_core.storage.base import StorageError
+from maniac_core.storage.budgets import BudgetStore
+
+_TRIES = 3
+_PERIODS: dict[Period, str] = {"day": "for today", "month": "for this month", "total": "in total"}
+
+
+class Spending:
+    """Reserves what requests may cost; their records charge what they did cost."""
+
+    def __init__(
+        self, store: BudgetStore, reservations: Reservations, catalogue: Catalogue
+    ) -> None:
+        self._store = store
+        self._reservations = reservations
+        self._catalogue = catalogue
+
+    async def cover(self, capture: Capture, step: Step) -> None:
+        """See to it that what is reserved covers an attempt, besides what earlier ones have cost.
+
+        Called after resolution and before every attempt; it waits for the database only when more is to be reserved.
+
+        Raises:
+            GatewayError: INSUFFICIENT_BALANCE; DEPENDENCY_UNAVAILABLE.
+        """
+        caller = capture.call.caller
+        if not caller.is_budgeted or caller.is_internal:
+            return
+        worst = self._worst_case(step)
+        holds = capture.holds
+        missing = worst + (capture.trail.spend_nano_usd() or 0)
+        missing -= holds.total_nano_usd if holds is not None else 0
+        if missing <= 0:
+            return
+        if holds is None:
+            holds = capture.holds = Holds()
+        try:
+            await self._take(capture, holds, missing)
+        except StorageError as err:
+            raise unavailable() from err
+
+    async def _take(self, capture: Capture, holds: Holds, amount: int) -> None:
+        caller = capture.call.caller
+        fits = []
+        for _ in range(_TRIES):
+            hold = await self._reservations.take(caller, amount)
+            if hold is not None:
+                holds.taken.append(hold)
+                self._reservations.keep(holds)
+                return
+            fits = await self._store.check(caller, amount, now_s())
+            if not fits:
+                # The last budget was removed, and this core has not been told yet.
+                return
+            short = next((fit for fit in fits if fit.is_short), None)
+            if short is not None:
+                raise _refusal(short.kind, short.period, amount)
+        # Money comes back all the time, and others take it first.
+        raise _refusal(fits[0].kind, fits[0].period, amount)
+
+    def _worst_case(self, step: Step) -> int:
+        worst = ceiling_nano_usd(step, self._catalogue)
+        if worst is not None:
+            return worst
+        config = step.candidate.config
+        if config is None or config.unpriced == "allow":
+            # Without a configuration there is no key either, and so no call.
+            return 0
+        raise GatewayError(
+            Reason.ERROR_REASON_INSUFFICIENT_BALANCE,
+            f"The price of {step.candidate.slug} is unknown, so that no budget can cover it.",
+            param="model",
+        )
+
+
+def _refusal(kind: OwnerKind, period: Period, amount: int) -> GatewayError:
+    return GatewayError(
+        Reason.ERROR_REASON_INSUFFICIENT_BALANCE,
+        f"The {kind}'s budget {_PERIODS[period]} does not cover this request, which may cost up to {_usd(amount)} USD.",
+        details={"budget": kind, "period": period, "needed_usd": _usd(amount)},
+    )
+
+
+def _usd(nano: int) -> str:
+    """Return an amount as plain decimal text."""
+    whole, fraction = divmod(nano, 10**9)
+    return f"{whole}.{fraction:09}".rstrip("0").rstrip(".")

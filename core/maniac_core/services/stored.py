@@ -1,0 +1,116 @@
+"""Captured completions as the caller reads them back."""
+
+from __future__ import annotations
+
+import msgspec
+
+from maniac_core.domain.errors import GatewayError, Reason, Violation
+from maniac_core.domain.records import Caller, CompletionFilter, Page, StoredCompletion
+from maniac_core.services.containers import ContainerService
+from maniac_core.services.outage import unavailable
+from maniac_core.services.routing import Router
+from maniac_core.storage.base import StorageError
+from maniac_core.storage.canonical import canonical_json
+from maniac_core.storage.completions import CompletionDetail, CompletionStore
+
+
+class StoredCompletions:
+    """Reads within the caller's project."""
+
+    def __init__(
+        self, store: CompletionStore, router: Router, containers: ContainerService
+    ) -> None:
+        self._store = store
+        self._router = router
+        self._containers = containers
+
+    async def get(self, caller: Caller, completion_id: str) -> StoredCompletion:
+        """Return one.
+
+        Raises:
+            GatewayError: COMPLETION_NOT_FOUND; DEPENDENCY_UNAVAILABLE.
+        """
+        try:
+            found = await self._store.get(caller.project, completion_id)
+        except StorageError as err:
+            raise unavailable() from err
+        if found is None:
+            raise _not_found(completion_id)
+        return found
+
+    async def explain(self, caller: Caller, completion_id: str) -> CompletionDetail:
+        """Return how a request of the project came about, stored or not.
+
+        Raises:
+            GatewayError: COMPLETION_NOT_FOUND; DEPENDENCY_UNAVAILABLE.
+        """
+        try:
+            found = await self._store.explain(caller.project, completion_id)
+        except StorageError as err:
+            raise unavailable() from err
+        if found is None:
+            raise _not_found(completion_id)
+        return found
+
+    async def list(
+        self, caller: Caller, *, model: str, container: str, metadata_json: bytes, page: Page
+    ) -> tuple[list[StoredCompletion], int]:
+        """Return a page and the count of all matches. Empty filters do not filter.
+
+        Raises:
+            GatewayError: VALIDATION_ERROR for metadata that is no object; DEPENDENCY_UNAVAILABLE.
+        """
+        wanted = await self.select(
+            caller, model=model, container=container, metadata_json=metadata_json
+        )
+        if wanted is None:
+            # List endpoints know no 404.
+            return [], 0
+        try:
+            return (
+                await self._store.list(caller.project, wanted, page),
+                await self._store.count(caller.project, wanted),
+            )
+        except StorageError as err:
+            raise unavailable() from err
+
+    async def select(
+        self, caller: Caller, *, model: str, container: str, metadata_json: bytes
+    ) -> CompletionFilter | None:
+        """Return the filter that these stand for; None for an unknown container, of which there is nothing.
+
+        Raises:
+            GatewayError: VALIDATION_ERROR for metadata that is no object; DEPENDENCY_UNAVAILABLE.
+        """
+        metadata = _metadata_pairs(metadata_json)
+        route = await self._containers.lookup_any(caller, container) if container else None
+        if container and route is None:
+            return None
+        found = self._router.find(model) if model else None
+        return CompletionFilter(
+            model=found.slug if found else model or None,
+            container=route.key if route else None,
+            metadata=metadata,
+        )
+
+
+def _not_found(completion_id: str) -> GatewayError:
+    return GatewayError(
+        Reason.ERROR_REASON_COMPLETION_NOT_FOUND,
+        f"There is no stored completion {completion_id!r}.",
+        param="id",
+    )
+
+
+def _metadata_pairs(metadata_json: bytes) -> tuple[tuple[str, bytes], ...]:
+    if not metadata_json:
+        return ()
+    try:
+        pairs = msgspec.json.decode(metadata_json, type=dict[str, object])
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        raise GatewayError(
+            Reason.ERROR_REASON_VALIDATION_ERROR,
+            "The metadata filter must be a JSON object.",
+            violations=(Violation(("body",), "must be an object", "dict_type"),),
+        ) from err
+    return tuple((key, canonical_json(value)) for key, value in pairs.items())

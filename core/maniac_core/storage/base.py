@@ -1,0 +1,96 @@
+"""The seam of persistence: a Database executes named statements; stores per resource give them meaning.
+
+Statements live in `sql/queries.sql`, one text for every engine wherever possible. Only the engines know SQL dialects,
+connections and threads; only the stores know statements; services know stores only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import msgspec
+
+from maniac_core.domain.records import CompletionRecord
+
+Params = Mapping[str, Any]
+Row = Mapping[str, Any]
+NO_PARAMS: Params = MappingProxyType({})
+
+
+class StorageError(Exception):
+    """The database cannot be reached or refused to work; nothing of the failed write is kept."""
+
+
+class ConstraintError(StorageError):
+    """A write broke a uniqueness rule; the message names the index or the columns."""
+
+
+class Where(msgspec.Struct, frozen=True):
+    """A condition that is put together for one statement, which takes it as its parameter `filters`.
+
+    The text is made of fixed pieces only; whatever a caller gave is in the parameters.
+    """
+
+    text: str
+    params: Params = {}
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """A named statement with its parameters."""
+
+    name: str
+    params: Params = {}
+
+
+class Database(Protocol):
+    """One engine."""
+
+    @property
+    def commits(self) -> int:
+        """How many transactions were committed since the start."""
+
+    def capture(self, record: CompletionRecord) -> asyncio.Future[None]:
+        """Keep a record with its attempts, counters and roll-ups; the future is done once that is committed.
+
+        The hot path: it only queues, and whatever waits is committed together. Call it on the event loop.
+        The future raises:
+            ConstraintError: the project has a record of that id.
+            StorageError: nothing of the record is kept.
+        """
+
+    async def fetch_all(self, name: str, params: Params = NO_PARAMS) -> list[Row]:
+        """Read; never waits for writers.
+
+        Raises:
+            StorageError: the database cannot be reached.
+        """
+
+    async def fetch_one(self, name: str, params: Params = NO_PARAMS) -> Row | None:
+        """Read the first row."""
+
+    async def write(self, statements: Sequence[Statement]) -> list[list[Row]]:
+        """Execute in order as one transaction; returns the rows of each (RETURNING), after the commit.
+
+        Raises:
+            ConstraintError: a uniqueness rule; nothing is kept.
+            StorageError: nothing is kept.
+        """
+
+    def on_change(self, callback: Callable[[frozenset[str]], None]) -> None:
+        """Call back, on the event loop, within one second of a change that any process made to a cached table.
+
+        The callback gets the names of those tables (api_keys, projects, …). Register it before `start`.
+        """
+
+    async def start(self) -> None:
+        """Open, check that the schema is current and begin to watch for changes.
+
+        Raises:
+            StorageError: cannot be opened, or the schema is older or newer than this program.
+        """
+
+    async def close(self) -> None:
+        """Finish what waits, then close."""

@@ -1,0 +1,191 @@
+"""Budgets in the database: limits, what is spent of them, and what running requests have reserved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from maniac_core.domain.budgets import (
+    Budget,
+    Hold,
+    Limit,
+    Owner,
+    OwnerKind,
+    Period,
+    period_end,
+    period_starts,
+)
+from maniac_core.domain.records import Caller
+from maniac_core.storage.base import Database, Params, Row, Statement
+
+_FIND_OWNER = {
+    "organization": "find_organizations",
+    "project": "find_projects",
+    "key": "find_budget_keys",
+}
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request wants to reserve."""
+
+    id: str
+    caller: Caller
+    amount_nano_usd: int
+
+
+class Fit(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget, seen from a request."""
+
+    kind: OwnerKind
+    period: Period
+    is_short: bool
+    """Whether the request does not fit into it."""
+
+
+class BudgetStore:
+    """Budgets of all organizations. Times are Unix seconds.
+
+    What is spent is not written here: a record brings it along, in the transaction that captures it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def reserve(
+        self, claims: Sequence[Claim], *, now: int, until: int, abandoned: Sequence[str] = ()
+    ) -> list[Hold | None]:
+        """Reserve each claim from all budgets of its caller, in order; None for one that does not fit.
+
+        `abandoned` names reservations to give back first. Everything is one transaction, however many cores do this
+        at once: organizations are locked one after the other in the same order everywhere.
+        """
+        statements = [Statement("sweep_reservations", {"now": now})]
+        statements += [Statement("release_reservation", {"id": one}) for one in abandoned]
+        organizations = sorted({claim.caller.organization for claim in claims})
+        statements += [
+            Statement("take_budget_turn", {"organization": organization})
+            for organization in organizations
+        ]
+        scopes: dict[tuple[int, int, int | None], Params] = {}
+        for claim in claims:
+            scopes.setdefault(_identity(claim.caller), _scope(claim.caller, now))
+        statements += [Statement("open_budget_windows", scope) for scope in scopes.values()]
+        statements += [
+            Statement(
+                "reserve_budgets",
+                {
+                    **scopes[_identity(claim.caller)],
+                    "id": claim.id,
+                    "amount": claim.amount_nano_usd,
+                    "now": now,
+                    "expires": until,
+                },
+            )
+            for claim in claims
+        ]
+        results = (await self._database.write(statements))[-len(claims) :]
+        return [_hold(claim, rows) for claim, rows in zip(claims, results, strict=True)]
+
+    async def check(self, caller: Caller, amount_nano_usd: int, now: int) -> list[Fit]:
+        """Return the budgets of a caller, narrowest first, and whether an amount fits into them now."""
+        rows = await self._database.fetch_all(
+            "check_budgets", {**_scope(caller, now), "amount": amount_nano_usd, "now": now}
+        )
+        rows.sort(key=lambda row: (row["api_key"], row["project"], row["period"]), reverse=True)
+        return [
+            Fit(
+                kind=_kind(row["project"], row["api_key"]),
+                period=row["period"],
+                is_short=bool(row["is_short"]),
+            )
+            for row in rows
+        ]
+
+    async def renew(self, ids: Sequence[str], *, until: int, abandoned: Sequence[str] = ()) -> None:
+        """Keep the reservations of running requests, and give back those in `abandoned`."""
+        statements = [Statement("renew_reservation", {"id": one, "expires": until}) for one in ids]
+        statements += [Statement("release_reservation", {"id": one}) for one in abandoned]
+        await self._database.write(statements)
+
+    async def find_owners(self, kind: OwnerKind, name: str) -> list[Owner]:
+        """Return the organizations or projects of that id or name, or the keys of that id or prefix."""
+        rows = await self._database.fetch_all(_FIND_OWNER[kind], {"name": name})
+        return [
+            Owner(organization=row["organization"], project=row["project"], api_key=row["api_key"])
+            for row in rows
+        ]
+
+    async def set(self, owner: Owner, limit: Limit, now: int) -> None:
+        """Make a budget, or change the limit of the one that the owner has for that period."""
+        await self._database.write(
+            [
+                Statement(
+                    "set_budget",
+                    {
+                        **msgspec.structs.asdict(owner),
+                        "period": limit.period,
+                        "limit": limit.nano_usd,
+                        "created": now,
+                    },
+                )
+            ]
+        )
+
+    async def remove(self, owner: Owner, period: Period) -> bool:
+        """Remove a budget and return whether there was one."""
+        params = {**msgspec.structs.asdict(owner), "period": period}
+        results = await self._database.write(
+            [Statement("remove_budget_windows", params), Statement("remove_budget", params)]
+        )
+        return bool(results[-1])
+
+    async def list(self, now: int) -> list[Budget]:
+        """Return all budgets: by organization, its own before those of its projects and of their keys."""
+        day, month = period_starts(now)
+        rows = await self._database.fetch_all(
+            "list_budgets", {"day": day, "month": month, "now": now}
+        )
+        return [_budget(row) for row in rows]
+
+
+def _identity(caller: Caller) -> tuple[int, int, int | None]:
+    return caller.organization, caller.project, caller.key
+
+
+def _scope(caller: Caller, now: int) -> Params:
+    day, month = period_starts(now)
+    return {
+        "organization": caller.organization,
+        "project": caller.project,
+        "key": caller.key,
+        "day": day,
+        "month": month,
+    }
+
+
+def _hold(claim: Claim, rows: Sequence[Row]) -> Hold | None:
+    if not rows:
+        return None
+    windows = tuple((row["budget"], row["start"]) for row in rows)
+    return Hold(id=claim.id, amount_nano_usd=claim.amount_nano_usd, windows=windows)
+
+
+def _kind(project: object, api_key: object) -> OwnerKind:
+    if api_key:
+        return "key"
+    return "project" if project else "organization"
+
+
+def _budget(row: Row) -> Budget:
+    return Budget(
+        kind=_kind(row["project"], row["key_id"]),
+        organization=row["organization"],
+        project=row["project"],
+        key_id=row["key_id"],
+        key_name=row["key_name"],
+        limit=Limit(nano_usd=row["limit_nano_usd"], period=row["period"]),
+        spent_nano_usd=int(row["spent_nano_usd"]),
+        reserved_nano_usd=int(row["reserved_nano_usd"]),
+        resets=period_end(row["period"], row["start"]),
+    )

@@ -1,0 +1,233 @@
+"""Captured completions: writing them, and reading them back by project."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from maniac_core.domain.chat import Trace, Usage
+from maniac_core.domain.records import (
+    Attempt,
+    CompletionFilter,
+    CompletionRecord,
+    Page,
+    StoredCompletion,
+)
+from maniac_core.storage.base import Database, Row
+from maniac_core.storage.canonical import canonicalize, facet
+
+_LAST = 1 << 62
+"""After every time and position."""
+
+
+class CompletionDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """A completion with what is known of how it came about."""
+
+    completion: StoredCompletion
+    request_id: str
+    requested_model: str
+    streamed: bool
+    error_reason: str | None
+    error_message: str | None
+    content_hash: bytes | None
+    """SHA-256 of the canonical request and answer. None when they were not stored."""
+    input: bytes | None
+    route: bytes | None
+    attempts: tuple[Attempt, ...]
+
+
+class CompletionStore:
+    """Completions of all projects; every method but `capture` sees one project only.
+
+    A page or a count by project, model, container or one metadata value costs the same however many there are. With
+    several metadata values (or one and a model or container, for a page) the rarest is walked and the others are
+    checked row by row.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def capture(self, record: CompletionRecord) -> asyncio.Future[None]:
+        """Keep a record; the future is done once it is committed.
+
+        The future raises:
+            ConstraintError: the project has a record of that id.
+            StorageError: nothing of the record is kept.
+        """
+        return self._database.capture(record)
+
+    async def get(self, project: int, completion_id: str) -> StoredCompletion | None:
+        """Return a listed completion, or None."""
+        row = await self._database.fetch_one(
+            "find_completion", {"project": project, "id": completion_id}
+        )
+        return None if row is None else completion_of(row)
+
+    async def existing(self, project: int, ids: Sequence[str]) -> set[str]:
+        """Return those of the ids that the project has a record of, listed or not."""
+        rows = await self._database.fetch_all("find_known_ids", {"project": project, "ids": ids})
+        return {row["id"] for row in rows}
+
+    async def inputs(self, project: int, ids: Sequence[str]) -> dict[str, tuple[str, bytes | None]]:
+        """Return what the callers of some completions sent: the model they asked for, and the request."""
+        rows = await self._database.fetch_all("find_inputs", {"project": project, "ids": ids})
+        return {row["id"]: (row["requested_model"], row["input"]) for row in rows}
+
+    async def explain(self, project: int, completion_id: str) -> CompletionDetail | None:
+        """Return any record of the project, stored or not, with its route and attempts, or None."""
+        row = await self._database.fetch_one(
+            "explain_completion", {"project": project, "id": completion_id}
+        )
+        if row is None:
+            return None
+        attempts = await self._database.fetch_all(
+            "list_attempts", {"seq": row["seq"], "created": row["created"]}
+        )
+        return CompletionDetail(
+            completion=completion_of(row),
+            request_id=row["request_id"],
+            requested_model=row["requested_model"],
+            streamed=bool(row["streamed"]),
+            error_reason=row["error_reason"],
+            error_message=row["error_message"],
+            content_hash=row["content_hash"],
+            input=row["input"],
+            route=row["route"],
+            attempts=tuple(_attempt(attempt) for attempt in attempts),
+        )
+
+    async def list(
+        self, project: int, selection: CompletionFilter, page: Page
+    ) -> list[StoredCompletion]:
+        """Return a page of the listed completions, by time of creation, then of capture.
+
+        An `after` that is no listed completion of the project gives an empty page.
+        """
+        created, seq = (-1, -1) if page.ascending else (_LAST, _LAST)
+        if page.after is not None:
+            position = await self._database.fetch_one(
+                "find_position", {"project": project, "id": page.after}
+            )
+            if position is None:
+                return []
+            created, seq = position["created"], position["seq"]
+        name, params = await self._search(project, selection)
+        order = "oldest" if page.ascending else "newest"
+        rows = await self._database.fetch_all(
+            f"{name}_{order}",
+            {**params, "created": created, "seq": seq, "limit": page.limit, "skip": page.skip},
+        )
+        return [completion_of(row) for row in rows]
+
+    async def count(self, project: int, selection: CompletionFilter) -> int:
+        """Return how many listed completions match."""
+        facets = _facets(project, selection)
+        scope = {"model": selection.model, "container": selection.container}
+        if len(facets) == 0:
+            return await self._total("count_completions", {**scope, "project": project})
+        if len(facets) == 1:
+            return await self._total("count_facet", {**scope, "facet": facets[0]})
+        rarest, total = await self._rarest(facets, scope)
+        if total == 0:
+            return 0
+        others = [other for other in facets if other != rarest]
+        return await self._total("count_facets", {**scope, "facet": rarest, "facets": others})
+
+    async def _search(
+        self, project: int, selection: CompletionFilter
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the statement that walks the fewest rows, without its order, and its parameters."""
+        facets = _facets(project, selection)
+        scope = {"model": selection.model, "container": selection.container}
+        parts = [f"_{name}" for name in ("container", "model") if scope[name] is not None]
+        by_column = f"list{'_by' if parts else ''}{''.join(parts)}"
+        params = {**scope, "project": project}
+        if not facets:
+            return by_column, {**params, "facets": ()}
+        rarest, total = await self._rarest(facets, {"model": None, "container": None})
+        if parts and await self._total("count_completions", params) < total:
+            return by_column, {**params, "facets": facets}
+        others = [other for other in facets if other != rarest]
+        return "list_by_facet", {**params, "facet": rarest, "facets": others}
+
+    async def _rarest(self, facets: Sequence[bytes], scope: dict[str, Any]) -> tuple[bytes, int]:
+        totals = {
+            facet: await self._total("count_facet", {**scope, "facet": facet}) for facet in facets
+        }
+        rarest = min(facets, key=totals.__getitem__)
+        return rarest, totals[rarest]
+
+    async def _total(self, name: str, params: dict[str, Any]) -> int:
+        row = await self._database.fetch_one(name, params)
+        return int(row["total"]) if row is not None else 0
+
+
+def _facets(project: int, selection: CompletionFilter) -> list[bytes]:
+    found = (facet(project, key, canonicalize(value)) for key, value in selection.metadata)
+    return list(dict.fromkeys(found))
+
+
+def completion_of(row: Row) -> StoredCompletion:
+    """Return the completion that a row of `completion_columns` holds."""
+    return StoredCompletion(
+        id=row["id"],
+        created=row["created"],
+        status=row["status"],
+        model=row["model"],
+        provider=row["provider"],
+        container_label=row["container_label"],
+        model_id=row["model_id"],
+        finish_reason=row["finish_reason"],
+        usage=_usage(row),
+        usage_source=row["usage_source"],
+        spend_nano_usd=row["spend_nano_usd"],
+        time_to_first_token_us=row["time_to_first_token_us"],
+        latency_us=row["latency_us"],
+        tags=tuple(msgspec.json.decode(row["tags"])) if row["tags"] is not None else (),
+        metadata=_bytes(row["metadata"]),
+        trace=trace_of(row),
+        output=row["output"],
+    )
+
+
+def _usage(row: Row) -> Usage:
+    return Usage(**{name: row[name] for name in Usage.__struct_fields__})
+
+
+def trace_of(row: Row) -> Trace | None:
+    """Return the context that a row of the ledger brought, or None."""
+    if row["trace_id"] is None:
+        return None
+    metadata = _bytes(row["trace_metadata"])
+    return Trace(
+        id=row["trace_id"],
+        span_id=row["span_id"],
+        parent_span_id=row["parent_span_id"],
+        name=row["trace_name"],
+        source=row["trace_source"],
+        metadata=None if metadata is None else msgspec.Raw(metadata),
+    )
+
+
+def _attempt(row: Row) -> Attempt:
+    return Attempt(
+        number=row["number"],
+        provider=row["provider"],
+        model=row["model"],
+        started_us=row["started_us"],
+        latency_us=row["latency_us"],
+        time_to_first_token_us=row["time_to_first_token_us"],
+        outcome=row["outcome"],
+        http_status=row["http_status"],
+        error_reason=row["error_reason"],
+        error_message=row["error_message"],
+        usage=_usage(row) if row["input_tokens"] is not None else None,
+        spend_nano_usd=row["spend_nano_usd"],
+    )
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()

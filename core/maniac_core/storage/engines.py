@@ -1,0 +1,61 @@
+"""Chooses the storage engine by the configuration; the one place to register another."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from maniac_core.config import ConfigError, CoreConfig
+from maniac_core.storage.base import Database
+from maniac_core.storage.migrate import migrate
+from maniac_core.storage.sqlite import SQLiteDatabase
+
+POSTGRES_SCHEMES = ("postgresql", "postgres")
+
+
+def open_database(config: CoreConfig) -> Database:
+    """Return the configured engine, not yet started.
+
+    Raises:
+        ConfigError: `database_url` names no engine.
+    """
+    if is_postgres(config.database_url):
+        from maniac_core.storage.postgres import PostgresDatabase  # noqa: PLC0415 - an extra
+
+        return PostgresDatabase(
+            config.database_url,
+            pool=config.database_pool,
+            timeout_s=config.database_timeout_s,
+        )
+    return SQLiteDatabase(config.database_path, synchronous=config.sqlite_synchronous)
+
+
+def migrate_database(config: CoreConfig) -> list[str]:
+    """Bring the configured database to the schema of this program; blocks. Returns the names of what was applied.
+
+    Raises:
+        ConfigError: `database_url` names no engine.
+        StorageError: the database is newer than this program, or cannot be written.
+    """
+    if is_postgres(config.database_url):
+        from maniac_core.storage.postgres_migrate import migrate_postgres  # noqa: PLC0415 - an extra
+
+        return migrate_postgres(config.database_url)
+    return migrate(config.database_path)
+
+
+def is_postgres(url: str, where: str = "[core] database_url") -> bool:
+    """Whether the URL names PostgreSQL, and not SQLite.
+
+    Raises:
+        ConfigError: it names neither, or PostgreSQL's driver is not installed.
+    """
+    if url == "sqlite":
+        return False
+    scheme = url.partition(":")[0]
+    if scheme not in POSTGRES_SCHEMES:
+        raise ConfigError(f"{where}: no engine for `{scheme}`; known: `sqlite`, `postgresql://...`")
+    if importlib.util.find_spec("asyncpg") is None:
+        raise ConfigError(
+            f"{where}: PostgreSQL needs its driver: pip install 'maniac-gateway[postgres]'"
+        )
+    return True

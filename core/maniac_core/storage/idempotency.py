@@ -1,0 +1,74 @@
+"""Idempotency keys of chat requests."""
+
+from __future__ import annotations
+
+import msgspec
+
+from maniac_core.storage.base import Database, Statement
+
+
+class KeyState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key stands for."""
+
+    fingerprint: bytes
+    completion: str | None
+    """Id of the record that answered. None: the request runs."""
+
+
+class IdempotencyStore:
+    """Keys of all projects; every method sees one project only. Times are Unix seconds."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(
+        self, project: int, key: str, *, fingerprint: bytes, owner: str, now: int, until: int
+    ) -> bool:
+        """Claim a key that is free, or whose claim or time is over; return whether it worked."""
+        params = {
+            "project": project,
+            "key": key,
+            "fingerprint": fingerprint,
+            "owner": owner,
+            "now": now,
+            "expires": until,
+        }
+        rows = await self._database.write([Statement("claim_idempotency_key", params)])
+        return bool(rows[0])
+
+    async def find(self, project: int, key: str) -> KeyState | None:
+        """Return what a key stands for."""
+        row = await self._database.fetch_one(
+            "find_idempotency_key", {"project": project, "key": key}
+        )
+        if row is None:
+            return None
+        return KeyState(fingerprint=bytes(row["fingerprint"]), completion=row["completion"])
+
+    async def renew(self, project: int, key: str, *, owner: str, until: int) -> None:
+        """Keep a claim while its request runs."""
+        params = {"project": project, "key": key, "owner": owner, "expires": until}
+        await self._database.write([Statement("renew_idempotency_key", params)])
+
+    async def finish(
+        self, project: int, key: str, *, owner: str, completion: str, now: int, until: int
+    ) -> None:
+        """Name the record that answered, and remove keys whose time is over."""
+        params = {
+            "project": project,
+            "key": key,
+            "owner": owner,
+            "completion": completion,
+            "expires": until,
+        }
+        await self._database.write(
+            [
+                Statement("finish_idempotency_key", params),
+                Statement("forget_idempotency_keys", {"now": now}),
+            ]
+        )
+
+    async def release(self, project: int, key: str, *, owner: str) -> None:
+        """Free the key of a request that failed."""
+        params = {"project": project, "key": key, "owner": owner}
+        await self._database.write([Statement("release_idempotency_key", params)])

@@ -1,0 +1,117 @@
+"""Brings a SQLite file to the schema of this program: numbered SQL files, each applied once in one transaction."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from maniac_core.domain.ids import now_s
+from maniac_core.storage.base import StorageError
+from maniac_core.storage.migrations import Migration, missing, require_none, shipped_migrations
+from maniac_core.storage.sqlite_connection import connect, create_file
+
+_LOCK_TIMEOUT_S = 60
+_RECORD_TABLE = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+  version    INTEGER PRIMARY KEY,
+  name       TEXT    NOT NULL,
+  checksum   TEXT    NOT NULL,
+  applied_at INTEGER NOT NULL
+) STRICT
+"""
+
+
+def migrate(path: Path, migrations: Sequence[Migration] | None = None) -> list[str]:
+    """Make the file if need be, apply what is missing, and return the names of what was applied.
+
+    Several processes may do this at once: one applies, the others wait and find nothing to do.
+
+    Raises:
+        StorageError: the file was written by a newer program, an applied migration was changed since, or the file
+            cannot be written.
+    """
+    steps = shipped_migrations("sqlite") if migrations is None else migrations
+    try:
+        create_file(path)
+    except OSError as err:
+        raise StorageError(f"{path}: cannot be made: {err.strerror}") from err
+    connection = connect(path, read_only=False, synchronous="full")
+    try:
+        # Another process may be migrating a large file.
+        connection.execute(f"PRAGMA busy_timeout = {_LOCK_TIMEOUT_S * 1000}")
+        # Only a new file takes it. Twice SQLite's own: fewer pages per commit, and bodies of a few kB share one.
+        connection.execute("PRAGMA page_size = 8192")
+        _use_write_ahead_log(connection)
+        return [step.label for step in steps if _apply(connection, step, steps)]
+    except sqlite3.Error as err:
+        raise StorageError(f"{path}: migration failed: {err}") from err
+    finally:
+        connection.close()
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    # The mode is kept in the file. SQLite does not wait for other processes here by itself.
+    deadline = time.monotonic() + _LOCK_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _apply(connection: sqlite3.Connection, step: Migration, steps: Sequence[Migration]) -> bool:
+    # Looked at inside the transaction: another process may have applied it while this one waited for the lock.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(_RECORD_TABLE)
+        is_missing = step in _missing(connection, steps)
+        if is_missing:
+            for statement in _statements(step.sql):
+                connection.execute(statement)
+            connection.execute(
+                "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?, ?, ?, ?)",
+                (step.version, step.name, step.checksum, now_s()),
+            )
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return is_missing
+
+
+def _missing(connection: sqlite3.Connection, steps: Sequence[Migration]) -> list[Migration]:
+    recorded = connection.execute("SELECT version, name, checksum FROM schema_migrations")
+    return missing(recorded.fetchall(), steps)
+
+
+def check_current(connection: sqlite3.Connection) -> None:
+    """Check that the schema is that of this program.
+
+    Raises:
+        StorageError: it is older, newer or changed; the message says what to do.
+    """
+    exists = connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema_migrations'"
+    ).fetchone()
+    steps = shipped_migrations("sqlite")
+    require_none(_missing(connection, steps) if exists else steps)
+
+
+def _statements(sql: str) -> Iterator[str]:
+    # sqlite3's executescript would commit before it begins, and so break the transaction.
+    pending = ""
+    for piece in re.split(r"(?<=;)", sql):
+        pending += piece
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
+    if re.sub(r"--.*", "", pending).strip():
+        raise StorageError(f"migration ends inside a statement: {pending.strip()[:80]}")

@@ -1,0 +1,57 @@
+-- ---------------------------------------------------------------------------------------------------------------
+-- Completions: reading. An id leads to its time and position, and these to one partition.
+-- ---------------------------------------------------------------------------------------------------------------
+
+-- name: completions_by_id
+-- Part of others: completions, sought by project and id.
+  FROM completion_ids i
+  JOIN completions c ON c.created = i.created AND c.seq = i.seq AND c.project = i.project AND c.id = i.id
+
+-- name: list_attempts
+-- The attempts of a completion, in order.
+SELECT number, provider, model, started_us, latency_us, time_to_first_token_us, outcome, http_status, error_reason,
+       error_message, input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens,
+       reasoning_tokens, input_audio_tokens, output_audio_tokens, cost_nano_usd, service_tier, spend_nano_usd
+  FROM attempts
+ WHERE seq = :seq AND created = :created
+ ORDER BY number
+
+-- name: find_known_ids
+-- Those of some ids that the project has a record of, listed or not.
+SELECT id FROM completion_ids
+ WHERE project = :project AND id IN (NULL
+       , :ids_{n} -- each ids
+       )
+
+-- name: find_inputs
+-- The requests of some completions.
+SELECT c.id, c.requested_model, b.input
+  {completions_by_id}
+  LEFT JOIN completion_bodies b ON b.seq = c.seq AND b.created = c.created
+ WHERE i.project = :project AND i.id IN (NULL
+       , :ids_{n} -- each ids
+       )
+
+-- name: expired_bodies
+-- Part of others: bodies from before a time that no dataset has taken, some of them after a position.
+SELECT b.seq, b.created
+  FROM completion_bodies b
+ WHERE b.seq > :after AND b.created < :before
+   AND NOT EXISTS (SELECT 1 FROM dataset_items i WHERE i.seq = b.seq)
+ ORDER BY b.seq
+ LIMIT :limit
+
+-- name: forget_expired_content
+-- Say in the ledger that their content is gone.
+UPDATE completions SET content_hash = NULL
+ WHERE content_hash IS NOT NULL AND (seq, created) IN (
+{expired_bodies}
+ )
+
+-- name: delete_expired_bodies
+-- Delete them.
+DELETE FROM completion_bodies
+ WHERE (seq, created) IN (
+{expired_bodies}
+ )
+RETURNING seq

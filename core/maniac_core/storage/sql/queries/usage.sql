@@ -1,0 +1,171 @@
+-- ---------------------------------------------------------------------------------------------------------------
+-- Usage reports, from the daily sums alone
+-- ---------------------------------------------------------------------------------------------------------------
+
+-- name: usage_selected
+-- Part of others: what is common to the rows of both tables of daily sums.
+   AND u.day BETWEEN :first_day AND :last_day
+   AND (CAST(:model AS TEXT) IS NULL OR u.model = :model)
+   AND (CAST(:container AS BIGINT) IS NULL OR u.container = :container)
+   AND (CAST(:key AS BIGINT) IS NULL OR u.api_key = :key)
+
+-- name: usage_columns
+-- Part of others: the sums of a row.
+u.requests, u.input_tokens, u.cache_read_tokens, u.cache_write_tokens, u.cache_write_1h_tokens, u.output_tokens,
+u.reasoning_tokens, u.spend_nano_usd, u.unpriced
+
+-- name: usage_of_requests
+-- Part of others: the sums of requests, each in one row.
+SELECT u.day, u.model, u.container, u.api_key, u.status, '' AS tag, {usage_columns}
+  FROM usage_daily u
+ WHERE u.organization = :organization AND u.project = :project
+{usage_selected}
+
+-- name: usage_of_tag
+-- Part of others: the sums of the requests with a tag.
+SELECT u.day, u.model, u.container, u.api_key, u.status, u.tag, {usage_columns}
+  FROM usage_tags_daily u
+ WHERE u.project = :project AND u.tag = :tag
+{usage_selected}
+
+-- name: usage_of_tags
+-- Part of others: the sums of each tag; those of no tag are what is left of all without what has any.
+SELECT u.day, u.model, u.container, u.api_key, u.status, u.tag, {usage_columns}
+  FROM usage_tags_daily u
+ WHERE u.project = :project AND u.tag <> ''
+{usage_selected}
+UNION ALL
+{usage_of_requests}
+UNION ALL
+SELECT u.day, u.model, u.container, u.api_key, u.status, u.tag, -u.requests, -u.input_tokens, -u.cache_read_tokens,
+       -u.cache_write_tokens, -u.cache_write_1h_tokens, -u.output_tokens, -u.reasoning_tokens, -u.spend_nano_usd,
+       -u.unpriced
+  FROM usage_tags_daily u
+ WHERE u.project = :project AND u.tag = ''
+{usage_selected}
+
+-- name: usage_sums
+-- Part of others: the totals of rows.
+       COALESCE(SUM(u.requests), 0) AS requests,
+       COALESCE(SUM(CASE WHEN u.status IN ('completed', 'registered') THEN u.requests ELSE 0 END), 0) AS successes,
+       COALESCE(SUM(CASE WHEN u.status IN ('failed', 'truncated', 'rejected') THEN u.requests ELSE 0 END), 0) AS errors,
+       COALESCE(SUM(u.input_tokens), 0) AS input_tokens,
+       COALESCE(SUM(u.cache_read_tokens), 0) AS cache_read_tokens,
+       COALESCE(SUM(u.cache_write_tokens), 0) AS cache_write_tokens,
+       COALESCE(SUM(u.cache_write_1h_tokens), 0) AS cache_write_1h_tokens,
+       COALESCE(SUM(u.output_tokens), 0) AS output_tokens,
+       COALESCE(SUM(u.reasoning_tokens), 0) AS reasoning_tokens,
+       COALESCE(SUM(u.spend_nano_usd), 0) AS spend_nano_usd,
+       COALESCE(SUM(u.unpriced), 0) AS unpriced
+
+-- name: usage_dimensions
+-- Part of others: what rows are grouped by, the same for all where it is not asked for.
+SELECT CASE WHEN CAST(:by_day AS BIGINT) = 1 THEN u.day ELSE 0 END AS day,
+       CASE WHEN CAST(:by_model AS BIGINT) = 1 THEN u.model ELSE '' END AS model,
+       CASE WHEN CAST(:by_container AS BIGINT) = 1 THEN COALESCE(c.label, '') ELSE '' END AS container,
+       CASE WHEN CAST(:by_key AS BIGINT) = 1 THEN COALESCE(k.uid, '') ELSE '' END AS key_id,
+       CASE WHEN CAST(:by_tag AS BIGINT) = 1 THEN u.tag ELSE '' END AS tag,
+{usage_sums}
+
+-- name: usage_names
+-- Part of others: the names that rows are grouped by.
+  LEFT JOIN containers c ON c.id = u.container
+  LEFT JOIN api_keys k ON k.id = u.api_key
+ GROUP BY 1, 2, 3, 4, 5
+HAVING SUM(u.requests) > 0
+
+-- name: usage_page
+-- Part of others: a page of groups, the newest day first, then by up to four texts.
+ ORDER BY g.day DESC,
+       CASE CAST(:first AS TEXT)
+         WHEN 'model' THEN g.model WHEN 'container' THEN g.container WHEN 'key' THEN g.key_id WHEN 'tag' THEN g.tag END,
+       CASE CAST(:second AS TEXT)
+         WHEN 'model' THEN g.model WHEN 'container' THEN g.container WHEN 'key' THEN g.key_id WHEN 'tag' THEN g.tag END,
+       CASE CAST(:third AS TEXT)
+         WHEN 'model' THEN g.model WHEN 'container' THEN g.container WHEN 'key' THEN g.key_id WHEN 'tag' THEN g.tag END,
+       CASE CAST(:fourth AS TEXT)
+         WHEN 'model' THEN g.model WHEN 'container' THEN g.container WHEN 'key' THEN g.key_id WHEN 'tag' THEN g.tag END
+ LIMIT :limit OFFSET :skip
+
+-- name: list_usage
+-- A page of groups of requests.
+SELECT * FROM (
+{usage_dimensions}
+  FROM (
+{usage_of_requests}
+  ) u
+{usage_names}
+) g
+{usage_page}
+
+-- name: list_usage_of_tag
+-- The same of the requests with a tag.
+SELECT * FROM (
+{usage_dimensions}
+  FROM (
+{usage_of_tag}
+  ) u
+{usage_names}
+) g
+{usage_page}
+
+-- name: list_usage_of_tags
+-- The same, where the tag is one of the dimensions.
+SELECT * FROM (
+{usage_dimensions}
+  FROM (
+{usage_of_tags}
+  ) u
+{usage_names}
+) g
+{usage_page}
+
+-- name: count_usage
+-- How many groups of requests there are.
+SELECT COUNT(*) AS total FROM (
+{usage_dimensions}
+  FROM (
+{usage_of_requests}
+  ) u
+{usage_names}
+) g
+
+-- name: count_usage_of_tag
+-- The same of the requests with a tag.
+SELECT COUNT(*) AS total FROM (
+{usage_dimensions}
+  FROM (
+{usage_of_tag}
+  ) u
+{usage_names}
+) g
+
+-- name: count_usage_of_tags
+-- The same, where the tag is one of the dimensions.
+SELECT COUNT(*) AS total FROM (
+{usage_dimensions}
+  FROM (
+{usage_of_tags}
+  ) u
+{usage_names}
+) g
+
+-- name: sum_usage
+-- The totals of requests.
+SELECT
+{usage_sums}
+  FROM (
+{usage_of_requests}
+  ) u
+
+-- name: sum_usage_of_tag
+-- The totals of the requests with a tag.
+SELECT
+{usage_sums}
+  FROM (
+{usage_of_tag}
+  ) u
+
+-- name: find_key_of_project
+-- The key of that id in a project.
+SELECT id FROM api_keys WHERE uid = :key AND project = :project

@@ -1,0 +1,73 @@
+"""Notices changes, made by any process, of the tables that processes keep in memory."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+_INTERVAL_S = 0.25
+
+
+class Watcher:
+    """Polls the versions that triggers keep, in a thread of its own so that no load can delay it.
+
+    `notify` is called in that thread with the names that changed since construction, or since the last call.
+    The connection is the watcher's from here on.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        statement: str,
+        notify: Callable[[frozenset[str]], None],
+    ) -> None:
+        self._connection = connection
+        self._statement = statement
+        self._notify = notify
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="storage-watcher", daemon=True)
+        self._data_version: int | None = None
+        self._versions = self._read()
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop and close the connection; blocks for the poll that runs."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        is_failing = False
+        while not self._stop.wait(_INTERVAL_S):
+            try:
+                self._poll()
+                is_failing = False
+            except sqlite3.Error:
+                # Tried again at the next poll; told once, not four times a second.
+                if not is_failing:
+                    _log.exception("storage: changes of other processes cannot be read")
+                is_failing = True
+
+    def _poll(self) -> None:
+        # Moves with every commit of another connection: without one, nothing needs to be read.
+        (data_version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        if data_version == self._data_version:
+            return
+        versions = self._read()
+        self._data_version = data_version
+        changed = frozenset(
+            name for name, version in versions.items() if self._versions.get(name) != version
+        )
+        self._versions = versions
+        if changed:
+            self._notify(changed)
+
+    def _read(self) -> dict[str, int]:
+        return dict(self._connection.execute(self._statement).fetchall())
