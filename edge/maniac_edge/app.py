@@ -1,0 +1,110 @@
+"""The edge's app: routes, and what wraps them. The only module that knows every other.
+
+A resource is `schemas/NAME.py`, `convert/NAME.py` and `controllers/NAME.py`. The controller module exports HANDLERS, which
+are mounted under each base path, and OPERATIONS, which describe them; it is added to `_RESOURCES` here. Handlers read
+with `connection.read_body`, `validation.decode_body` and `validation.read_query`, and raise EdgeError.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from litestar import Litestar, Router, asgi
+from litestar.di import Provide
+from litestar.handlers import ASGIRouteHandler
+from litestar.types import Receive, Scope, Send
+
+from maniac_edge.config import EdgeConfig
+from maniac_edge.context import RequestContext
+from maniac_edge.controllers import (
+    chat,
+    completions,
+    containers,
+    datasets,
+    evaluators,
+    files,
+    health,
+    models,
+    reference,
+    registration,
+    traces,
+    usage,
+)
+from maniac_edge.core_chat import CoreChat, RpcChat
+from maniac_edge.core_client import CoreClient
+from maniac_edge.core_relay import RelayChat
+from maniac_edge.failures import exception_handlers, method_not_allowed
+from maniac_edge.logs import AccessLog
+from maniac_edge.middleware import RequestMiddleware
+
+_BASE_PATHS = ("/v1", "/api/v1")
+_RESOURCES = (
+    completions,
+    registration,
+    containers,
+    files,
+    models,
+    traces,
+    evaluators,
+    usage,
+    datasets,
+)
+_OPERATIONS = tuple(
+    operation
+    for module in (chat, *_RESOURCES, health, reference)
+    for operation in module.OPERATIONS
+)
+
+
+def create_app(config: EdgeConfig) -> Litestar:
+    """Return the app. It connects to the core on start-up, without waiting for it."""
+    core = CoreClient(config)
+    chat_transport = RelayChat(core, RpcChat(core, config), config)
+    handlers = [handler for module in _RESOURCES for handler in module.HANDLERS]
+    app = Litestar(
+        route_handlers=[
+            *_chat_routes(core, chat_transport, config),
+            *(Router(path, route_handlers=handlers) for path in _BASE_PATHS),
+            *health.HANDLERS,
+            *reference.reference_handlers(_OPERATIONS),
+        ],
+        dependencies={
+            "core": Provide(lambda: core, sync_to_thread=False),
+            "config": Provide(lambda: config, sync_to_thread=False),
+        },
+        exception_handlers=exception_handlers(core),
+        on_startup=[core.connect, chat_transport.connect],
+        on_shutdown=[chat_transport.close, core.close],
+        openapi_config=None,
+        logging_config=None,
+    )
+    access_log = AccessLog(config.log_format, sys.stderr)
+    app.asgi_handler = RequestMiddleware(app.asgi_handler, access_log)
+    app.on_shutdown.append(access_log.flush)
+    return app
+
+
+def _chat_routes(
+    core: CoreClient, transport: CoreChat, config: EdgeConfig
+) -> list[ASGIRouteHandler]:
+    handler = chat.ChatHandler(transport, config)
+
+    async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
+        # One raw route for all verbs: a typed handler would double the edge's cost of a completion.
+        context: RequestContext = scope["state"]["context"]
+        match scope["method"]:  # type: ignore[typeddict-item]
+            case "POST":
+                await handler.create(scope, receive, send, context)
+            case "GET":
+                await completions.list_completions(
+                    scope, receive, send, context, core=core, max_body_bytes=config.max_body_bytes
+                )
+            case "OPTIONS":
+                headers = [(b"allow", b"GET, HEAD, OPTIONS, POST")]
+                await send({"type": "http.response.start", "status": 204, "headers": headers})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            case _:
+                raise method_not_allowed("GET, OPTIONS, POST")
+
+    paths = [f"{base}/chat/completions" for base in _BASE_PATHS]
+    return [asgi(paths, copy_scope=False)(chat_completions)]

@@ -1,0 +1,97 @@
+"""Configuration of the edge: the `[edge]` table of the file, and environment overrides."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+_PREFIX = "MANIAC_EDGE__"
+_TABLES = {"core", "edge", "providers"}
+
+# What the numbers of a configuration can be.
+_Seconds = Annotated[float, msgspec.Meta(gt=0)]
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names the file, the key and what to do."""
+
+
+class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The `[edge]` table."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 4000
+    """Port to listen on; 0: any free one."""
+    core: str = "unix:data/core.sock"
+    """gRPC target of the core: `unix:PATH`, `HOST:PORT`, or several as `ipv4:HOST:PORT,HOST:PORT`."""
+    max_body_bytes: _Positive = 32 * 1024 * 1024
+    """Largest request body."""
+    max_file_bytes: _Positive = 2 * 1024 * 1024 * 1024
+    """Largest uploaded file."""
+    max_register_bytes: _Positive = 128 * 1024 * 1024
+    """Largest body of a registration of examples; one item may have max_body_bytes."""
+    keep_alive_comment_s: _Seconds = 15.0
+    """A stream that was silent for this long gets a comment line, in seconds."""
+    completion_timeout_s: _Seconds = 900.0
+    """Deadline of a completion, in seconds; above what the core allows its providers in all."""
+    file_timeout_s: _Seconds = 3600.0
+    """Deadline of the upload or download of a file, and of a registration of examples, in seconds."""
+    read_timeout_s: _Seconds = 30.0
+    """Deadline of every other call of the core, in seconds."""
+    grace_s: Annotated[int, msgspec.Meta(ge=0)] = 20
+    """How long running answers may take after SIGTERM, in seconds."""
+    strict_requests: bool = False
+    """Whether a chat request with an unknown key is refused with 422, instead of passing the key on."""
+    log_format: Literal["auto", "json", "pretty"] = "auto"
+    """`auto`: pretty on a terminal."""
+
+
+def load(path: Path | None, environ: Mapping[str, str], **overrides: Any) -> EdgeConfig:
+    """Read the file, apply `MANIAC_EDGE__KEY` variables, then `overrides` that are not None.
+
+    Raises:
+        ConfigError: the file is missing, not TOML, or has an unknown key or a wrong type.
+    """
+    document = _read(path)
+    unknown = set(document) - _TABLES
+    if unknown:
+        raise ConfigError(
+            f"{path}: unknown table [{min(unknown)}]; known: [core], [edge], [providers.NAME]"
+        )
+    table = document.get("edge", {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: edge must be a table")
+    table = {**table, **_from_environ(environ)}
+    table.update({key: value for key, value in overrides.items() if value is not None})
+    try:
+        # Not strict: environment variables arrive as text.
+        return msgspec.convert(table, EdgeConfig, strict=False)
+    except msgspec.ValidationError as err:
+        raise ConfigError(f"{path or 'environment'}: [edge]: {err}") from err
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except OSError as err:
+        raise ConfigError(f"{path}: cannot be read: {err.strerror}") from err
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{path}: not valid TOML: {err}") from err
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        key.removeprefix(_PREFIX).lower(): value
+        for key, value in environ.items()
+        if key.startswith(_PREFIX)
+    }

@@ -1,0 +1,128 @@
+"""The client's connection under a raw ASGI handler: reading the body, noticing that the client went away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from types import TracebackType
+from typing import Self
+
+from litestar.types import Receive, Scope
+
+from maniac_edge.errors import ClientGoneError, EdgeError
+
+# How long an oversized upload is still taken in, and thrown away, after it was refused. Closing at once would reset
+# the connection under a client that has not read the answer yet.
+_LINGER_S = 5.0
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """Read the whole request body.
+
+    Raises:
+        EdgeError: PAYLOAD_TOO_LARGE, before anything is read if the client announced the size.
+        ClientGoneError: the client went away before its end.
+    """
+    _check_declared(scope, limit)
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGoneError
+        body = message["body"]
+        size += len(body)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(body)
+        if not message["more_body"]:
+            return body if len(parts) == 1 else b"".join(parts)
+
+
+async def body_pieces(scope: Scope, receive: Receive, limit: int) -> AsyncGenerator[bytes, None]:
+    """Yield the request body as it arrives.
+
+    Raises:
+        EdgeError: PAYLOAD_TOO_LARGE, before anything is read if the client announced the size.
+        ClientGoneError: the client went away before its end.
+    """
+    _check_declared(scope, limit)
+    size = 0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGoneError
+        more = message["more_body"]
+        size += len(message["body"])
+        if size > limit:
+            raise _too_large(limit)
+        yield message["body"]
+
+
+async def linger(scope: Scope, receive: Receive) -> None:
+    """Throw away what the client still sends of a refused body, for a short time."""
+    if any(name == b"expect" for name, _ in scope["headers"]):
+        return  # It waits for our word, and the refusal was it.
+    try:
+        async with asyncio.timeout(_LINGER_S):
+            message = await receive()
+            while message["type"] == "http.request" and message["more_body"]:
+                message = await receive()
+    except TimeoutError:
+        return
+
+
+class until_gone:  # noqa: N801 - Reads as a statement: `async with until_gone(receive)`.
+    """Cancels the block when the client closes its connection, and turns that into ClientGoneError.
+
+    Noticing takes a turn of the event loop, so a block that sends without ever waiting for anything is not cancelled.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._gone = False
+
+    async def __aenter__(self) -> Self:
+        """Start watching."""
+        loop = asyncio.get_running_loop()
+        # With the loop at hand each is a system call cheaper.
+        task = asyncio.current_task(loop)
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._watcher = loop.create_task(self._watch())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop watching."""
+        self._watcher.cancel()
+        if not self._gone or self._task.uncancel() > self._cancelling:
+            return
+        if kind is not None and issubclass(kind, asyncio.CancelledError):
+            raise ClientGoneError from error
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        self._task.cancel()
+
+
+def _check_declared(scope: Scope, limit: int) -> None:
+    declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> EdgeError:
+    return EdgeError(
+        "PAYLOAD_TOO_LARGE",
+        f"The request body is larger than {limit} bytes.",
+        headers=((b"connection", b"close"),),
+    )

@@ -1,0 +1,100 @@
+"""RequestContext: what one HTTP request brings along, and what becomes of it."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Iterable
+
+# Larger values are refused by gRPC with an error that says nothing about the header.
+_MAX_METADATA_VALUE = 4096
+_PRINTABLE = re.compile(rb"[\x20-\x7e]+")
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,64})?")
+# Of the core's side of the hop: says that this is an edge, and for whom it asks.
+_CLIENT_ADDRESS = "x-maniac-client-address"
+_FORWARDED = {
+    b"authorization": "authorization",
+    b"traceparent": "traceparent",
+    b"tracestate": "tracestate",
+    b"idempotency-key": "idempotency-key",
+    b"anthropic-beta": "anthropic-beta",
+}
+
+Header = tuple[bytes, bytes]
+
+
+class RequestContext:
+    """The facts of one request that every layer needs.
+
+    `metadata` goes with each call of the core. `response_headers` collects what the core says (rate limits, dropped
+    parameters, timing) and is sent with the answer, whatever the answer is.
+    """
+
+    __slots__ = (
+        "client_address",
+        "client_gone",
+        "error_code",
+        "is_head",
+        "metadata",
+        "path",
+        "request_id",
+        "response_headers",
+        "sent_bytes",
+        "started",
+        "status",
+        "streamed",
+    )
+
+    def __init__(
+        self, headers: Iterable[Header], path: str, client: tuple[str, int] | None
+    ) -> None:
+        self.started = time.perf_counter()
+        self.path = path
+        self.client_address = client[0] if client else ""
+        self.response_headers: dict[bytes, bytes] = {}
+        self.status = 0
+        self.sent_bytes = 0
+        self.streamed = False
+        self.client_gone = False
+        self.error_code: str | None = None
+        self.is_head = False
+        self.request_id, forwarded = _read(headers)
+        self.metadata: tuple[tuple[str, str], ...] = (
+            *forwarded.items(),
+            ("x-request-id", self.request_id),
+            (_CLIENT_ADDRESS, self.client_address or "unknown"),
+        )
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether the path needs a key, so that even a refusal of the edge has to pass the core's gates."""
+        return self.path.startswith(("/v1/", "/api/v1/")) or self.path in {"/v1", "/api/v1"}
+
+
+def new_request_id() -> str:
+    """Return an id for a request whose client gave none."""
+    return f"req_{secrets.token_hex(12)}"
+
+
+def _read(headers: Iterable[Header]) -> tuple[str, dict[str, str]]:
+    request_id = ""
+    metadata: dict[str, str] = {}
+    for name, value in headers:
+        if name == b"x-request-id":
+            if not request_id and _REQUEST_ID.fullmatch(value):
+                request_id = value.decode("ascii")
+        elif name in _FORWARDED and len(value) <= _MAX_METADATA_VALUE:
+            # A value that gRPC cannot carry is as good as absent: a key of that form is unknown anyway.
+            if not _PRINTABLE.fullmatch(value):
+                continue
+            if name == b"traceparent" and not _TRACEPARENT.fullmatch(value):
+                continue
+            key, text = _FORWARDED[name], value.decode("ascii")
+            if key == "anthropic-beta" and key in metadata:
+                text = f"{metadata[key]},{text}"
+            elif key in metadata:
+                continue
+            metadata[key] = text
+    return request_id or new_request_id(), metadata

@@ -1,0 +1,146 @@
+"""Datasets: made, read, listed and deleted; their items are in dataset_content."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+from litestar import Request, Response, delete, get, post
+from maniac_gateway.v1 import datasets_pb2
+
+from maniac_edge.config import EdgeConfig
+from maniac_edge.controllers.dataset_content import get_dataset_content
+from maniac_edge.convert import datasets as convert
+from maniac_edge.core_client import CoreClient
+from maniac_edge.openapi import Operation
+from maniac_edge.responses import context_of, json_response
+from maniac_edge.schemas import datasets as schema
+from maniac_edge.validation import decode_body, read_query
+
+_create = msgspec.json.Decoder(schema.DatasetCreate)
+_PATH = "/datasets/{dataset_id:str}"
+
+
+@get("/datasets", include_in_schema=False)
+async def list_datasets(request: Request[Any, Any, Any], core: CoreClient) -> Response[bytes]:
+    """Answer a page."""
+    query = read_query(request.scope["query_string"], schema.DatasetQuery)
+    page = await core.call(
+        core.datasets.ListDatasets,
+        datasets_pb2.ListDatasetsRequest(
+            page_size=query.limit, skip=query.offset, container=query.container or ""
+        ),
+        context_of(request),
+    )
+    data = [convert.dataset_to_json(dataset) for dataset in page.datasets]
+    return json_response(schema.DatasetList(data=data, total=page.total_size))
+
+
+@post("/datasets", status_code=200, include_in_schema=False)
+async def create_dataset(
+    request: Request[Any, Any, Any], core: CoreClient, config: EdgeConfig
+) -> Response[bytes]:
+    """Make one."""
+    wanted = convert.create_from_json(decode_body(await request.body(), _create))
+    made = await core.call(
+        core.datasets.CreateDataset,
+        wanted,
+        context_of(request),
+        # A filter on texts reads the bodies of all completions of a container.
+        timeout_s=config.file_timeout_s,
+    )
+    return json_response(convert.created_to_json(made.dataset))
+
+
+@get(_PATH, include_in_schema=False)
+async def get_dataset(
+    request: Request[Any, Any, Any], dataset_id: str, core: CoreClient
+) -> Response[bytes]:
+    """Answer one."""
+    found = await core.call(
+        core.datasets.GetDataset,
+        datasets_pb2.GetDatasetRequest(id=unquote(dataset_id)),
+        context_of(request),
+    )
+    return json_response(convert.dataset_to_json(found.dataset))
+
+
+@delete(_PATH, status_code=200, include_in_schema=False)
+async def delete_dataset(
+    request: Request[Any, Any, Any], dataset_id: str, core: CoreClient
+) -> Response[bytes]:
+    """Delete one."""
+    wanted = datasets_pb2.DeleteDatasetRequest(id=unquote(dataset_id))
+    await core.call(core.datasets.DeleteDataset, wanted, context_of(request))
+    return json_response(schema.DatasetDeleted(id=wanted.id))
+
+
+_ERRORS = (400, 401, 403, 404, 409, 413, 422, 429, 500, 501, 503)
+_ID = {"dataset_id": "Id of the dataset."}
+HANDLERS = (list_datasets, create_dataset, get_dataset, delete_dataset, get_dataset_content)
+OPERATIONS = (
+    Operation(
+        method="get",
+        path="/v1/datasets",
+        operation_id="list_datasets",
+        tag="Datasets",
+        summary="List datasets",
+        description="Newest first. An unknown container has none.",
+        query=schema.DatasetQuery,
+        response=schema.DatasetList,
+        response_description="A page.",
+        errors=(400, 401, 403, 422, 429, 500, 501, 503),
+    ),
+    Operation(
+        method="post",
+        path="/v1/datasets",
+        operation_id="create_dataset",
+        tag="Datasets",
+        summary="Create a dataset",
+        description="Takes the newest completions of a container that fit all filters, at most `size`. They never"
+        " change afterwards.",
+        body=schema.DatasetCreate,
+        response=schema.DatasetCreated,
+        response_description="The dataset is complete.",
+        errors=_ERRORS,
+    ),
+    Operation(
+        method="get",
+        path="/v1/datasets/{dataset_id}",
+        operation_id="get_dataset",
+        tag="Datasets",
+        summary="Get what is known of a dataset",
+        path_parameters=_ID,
+        response=schema.Dataset,
+        response_description="The dataset.",
+        errors=_ERRORS,
+    ),
+    Operation(
+        method="delete",
+        path="/v1/datasets/{dataset_id}",
+        operation_id="delete_dataset",
+        tag="Datasets",
+        summary="Delete a dataset",
+        description="The completions it was taken from stay.",
+        path_parameters=_ID,
+        response=schema.DatasetDeleted,
+        errors=_ERRORS,
+    ),
+    Operation(
+        method="get",
+        path="/v1/datasets/{dataset_id}/content",
+        operation_id="get_dataset_content",
+        tag="Datasets",
+        summary="Download a dataset",
+        description="JSON Lines, one completion each, newest first. `ETag` is `content_sha256`, and the form if it is not"
+        " `full`. An answer whose chunked encoding has no end is broken.",
+        path_parameters=_ID,
+        query=schema.DatasetContentQuery,
+        response=msgspec.Raw,
+        media_type="application/jsonl",
+        response_description="Lines with `id`, `created`, `model`, `tags`, `metadata`, `input` (the request) and `output`"
+        " (the record); of `fine_tuning` with `messages` and `tools`.",
+        errors=_ERRORS,
+    ),
+)

@@ -1,0 +1,103 @@
+"""Models: the catalogue, and attaching a model to a container."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+from litestar import Request, Response, get, post
+from maniac_gateway.v1 import models_pb2
+
+from maniac_edge.convert import containers as convert_containers
+from maniac_edge.convert import models as convert
+from maniac_edge.core_client import CoreClient
+from maniac_edge.openapi import Operation
+from maniac_edge.responses import context_of, json_response
+from maniac_edge.schemas import containers as container_schema
+from maniac_edge.schemas import models as schema
+from maniac_edge.validation import decode_body, invalid_value, read_query
+
+_attach = msgspec.json.Decoder(container_schema.ModelAttach)
+_PAGE = 1000
+
+
+@get("/models", include_in_schema=False)
+async def list_models(request: Request[Any, Any, Any], core: CoreClient) -> Response[bytes]:
+    """Answer a page, or all models when no page is asked for."""
+    with invalid_value():
+        query = read_query(request.scope["query_string"], schema.ModelQuery)
+    is_paged = query.limit is not None or query.offset is not None
+    wanted = models_pb2.ListModelsRequest(
+        page_size=(query.limit or 100) if is_paged else _PAGE,
+        page_token=query.after or "",
+        skip=query.offset or 0,
+        container=query.container or "",
+    )
+    page = await core.call(core.models.ListModels, wanted, context_of(request))
+    models = list(page.models)
+    while page.next_page_token and not is_paged:
+        wanted.page_token = page.next_page_token
+        page = await core.call(core.models.ListModels, wanted, context_of(request))
+        models += page.models
+    data = [convert.model_to_json(model) for model in models]
+    return json_response(schema.ModelList(data=data, total=page.total_size))
+
+
+@get("/models/{model:path}", include_in_schema=False)
+async def get_model(
+    request: Request[Any, Any, Any], model: str, core: CoreClient
+) -> Response[bytes]:
+    """Answer one; slugs hold separators, escaped or not."""
+    wanted = models_pb2.GetModelRequest(id=unquote(model.removeprefix("/")))
+    found = await core.call(core.models.GetModel, wanted, context_of(request))
+    return json_response(convert.model_to_json(found.model))
+
+
+@post("/models", status_code=200, include_in_schema=False)
+async def attach_model(request: Request[Any, Any, Any], core: CoreClient) -> Response[bytes]:
+    """Attach a model to a container."""
+    body = decode_body(await request.body(), _attach)
+    wanted = convert_containers.attach_from_json(body.container, body)
+    attached = await core.call(core.containers.AddContainerModel, wanted, context_of(request))
+    return json_response(convert_containers.container_model_to_json(attached.model))
+
+
+HANDLERS = (list_models, get_model, attach_model)
+OPERATIONS = (
+    Operation(
+        method="get",
+        path="/v1/models",
+        operation_id="list_models",
+        tag="Models",
+        summary="List models",
+        description="By id. All of them, unless `limit` or `offset` is given.",
+        query=schema.ModelQuery,
+        response=schema.ModelList,
+        response_description="Models.",
+        errors=(400, 401, 403, 429, 500, 501, 503),
+    ),
+    Operation(
+        method="get",
+        path="/v1/models/{model}",
+        operation_id="get_model",
+        tag="Models",
+        summary="Get a model",
+        path_parameters={"model": "Full slug, short slug where it fits one model only, or UUID."},
+        response=schema.Model,
+        response_description="The model.",
+        errors=(400, 401, 403, 404, 429, 500, 501, 503),
+    ),
+    Operation(
+        method="post",
+        path="/v1/models",
+        operation_id="attach_model",
+        tag="Models",
+        summary="Attach a model to a container",
+        description="`maniac:CONTAINER:SLUG` then routes to it.",
+        body=container_schema.ModelAttach,
+        response=container_schema.ContainerModel,
+        response_description="The attached model.",
+        errors=(400, 401, 403, 404, 409, 413, 422, 429, 500, 501, 503),
+    ),
+)

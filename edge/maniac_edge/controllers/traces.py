@@ -1,0 +1,73 @@
+"""Traces: what the `trace` of requests adds up to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Request, Response, get
+from maniac_gateway.v1 import traces_pb2
+
+from maniac_edge.convert import traces as convert
+from maniac_edge.core_client import CoreClient
+from maniac_edge.given_ids import by_given_id
+from maniac_edge.openapi import Operation
+from maniac_edge.responses import context_of, json_response
+from maniac_edge.schemas import traces as schema
+from maniac_edge.validation import read_query
+
+
+@get("/traces", include_in_schema=False)
+async def list_traces(request: Request[Any, Any, Any], core: CoreClient) -> Response[bytes]:
+    """Answer a page."""
+    query = read_query(request.scope["query_string"], schema.TraceQuery)
+    page = await core.call(
+        core.traces.ListTraces,
+        traces_pb2.ListTracesRequest(page_size=query.limit, skip=query.offset),
+        context_of(request),
+    )
+    data = [convert.summary_to_json(trace) for trace in page.traces]
+    return json_response(schema.TraceList(data=data, total=page.total_size))
+
+
+@get("/traces/{trace_id:path}", include_in_schema=False)
+async def get_trace(request: Request[Any, Any, Any], core: CoreClient) -> Response[bytes]:
+    """Answer one."""
+    context = context_of(request)
+    found = await by_given_id(
+        request,
+        "traces",
+        lambda trace_id: core.call(
+            core.traces.GetTrace, traces_pb2.GetTraceRequest(id=trace_id), context
+        ),
+    )
+    return json_response(convert.trace_to_json(found.trace))
+
+
+_ERRORS = (400, 401, 403, 404, 409, 422, 429, 500, 501, 503)
+HANDLERS = (list_traces, get_trace)
+OPERATIONS = (
+    Operation(
+        method="get",
+        path="/v1/traces",
+        operation_id="list_traces",
+        tag="Traces",
+        summary="List traces",
+        description="Newest first, by the time of their first request.",
+        query=schema.TraceQuery,
+        response=schema.TraceList,
+        response_description="A page.",
+        errors=(400, 401, 403, 422, 429, 500, 501, 503),
+    ),
+    Operation(
+        method="get",
+        path="/v1/traces/{trace_id}",
+        operation_id="get_trace",
+        tag="Traces",
+        summary="Get a trace with its spans",
+        description="Requests that name the same span are attempts of it.",
+        path_parameters={"trace_id": "The `trace.id` of the requests; any characters."},
+        response=schema.TraceDetail,
+        response_description="The trace.",
+        errors=_ERRORS,
+    ),
+)

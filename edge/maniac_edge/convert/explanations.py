@@ -1,0 +1,79 @@
+"""How a completion came about: from the contract's message to JSON."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+from maniac_gateway.v1 import chat_pb2
+
+from maniac_edge.convert.completions import STATUS, USAGE_SOURCE, usage_to_json
+from maniac_edge.errors import TABLE
+from maniac_edge.schemas import explanations as schema
+
+_as_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def explanation_to_json(explained: chat_pb2.ExplainChatCompletionResponse) -> schema.Explanation:
+    """Return an explanation."""
+    parameters, prices = explained.parameters_json, explained.prices_json
+    return schema.Explanation(
+        id=explained.id,
+        created=explained.create_time.seconds,
+        request_id=explained.request_id,
+        status=STATUS.get(explained.status),
+        error_code=_code(explained.error_reason),
+        requested_model=explained.requested_model,
+        candidates=list(explained.candidates),
+        model=explained.model or None,
+        provider=explained.provider or None,
+        container=explained.container or None,
+        parameters=_as_object(parameters) if parameters else None,
+        dropped_params=list(explained.dropped_params),
+        attempts=[_attempt(attempt) for attempt in explained.attempts],
+        prices=_as_object(prices) if prices else None,
+        usage=usage_to_json(explained.usage) if explained.HasField("usage") else None,
+        usage_source=USAGE_SOURCE.get(explained.usage_source),
+        spend=_spend(explained),
+        time_to_first_token_ms=_first_token_ms(explained),
+        latency_ms=explained.latency_us / 1000,
+    )
+
+
+def _attempt(attempt: chat_pb2.Attempt) -> schema.Attempt:
+    code = _code(attempt.error_reason)
+    return schema.Attempt(
+        number=attempt.number,
+        provider=attempt.provider,
+        model=attempt.model,
+        started_at=_iso(attempt),
+        outcome=attempt.outcome,
+        http_status=attempt.http_status or None,
+        error=schema.AttemptError(code, attempt.error_message or None) if code else None,
+        time_to_first_token_ms=_first_token_ms(attempt),
+        latency_ms=attempt.latency_us / 1000,
+        usage=usage_to_json(attempt.usage) if attempt.HasField("usage") else None,
+        spend=_spend(attempt),
+    )
+
+
+def _iso(attempt: chat_pb2.Attempt) -> str:
+    moment = attempt.start_time
+    started = datetime.fromtimestamp(moment.seconds, UTC).replace(microsecond=moment.nanos // 1000)
+    return started.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _code(reason: str) -> str | None:
+    row = TABLE.get(reason)
+    return row.code if row else None
+
+
+def _spend(message: chat_pb2.Attempt | chat_pb2.ExplainChatCompletionResponse) -> float | None:
+    return message.spend_nano_usd / 1e9 if message.HasField("spend_nano_usd") else None
+
+
+def _first_token_ms(
+    message: chat_pb2.Attempt | chat_pb2.ExplainChatCompletionResponse,
+) -> float | None:
+    has_any = message.HasField("time_to_first_token_us")
+    return message.time_to_first_token_us / 1000 if has_any else None

@@ -1,0 +1,166 @@
+"""The edge's side of the gRPC contract: one channel, deadlines, metadata, and what the core says in headers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from maniac_gateway.v1 import (
+    chat_pb2,
+    chat_pb2_grpc,
+    containers_pb2_grpc,
+    datasets_pb2_grpc,
+    evaluators_pb2_grpc,
+    files_pb2_grpc,
+    keys_pb2,
+    keys_pb2_grpc,
+    models_pb2_grpc,
+    relay_pb2_grpc,
+    traces_pb2_grpc,
+    usage_pb2_grpc,
+)
+
+from maniac_edge.config import EdgeConfig
+from maniac_edge.context import RequestContext
+from maniac_edge.errors import EdgeError, from_rpc_error
+
+_Response = TypeVar("_Response")
+
+_CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A core that comes back is found within a second; the minimum is also the limit of one attempt to connect.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # What the core may send ahead of a slow reader, per stream. The probe would let it grow to megabytes.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 64 * 1024),
+    # An edge of another installation on this machine must not share the connection.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+# Metadata of the core that becomes response headers, under the names clients know.
+_HEADERS = {
+    "x-ratelimit-limit": b"x-ratelimit-limit",
+    "x-ratelimit-remaining": b"x-ratelimit-remaining",
+    "x-ratelimit-reset": b"x-ratelimit-reset",
+    "x-maniac-dropped-params": b"x-maniac-dropped-params",
+    "server-timing": b"server-timing",
+}
+
+
+class CoreClient:
+    """Calls of the core, after `connect`. Each takes the request's context, and adds the core's headers to it.
+
+    Every method raises EdgeError for a failed call. No call waits for a core that is down: it fails at once.
+    """
+
+    chat: chat_pb2_grpc.ChatServiceAsyncStub
+    relay: relay_pb2_grpc.RelayServiceAsyncStub
+    containers: containers_pb2_grpc.ContainerServiceAsyncStub
+    files: files_pb2_grpc.FileServiceAsyncStub
+    models: models_pb2_grpc.ModelServiceAsyncStub
+    traces: traces_pb2_grpc.TraceServiceAsyncStub
+    evaluators: evaluators_pb2_grpc.EvaluatorServiceAsyncStub
+    usage: usage_pb2_grpc.UsageServiceAsyncStub
+    datasets: datasets_pb2_grpc.DatasetServiceAsyncStub
+
+    def __init__(self, config: EdgeConfig) -> None:
+        self._target = config.core
+        self._timeout_s = config.read_timeout_s
+
+    async def connect(self) -> None:
+        """Make the channel, in the event loop that will use it. Does not wait for the core."""
+        self._channel = grpc.aio.insecure_channel(self._target, options=_CHANNEL_OPTIONS)
+        self._access = keys_pb2_grpc.AccessServiceStub(self._channel)
+        self._health = health_pb2_grpc.HealthStub(self._channel)  # type: ignore[no-untyped-call]
+        self.chat = chat_pb2_grpc.ChatServiceStub(self._channel)
+        self.relay = relay_pb2_grpc.RelayServiceStub(self._channel)
+        self.containers = containers_pb2_grpc.ContainerServiceStub(self._channel)
+        self.files = files_pb2_grpc.FileServiceStub(self._channel)
+        self.models = models_pb2_grpc.ModelServiceStub(self._channel)
+        self.traces = traces_pb2_grpc.TraceServiceStub(self._channel)
+        self.evaluators = evaluators_pb2_grpc.EvaluatorServiceStub(self._channel)
+        self.usage = usage_pb2_grpc.UsageServiceStub(self._channel)
+        self.datasets = datasets_pb2_grpc.DatasetServiceStub(self._channel)
+
+    async def close(self) -> None:
+        """Close the channel; calls that still run are cancelled."""
+        await self._channel.close()
+
+    async def check_access(self, context: RequestContext, refused_code: str) -> None:
+        """Pass the gates of key and rate limit for a request that the edge refuses by itself."""
+        request = keys_pb2.CheckAccessRequest(
+            client_address=context.client_address, refused_code=refused_code
+        )
+        await self.call(self._access.CheckAccess, request, context)
+
+    async def get_chat_completion(
+        self, completion_id: str, context: RequestContext
+    ) -> chat_pb2.StoredChatCompletion:
+        """Read one captured completion."""
+        request = chat_pb2.GetChatCompletionRequest(id=completion_id)
+        response = await self.call(self.chat.GetChatCompletion, request, context)
+        return response.completion
+
+    async def list_chat_completions(
+        self, request: chat_pb2.ListChatCompletionsRequest, context: RequestContext
+    ) -> chat_pb2.ListChatCompletionsResponse:
+        """Read a page of captured completions."""
+        return await self.call(self.chat.ListChatCompletions, request, context)
+
+    async def is_serving(self) -> bool:
+        """Whether the core says that it serves."""
+        try:
+            response = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=2.0)
+        except grpc.aio.AioRpcError:
+            return False
+        serving: bool = response.status == health_pb2.HealthCheckResponse.SERVING
+        return serving
+
+    async def call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Any, _Response],
+        request: Any,
+        context: RequestContext,
+        *,
+        timeout_s: float | None = None,
+    ) -> _Response:
+        """Call one of the stubs' unary methods; without `timeout_s` with the deadline of a read."""
+        call = method(request, timeout=timeout_s or self._timeout_s, metadata=context.metadata)
+        return await finish(call, context)
+
+
+async def finish(
+    call: grpc.aio.UnaryUnaryCall[Any, _Response] | grpc.aio.StreamUnaryCall[Any, _Response],
+    context: RequestContext,
+) -> _Response:
+    """Await a call's answer, and add the core's headers to the context."""
+    try:
+        response = await call
+    except grpc.aio.AioRpcError as err:
+        raise failed(err, context) from err
+    take_headers(context, await call.initial_metadata())
+    take_headers(context, await call.trailing_metadata())
+    return response
+
+
+def failed(error: grpc.aio.AioRpcError, context: RequestContext) -> EdgeError:
+    """Return the failure that a status stands for, and add the core's headers to the context."""
+    take_headers(context, error.initial_metadata())
+    take_headers(context, error.trailing_metadata())
+    return from_rpc_error(error)
+
+
+def take_headers(
+    context: RequestContext, metadata: Iterable[tuple[str, str | bytes]] | None
+) -> None:
+    """Add to the context what becomes response headers."""
+    for key, value in metadata or ():
+        name = _HEADERS.get(key)
+        if name is not None:
+            context.response_headers[name] = (
+                value.encode("latin-1") if isinstance(value, str) else value
+            )

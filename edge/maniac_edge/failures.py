@@ -1,0 +1,126 @@
+"""Answers to failed requests: every exception that leaves a handler, and what the framework refuses by itself."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.types import ExceptionHandlersMap, Receive, Scope, Send
+
+from maniac_edge.connection import linger
+from maniac_edge.context import RequestContext
+from maniac_edge.core_client import CoreClient
+from maniac_edge.errors import (
+    ClientGoneError,
+    EdgeError,
+    envelope,
+    internal_error,
+    response_headers,
+)
+from maniac_edge.responses import start_json
+
+_log = logging.getLogger(__name__)
+
+
+def exception_handlers(core: CoreClient) -> ExceptionHandlersMap:
+    """Return the handlers that turn exceptions into the JSON envelope."""
+
+    def answer(request: Request[Any, Any, Any], exc: Exception) -> Response[None]:
+        context: RequestContext = request.scope["state"]["context"]
+        return _FailureResponse(to_edge_error(exc, context), core, context)
+
+    def nobody_reads(request: Request[Any, Any, Any], _: Exception) -> Response[None]:
+        context: RequestContext = request.scope["state"]["context"]
+        context.client_gone = True
+        return _NoResponse(None)
+
+    return {
+        EdgeError: answer,
+        HTTPException: answer,
+        Exception: answer,
+        ClientGoneError: nobody_reads,
+    }
+
+
+def to_edge_error(exc: Exception, context: RequestContext) -> EdgeError:
+    """Return what a client is told about an exception; one that nobody foresaw is logged."""
+    if isinstance(exc, EdgeError):
+        return exc
+    if isinstance(exc, NotFoundException):
+        return EdgeError("ROUTE_NOT_FOUND", "No such path.")
+    if isinstance(exc, MethodNotAllowedException):
+        return method_not_allowed((exc.headers or {}).get("allow", ""))
+    if isinstance(exc, HTTPException) and exc.status_code < 500:
+        return EdgeError("INVALID_VALUE", exc.detail)
+    _log.error(
+        "unhandled exception in %s",
+        context.path,
+        exc_info=exc,
+        extra={"request_id": context.request_id},
+    )
+    return internal_error()
+
+
+def method_not_allowed(allow: str) -> EdgeError:
+    """Return the 405 for a path whose verbs are `allow`, comma-separated."""
+    verbs = {verb.strip() for verb in allow.split(",")} - {""}
+    if "GET" in verbs:
+        verbs.add("HEAD")
+    names = ", ".join(sorted(verbs))
+    return EdgeError(
+        "METHOD_NOT_ALLOWED",
+        f"This path takes {names}." if names else "This path does not take this verb.",
+        headers=((b"allow", names.encode("ascii")),),
+    )
+
+
+class _NoResponse(Response[None]):
+    """Sends nothing."""
+
+    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
+        """Return an ASGI app that does nothing."""
+        return self._send_nothing
+
+    async def _send_nothing(self, scope: Scope, receive: Receive, send: Send) -> None:
+        pass
+
+
+class _FailureResponse(Response[None]):
+    """Sends the envelope of a failure.
+
+    What the edge refuses by itself passes the core's gates first, so that a caller without a valid key, or above its
+    limit, learns that and nothing else.
+    """
+
+    def __init__(self, error: EdgeError, core: CoreClient, context: RequestContext) -> None:
+        super().__init__(None)
+        self._error = error
+        self._core = core
+        self._context = context
+
+    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
+        """Return the ASGI app that sends it."""
+        return self._send
+
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error, context = self._error, self._context
+        if context.is_gated and not error.from_core:
+            try:
+                await self._core.check_access(context, error.code)
+            except EdgeError as err:
+                # The refusal's own headers stand: a connection that has to be closed still has.
+                error = err
+                error.headers = self._error.headers
+        context.error_code = error.code
+        body = envelope(error)
+        await start_json(
+            send, len(body), status=error.status, headers=response_headers(error, context)
+        )
+        # A refusal that closes the connection may meet a client that is still sending.
+        is_upload = (b"connection", b"close") in self._error.headers
+        await send({"type": "http.response.body", "body": body, "more_body": is_upload})
+        if is_upload:
+            await linger(scope, receive)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})

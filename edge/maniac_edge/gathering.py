@@ -1,0 +1,35 @@
+"""A transport that sends what is written in one turn of the event loop together: a system call costs more than it all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+
+class GatheringTransport:
+    """Stands in front of a client's transport; everything but writing and closing is the transport's own."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._waiting: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Send soon."""
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(data)
+
+    def close(self) -> None:
+        """Send what waits, then close."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting and not self._transport.is_closing():
+            self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else a protocol asks of a transport."""
+        return getattr(self._transport, name)

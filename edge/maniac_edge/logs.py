@@ -1,0 +1,130 @@
+"""Logs on standard error: one line per request, and what libraries and faults say; JSON, or pretty on a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+import msgspec
+
+from maniac_edge.context import RequestContext
+
+_encode = msgspec.json.Encoder().encode
+
+
+_GATHER_S = 0.02
+_PROBES = frozenset({"/healthz", "/readyz"})
+
+
+class AccessLog:
+    """Writes one line per request. It never holds a key, a prompt or a query string."""
+
+    def __init__(self, log_format: Literal["auto", "json", "pretty"], stream: TextIO) -> None:
+        self._stream = stream
+        self._pretty = is_pretty(log_format, stream)
+        self._lines: list[str] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def write(self, method: str, context: RequestContext) -> None:
+        """Log a request that has ended. Probes are asked every second somewhere, and are no news."""
+        if context.path in _PROBES:
+            return
+        duration_ms = round((time.perf_counter() - context.started) * 1000, 2)
+        # Nobody saw a status if the client left first; 499 is what other servers log then.
+        status = 499 if context.client_gone else context.status
+        if self._pretty:
+            line = self._pretty_line(method, status, duration_ms, context)
+        else:
+            record: dict[str, Any] = {
+                "time": _now(),
+                "level": "info",
+                "event": "request",
+                "method": method,
+                "path": context.path,
+                "status": status,
+                "duration_ms": duration_ms,
+                "request_id": context.request_id,
+                "streamed": context.streamed,
+                "bytes": context.sent_bytes,
+            }
+            if context.error_code:
+                record["error"] = context.error_code
+            line = _encode(record).decode()
+        if not self._lines:
+            # A write costs more than a line: those of a moment leave together.
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            self._loop.call_later(_GATHER_S, self.flush)
+        self._lines.append(line)
+
+    def flush(self) -> None:
+        """Write the lines that wait."""
+        if self._lines:
+            lines, self._lines = self._lines, []
+            self._stream.write("\n".join(lines) + "\n")
+            self._stream.flush()
+
+    def _pretty_line(
+        self, method: str, status: int, duration_ms: float, context: RequestContext
+    ) -> str:
+        notes = [note for note in (context.streamed and "streamed", context.error_code) if note]
+        return (
+            f"{datetime.now().astimezone():%H:%M:%S} {status} {method} {context.path}"
+            f" {duration_ms:.1f}ms {context.sent_bytes}B {' '.join([*notes, context.request_id])}"
+        )
+
+
+def configure(log_format: Literal["auto", "json", "pretty"]) -> None:
+    """Send our own records, and the warnings of libraries, to standard error in the same form."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
+        if is_pretty(log_format, sys.stderr)
+        else _JsonFormatter()
+    )
+    handler.addFilter(_is_news)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("maniac_edge").setLevel(logging.INFO)
+
+
+def is_pretty(log_format: Literal["auto", "json", "pretty"], stream: TextIO) -> bool:
+    """Whether lines are for a person."""
+    return log_format == "pretty" or (log_format == "auto" and stream.isatty())
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object per record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, Any] = {
+            "time": _now(),
+            "level": record.levelname.lower(),
+            "event": record.getMessage().strip(),
+            "logger": record.name,
+        }
+        if request_id := getattr(record, "request_id", None):
+            line["request_id"] = request_id
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return _encode(line).decode()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    # The server logs each answer that it cuts at the end of the grace, with a traceback of the cut.
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
+def _now() -> str:
+    now = time.time()
+    return f"{_second(int(now))}.{int(now % 1 * 1000):03d}Z"
+
+
+@functools.lru_cache(maxsize=1)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,0 +1,50 @@
+"""The outermost layer of the app: one RequestContext, one request id, one set of headers and one log line per request."""
+
+from __future__ import annotations
+
+from litestar.enums import HttpMethod, ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from maniac_edge.context import RequestContext
+from maniac_edge.logs import AccessLog
+
+
+class RequestMiddleware:
+    """Wraps the whole app, so that 404s and faults of the framework have what every answer has."""
+
+    def __init__(self, app: ASGIApp, log: AccessLog) -> None:
+        self._app = app
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        # Routes are matched before percent-decoding, so that `%2F` can be part of an id.
+        path = scope["raw_path"].decode("latin-1")
+        context = RequestContext(scope["headers"], path, scope.get("client"))
+        method = scope["method"]
+        context.is_head = method == "HEAD"
+        # A copy: the server looks at the method to leave the body out.
+        inner = scope.copy()
+        inner["path"] = path
+        inner["method"] = HttpMethod.GET if method == "HEAD" else method
+        inner["state"]["context"] = context
+
+        async def send_counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                context.status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", context.request_id.encode("ascii")),
+                    *context.response_headers.items(),
+                ]
+            elif message["type"] == "http.response.body":
+                context.sent_bytes += len(message["body"])
+            await send(message)
+
+        try:
+            await self._app(inner, receive, send_counted)
+        finally:
+            self._log.write(method, context)

@@ -1,0 +1,44 @@
+"""JSON answers of raw ASGI handlers and of failures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.types import Send
+
+from maniac_edge.context import Header, RequestContext
+
+encode = msgspec.json.Encoder().encode
+
+
+def json_response(value: Any) -> Response[bytes]:
+    """Return a 200 with a struct as JSON, for Litestar's handlers."""
+    return Response(encode(value), media_type="application/json")
+
+
+def context_of(request: Request[Any, Any, Any]) -> RequestContext:
+    """Return the context of a request that Litestar handles."""
+    context: RequestContext = request.scope["state"]["context"]
+    return context
+
+
+async def send_json(
+    send: Send, body: bytes, *, status: int = 200, headers: list[Header] | None = None
+) -> None:
+    """Send a whole JSON response."""
+    await start_json(send, len(body), status=status, headers=headers)
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def start_json(
+    send: Send, size: int, *, status: int, headers: list[Header] | None = None
+) -> None:
+    """Send the head of a JSON response."""
+    own: list[Any] = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % size),
+        *(headers or ()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": own})

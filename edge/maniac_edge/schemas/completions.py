@@ -1,0 +1,175 @@
+"""Chat completions as the gateway answers them: whole, in chunks, and as captured records."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from maniac_edge.schemas.common import Offset
+
+FinishReason = Annotated[
+    str | None,
+    Meta(
+        description="`error` only on records of failed calls.",
+        extra_json_schema={
+            "enum": ["stop", "length", "tool_calls", "content_filter", "error", None]
+        },
+    ),
+]
+
+
+class PromptTokensDetails(msgspec.Struct, omit_defaults=True):
+    """What the prompt's tokens were; a bucket that was not reported is left out."""
+
+    cached_tokens: int | UnsetType = UNSET
+    cache_write_tokens: int | UnsetType = UNSET
+    audio_tokens: int | UnsetType = UNSET
+
+
+class CompletionTokensDetails(msgspec.Struct, omit_defaults=True):
+    """What the generated tokens were; a bucket that was not reported is left out."""
+
+    reasoning_tokens: int | UnsetType = UNSET
+    audio_tokens: int | UnsetType = UNSET
+
+
+class Usage(msgspec.Struct):
+    """Token counts."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails | None = None
+    completion_tokens_details: CompletionTokensDetails | None = None
+
+
+class Choice(msgspec.Struct):
+    """One answer."""
+
+    index: int
+    message: Annotated[
+        dict[str, Any],
+        Meta(
+            description="`role`, `content`, and when present `reasoning`, `reasoning_details`, `tool_calls`, `refusal`."
+        ),
+    ]
+    finish_reason: FinishReason
+    logprobs: None = None
+
+
+class ChatCompletion(msgspec.Struct, kw_only=True):
+    """A whole answer."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: Annotated[int, Meta(description="Unix seconds.")]
+    model: Annotated[str, Meta(description="The slug that served the request.")]
+    provider: Annotated[str | None, Meta(description="The upstream that served it.")]
+    container: Annotated[str | None, Meta(description="Label of the container routed through.")]
+    choices: list[Choice]
+    usage: Usage | None
+
+
+class Delta(msgspec.Struct, omit_defaults=True):
+    """What a chunk adds to one choice."""
+
+    role: str | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    reasoning_details: Annotated[
+        msgspec.Raw | UnsetType,
+        Meta(extra_json_schema={"type": "array", "items": {"type": "object"}}),
+    ] = UNSET
+    tool_calls: Annotated[
+        list[dict[str, Any]] | UnsetType,
+        Meta(
+            description="`index`, and on the first piece `id` and `type`; `function` with `name` and `arguments`."
+        ),
+    ] = UNSET
+    refusal: str | UnsetType = UNSET
+
+
+class ChunkChoice(msgspec.Struct):
+    """One choice of a chunk."""
+
+    index: int
+    delta: Delta
+    finish_reason: FinishReason
+    logprobs: None = None
+
+
+class ChatCompletionChunk(msgspec.Struct, kw_only=True):
+    """One step of a streamed answer."""
+
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: Annotated[int, Meta(description="Unix seconds.")]
+    model: str
+    provider: str | None
+    container: str | None
+    choices: Annotated[list[ChunkChoice], Meta(description="Empty on the usage chunk.")]
+    usage: Annotated[
+        Usage | UnsetType | None,
+        Meta(description="Only when asked for: null, and set on the last chunk."),
+    ] = UNSET
+
+
+class Trace(msgspec.Struct):
+    """The external trace that a record belongs to."""
+
+    id: str
+    span_id: str | None
+    parent_span_id: str | None
+    name: str | None
+    source: str | None
+    metadata: Annotated[msgspec.Raw | None, Meta(extra_json_schema={"type": ["object", "null"]})]
+
+
+class StoredChatCompletion(msgspec.Struct, kw_only=True):
+    """A captured completion."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: Annotated[int, Meta(description="Unix seconds.")]
+    model: str | None
+    provider: str | None
+    container: str | None
+    choices: list[Choice]
+    usage: Usage | None
+    model_id: Annotated[str | None, Meta(description="UUID of the model.")]
+    spend: Annotated[float | None, Meta(description="Estimated, in USD; null: unknown price.")]
+    tags: list[str]
+    metadata: Annotated[msgspec.Raw | None, Meta(extra_json_schema={"type": ["object", "null"]})]
+    trace: Trace | None
+    status: Annotated[
+        str | None,
+        Meta(description="completed, failed, cancelled, truncated, rejected or registered."),
+    ]
+    usage_source: Annotated[
+        str | None, Meta(description="Who counted the tokens: provider, estimated or caller.")
+    ]
+    time_to_first_token_ms: float | None
+    latency_ms: float
+
+
+class ChatCompletionList(msgspec.Struct, kw_only=True):
+    """A page of captured completions."""
+
+    object: Literal["list"] = "list"
+    data: list[StoredChatCompletion]
+    total: Annotated[int, Meta(ge=0, description="How many match in all.")]
+
+
+class ChatCompletionQuery(msgspec.Struct):
+    """Query of the list."""
+
+    limit: Annotated[int, Meta(ge=1, le=100, description="Size of the page.")] = 20
+    offset: Offset = 0
+    model: Annotated[str | None, Meta(description="Slug of the model.")] = None
+    container: Annotated[str | None, Meta(description="Label, `maniac:label` or id.")] = None
+    order: Annotated[Literal["asc", "desc"], Meta(description="By time of creation.")] = "desc"
+    after: Annotated[
+        str | None, Meta(description="Id of the last completion of the page before.")
+    ] = None

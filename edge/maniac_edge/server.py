@@ -1,0 +1,153 @@
+"""Runs the app under uvicorn, with signals and refusals as the gateway wants them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Generator
+from types import FrameType
+from typing import Any
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from maniac_edge.app import create_app
+from maniac_edge.config import EdgeConfig
+from maniac_edge.context import new_request_id
+from maniac_edge.errors import EdgeError, envelope
+from maniac_edge.gathering import GatheringTransport
+
+# Above the idle time after which clients drop a pooled connection, so that it is the client who closes it and no
+# request meets a connection that is just going away.
+_IDLE_CONNECTION_S = 75
+_GC_THRESHOLD = 20_000
+_log = logging.getLogger(__name__)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_OFFER_HEADERS = frozenset({b"upgrade", b"http2-settings"})
+
+
+class EdgeServer(uvicorn.Server):
+    """A server that ends with status 0 after a first signal, and at once after a second one."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start listening, and say where."""
+        await super().startup(sockets)
+        # What start-up made stays for good: the collector need not look at it again. Requests leave few cycles.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_GC_THRESHOLD)
+        for server in self.servers:
+            for listener in server.sockets:
+                host, port = listener.getsockname()[:2]
+                _log.info("listening on http://%s:%s", host, port)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Handle signals while serving. The base class raises them again afterwards, which would be the status."""
+        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop accepting and let running answers end; the second time, end them."""
+        del frame
+        if self.should_exit:
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
+        self.should_exit = True
+
+
+class EdgeProtocol(HttpToolsProtocol):
+    """HTTP/1.1, whose refusal of what is not HTTP looks like every other refusal."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Serve a connection, its writes gathered."""
+        gathering: Any = GatheringTransport(transport, self.loop)
+        super().connection_made(gathering)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; an offer to speak another protocol is passed over, and its request served."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            if self.parser.get_method() == b"CONNECT":
+                self._refuse()
+            else:
+                self._pass_over_offer(data[offer.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse()
+
+    def on_headers_complete(self) -> None:
+        """Start serving, unless the request comes again without its offer."""
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note the end of the body, which the parser sees at once where there is an offer."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def _pass_over_offer(self, rest: bytes) -> None:
+        # After the head of such a request the parser takes the rest for the other protocol. Some HTTP libraries offer
+        # h2c with each first request, bodies included.
+        lines = [b"%s %s HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+        for name, value in self.headers:
+            if name in _OFFER_HEADERS:
+                continue
+            kept = value
+            if name == b"connection":
+                tokens = [token.strip() for token in value.split(b",")]
+                kept = b", ".join(t for t in tokens if t.lower() not in _OFFER_HEADERS)
+            lines.append(b"%s: %s\r\n" % (name, kept))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.data_received(b"".join([*lines, b"\r\n", rest]))
+
+    def _refuse(self) -> None:
+        message = "Invalid HTTP request received."
+        _log.warning(message)
+        self.send_400_response(message)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer something that cannot be parsed, and close."""
+        body = envelope(EdgeError("INVALID_VALUE", msg))
+        head = (
+            "HTTP/1.1 400 Bad Request\r\n"
+            "content-type: application/json\r\n"
+            f"x-request-id: {new_request_id()}\r\n"
+            f"content-length: {len(body)}\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode("ascii") + body)
+        self.transport.close()
+
+
+def build_server(config: EdgeConfig) -> EdgeServer:
+    """Return the server for a configuration; `run()` blocks until it has stopped."""
+    return EdgeServer(
+        uvicorn.Config(
+            create_app(config),
+            host=config.host,
+            port=config.port,
+            loop="uvloop",
+            http=EdgeProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=_IDLE_CONNECTION_S,
+            timeout_graceful_shutdown=config.grace_s,
+            backlog=2048,
+        )
+    )
