@@ -1,0 +1,146 @@
+"""`maniac-gateway serve`: the first start, the ones after it, and what refuses to start."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import httpx
+import pytest
+
+Run = Callable[..., CompletedProcess[str]]
+
+
+def _complete(serve: Any, key: str) -> httpx.Response:
+    body = {"model": "demo/echo", "messages": [{"role": "user", "content": "ping"}]}
+    headers = {"authorization": f"Bearer {key}"}
+    return httpx.post(f"{serve.url}/v1/chat/completions", json=body, headers=headers, timeout=20)
+
+
+def test_first_start_prints_a_key_and_the_second_none(
+    serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The printed key works, and goes on working after a restart that prints no key."""
+    first = serve()
+    key = first.key
+    assert _complete(first, key).json()["choices"][0]["message"]["content"] == "You said: ping"
+    assert re.search(r"^gRPC +127\.0\.0\.1:\d+$", first.banner, re.MULTILINE)
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+    first.process.terminate()
+    assert first.process.wait(20) == 0
+
+    second = serve()
+    assert "mk-" not in second.banner
+    assert _complete(second, key).status_code == 200
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_printed_curl_line_streams_an_answer(serve: Callable[..., Any]) -> None:
+    """What a newcomer pastes gives a whole stream."""
+    banner = serve().banner
+    command = banner[banner.index("curl -N") : banner.rindex("ready\n")]
+    pasted = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True)
+    assert pasted.returncode == 0, pasted.stderr
+    assert pasted.stdout.startswith("data: {")
+    assert pasted.stdout.rstrip().endswith("data: [DONE]")
+
+
+def test_key_from_the_environment_is_taken_and_not_printed(serve: Callable[..., Any]) -> None:
+    """MANIAC_API_KEY is the first key, and what is printed refers to the variable."""
+    key = "mk-chosen-0123456789abcdefghijklmnop"
+    started = serve(MANIAC_API_KEY=key)
+    assert key not in started.banner
+    assert "Bearer $MANIAC_API_KEY" in started.banner
+    assert _complete(started, key).status_code == 200
+
+
+def test_without_any_model_the_banner_says_what_to_set(serve: Callable[..., Any]) -> None:
+    """A gateway without a model starts, and names the ways to one."""
+    started = serve(config="[core]\nlocal_model = 'off'")
+    assert "OPENAI_API_KEY" in started.banner
+    assert "curl" not in started.banner
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("kind = 'scripted'", "own/anything"),
+        ("kind = 'openai'\nbase_url = 'http://x/v1'", "own/MODEL"),
+    ],
+)
+def test_a_provider_that_names_no_model_gets_a_line_to_fill_in(
+    serve: Callable[..., Any], provider: str, model: str
+) -> None:
+    """A configured provider is a model for a first request, even if only the reader knows its models' names."""
+    started = serve(config=f"[core]\nlocal_model = 'off'\n[providers.own]\n{provider}")
+    assert f'"model": "{model}"' in started.banner
+    assert "No model is configured" not in started.banner
+    assert ("in place of MODEL" in started.banner) == model.endswith("MODEL")
+
+
+def test_key_made_while_it_runs_is_good_at_once(serve: Callable[..., Any], run: Run) -> None:
+    """`keys create` works on the database beside a running core."""
+    started = serve()
+    assert _complete(started, run("keys", "create").stdout.strip()).status_code == 200
+
+
+@pytest.mark.parametrize("option", ["--port", "--grpc-port"])
+def test_taken_port_is_named_with_the_option(run: Run, option: str) -> None:
+    """Nothing is started when it could not listen."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ports = {"--port": "0", "--grpc-port": "0", option: port}
+        refused = run("serve", *(word for pair in ports.items() for word in pair))
+    assert refused.returncode == 2
+    assert f"127.0.0.1:{port}: the port is taken" in refused.stderr
+    assert option in refused.stderr
+
+
+def test_data_folder_belongs_to_one_serve(serve: Callable[..., Any], run: Run) -> None:
+    """A second one on the same folder names the first and ends."""
+    first = serve()
+    refused = run("serve", "--port=0", "--grpc-port=0")
+    assert refused.returncode == 1
+    assert f"process {first.process.pid}" in refused.stderr
+
+
+def test_core_that_cannot_start_ends_serve(serve: Callable[..., Any], tmp_path: Path) -> None:
+    """What fails at the first start is not tried for ever: the reason is logged and the status is 1."""
+    (tmp_path / "file").touch()
+    failed = serve(config="[core]\nlocal_model = 'off'\nsocket = 'file/core.sock'", can_start=False)
+    assert failed.process.wait(20) == 1
+    assert "core ended with exit status 1" in failed.errors.read_text()
+
+
+def test_secrets_are_not_logged(serve: Callable[..., Any]) -> None:
+    """Neither the key nor the prompt is in the log of a request."""
+    started = serve()
+    _complete(started, started.key)
+    started.process.terminate()
+    started.process.wait(20)
+    log = started.errors.read_text()
+    assert "/v1/chat/completions" in log
+    assert started.key not in log
+    assert "ping" not in log
+
+
+def test_doctor_recognises_the_running_gateway(
+    serve: Callable[..., Any], run: Run, tmp_path: Path
+) -> None:
+    """Its own ports are no fault."""
+    started = serve()
+    report = run(
+        *("doctor", f"--config={tmp_path / 'gateway.toml'}"),
+        MANIAC_EDGE__PORT=started.url.rpartition(":")[2],
+        MANIAC_CORE__LISTEN=re.findall(r"^gRPC +(\S+)$", started.banner, re.MULTILINE)[0],
+    )
+    assert report.returncode == 0, report.stdout
+    assert report.stdout.count("is used by the running gateway") == 2
+    assert "ok    database" in report.stdout

@@ -1,0 +1,132 @@
+"""Services that several suites use: PostgreSQL, the one that runs on this machine or one made for the session."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import asyncpg
+import pytest
+from maniac_core.storage.postgres_migrate import migrate_postgres
+
+# Tests are no packages; their helpers are found beside them.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from postgres_server import PostgresServer
+
+_RUNNING = "postgresql://postgres@127.0.0.1:5432"
+_MISSING = (
+    "PostgreSQL is neither running on 127.0.0.1:5432 (superuser postgres, trusted) nor installed; "
+    "on Debian: apt-get install postgresql"
+)
+# Foreign keys and triggers do not matter while everything goes.
+_RESET = """
+SET session_replication_role = replica;
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
+DO $$
+DECLARE
+  item record;
+BEGIN
+  FOR item IN SELECT tablename AS name FROM pg_tables
+    WHERE schemaname = 'public' AND tablename NOT IN ('schema_migrations', 'cache_versions')
+  LOOP
+    EXECUTE format('DELETE FROM %I', item.name);
+  END LOOP;
+  FOR item IN SELECT sequencename AS name FROM pg_sequences WHERE schemaname = 'public' LOOP
+    PERFORM setval(item.name::regclass, 1, false);
+  END LOOP;
+END
+$$
+"""
+
+
+def _do_without(reason: str) -> NoReturn:
+    """Skip, but not where all tests must run."""
+    if os.environ.get("MANIAC_TEST_REQUIRE_SERVICES"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def _execute(url: str, statement: str) -> None:
+    async def run() -> None:
+        connection = await asyncpg.connect(url, timeout=5)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    # In a thread, because the test may have an event loop.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, run()).result()
+
+
+@pytest.fixture
+def make_postgres() -> Iterator[Callable[[], PostgresServer]]:
+    """Return a function that starts a server of the test's own, which the test may stop and start."""
+    servers: list[PostgresServer] = []
+
+    def make() -> PostgresServer:
+        binaries = PostgresServer.binaries()
+        if binaries is None:
+            _do_without(_MISSING)
+        servers.append(PostgresServer(binaries))
+        servers[-1].start()
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def _postgres_server() -> Iterator[str]:
+    """The address of a server, without a database."""
+    try:
+        _execute(f"{_RUNNING}/postgres", "SELECT 1")
+    except (OSError, asyncpg.PostgresError):
+        binaries = PostgresServer.binaries()
+        if binaries is None:
+            _do_without(_MISSING)
+        server = PostgresServer(binaries)
+        server.start()
+        yield server.url
+        server.remove()
+    else:
+        yield _RUNNING
+
+
+@pytest.fixture(scope="session")
+def _shared_postgres_url(_postgres_server: str) -> Iterator[str]:
+    """The URL of a migrated database that tests use one after the other."""
+    with _database(_postgres_server) as url:
+        migrate_postgres(url)
+        yield url
+
+
+@pytest.fixture
+def empty_postgres_url(_postgres_server: str) -> Iterator[str]:
+    """The URL of a database without a schema, of the test's own."""
+    with _database(_postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(_shared_postgres_url: str) -> str:
+    """The URL of a migrated database without data. Making a new one each time takes ten times as long."""
+    _execute(_shared_postgres_url, _RESET)
+    return _shared_postgres_url
+
+
+@contextmanager
+def _database(server: str) -> Iterator[str]:
+    name = f"maniac_test_{uuid.uuid4().hex}"
+    _execute(f"{server}/postgres", f"CREATE DATABASE {name}")
+    yield f"{server}/{name}"
+    _execute(f"{server}/postgres", f"DROP DATABASE {name} WITH (FORCE)")

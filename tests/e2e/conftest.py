@@ -1,0 +1,59 @@
+"""One gateway and one scripted provider for all tests that need no special configuration."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+# Tests are no packages; their helpers are found beside them.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from gateway import CONFIG, Gateway
+from upstream import Upstream
+
+
+@pytest.fixture(scope="session")
+def _upstream() -> Iterator[Upstream]:
+    upstream = Upstream()
+    upstream.start()
+    yield upstream
+    upstream.stop()
+
+
+@pytest.fixture
+def upstream(_upstream: Upstream) -> Upstream:
+    """The provider, with nothing left of other tests."""
+    _upstream.reset()
+    return _upstream
+
+
+@pytest.fixture(scope="session")
+def gateway(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """The gateway that tests share; they see each other's records."""
+    gateway = Gateway(
+        tmp_path_factory.mktemp("gateway"), CONFIG.format(base_url=_upstream.base_url)
+    )
+    gateway.start()
+    yield gateway
+    gateway.stop()
+
+
+@pytest.fixture
+def start_gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
+    """Start a gateway of the test's own."""
+    started: list[Gateway] = []
+
+    def start(config: str, environ: dict[str, str] | None = None) -> Gateway:
+        folder = tmp_path / f"gateway-{len(started)}"
+        folder.mkdir()
+        gateway = Gateway(folder, config, environ=environ)
+        started.append(gateway)
+        gateway.start()
+        return gateway
+
+    yield start
+    for gateway in started:
+        gateway.stop()

@@ -1,0 +1,79 @@
+"""What happens to answers while the database takes no records."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from gateway import CONFIG, Gateway
+from upstream import Upstream
+
+BODY: dict[str, Any] = {"model": "mock/m1", "messages": [{"role": "user", "content": "Hi"}]}
+Start = Callable[..., Gateway]
+
+
+@contextmanager
+def locked(gateway: Gateway) -> Iterator[None]:
+    """Hold the database's write lock, as a stuck process would."""
+    database = sqlite3.connect(gateway.data_dir / "gateway.db", timeout=20, isolation_level=None)
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        database.execute("ROLLBACK")
+        database.close()
+
+
+def with_durability(upstream: Upstream, durability: str) -> str:
+    config = CONFIG.format(base_url=upstream.base_url)
+    return config.replace("[core]\n", f'[core]\ndurability = "{durability}"\n', 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_strict_answers_nothing_that_is_not_captured(
+    start_gateway: Start, upstream: Upstream, *, stream: bool
+) -> None:
+    """A whole answer becomes a 503, a stream ends with an error; neither looks delivered."""
+    gateway = start_gateway(with_durability(upstream, "strict"))
+    with gateway.client() as client:
+        assert client.get("/v1/chat/completions").status_code == 200
+        with locked(gateway):
+            response = client.post("/v1/chat/completions", json={**BODY, "stream": stream})
+        after = client.post("/v1/chat/completions", json=BODY)
+
+    if stream:
+        assert '"code":"dependency_unavailable"' in response.text
+    else:
+        assert response.status_code == 503
+        assert response.json()["error"]["code"] == "dependency_unavailable"
+        assert int(response.headers["retry-after"]) >= 1
+    assert after.status_code == 200
+
+
+def test_available_answers_and_commits_later_once(start_gateway: Start, upstream: Upstream) -> None:
+    """Answers are delivered, their records wait in a file that outlives the core, and are committed once."""
+    gateway = start_gateway(with_durability(upstream, "available"))
+    spool = gateway.data_dir / "spool" / "records.jsonl"
+    with gateway.client() as client:
+        assert client.get("/v1/chat/completions").status_code == 200
+        with locked(gateway):
+            with ThreadPoolExecutor(2) as threads:
+                sent = [
+                    threads.submit(client.post, "/v1/chat/completions", json=BODY) for _ in range(2)
+                ]
+            answers = [one.result() for one in sent]
+            assert spool.exists()
+            gateway.kill_core()
+        deadline = time.monotonic() + 20
+        while spool.exists() or client.get("/v1/chat/completions").status_code != 200:
+            assert time.monotonic() < deadline
+        listed = client.get("/v1/chat/completions").json()
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert {item["id"] for item in listed["data"]} == {answer.json()["id"] for answer in answers}
+    assert listed["total"] == 2

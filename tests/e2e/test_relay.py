@@ -1,0 +1,181 @@
+"""The stream between edge and core under faults: what breaks one request breaks no other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+import httpx
+import pytest
+from gateway import CONFIG, KEY, Gateway
+from upstream import Exchange, Upstream, answer_or_stream, chunk
+
+BODY: dict[str, Any] = {"model": "mock/m1", "messages": [{"role": "user", "content": "Hi"}]}
+STREAM = {**BODY, "stream": True}
+Start = Callable[..., Gateway]
+
+
+def raw_request(body: dict[str, Any]) -> bytes:
+    data = json.dumps(body).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n"
+        f"content-length: {len(data)}\r\n\r\n"
+    )
+    return head.encode() + data
+
+
+async def endless(exchange: Exchange) -> None:
+    """Stream a first word, then nothing, until the gateway goes away."""
+    await exchange.begin_stream()
+    await exchange.event(chunk("first"))
+    await exchange.wait_until_gone()
+
+
+def statuses(gateway: Gateway) -> list[str]:
+    with closing(sqlite3.connect(gateway.data_dir / "gateway.db")) as database:
+        return [row[0] for row in database.execute("SELECT status FROM completions")]
+
+
+def test_a_core_that_dies_fails_its_streams_at_once_and_new_ones_work(
+    start_gateway: Start, upstream: Upstream
+) -> None:
+    """A stream that has begun gets an error frame and the end; the next request is served by the new core."""
+    upstream.handler = endless
+    gateway = start_gateway(CONFIG.format(base_url=upstream.base_url))
+    lines: list[str] = []
+    with (
+        gateway.client() as client,
+        client.stream("POST", "/v1/chat/completions", json=STREAM) as response,
+    ):
+        for line in response.iter_lines():
+            lines.append(line)
+            if "first" in line:
+                killed = time.monotonic()
+                gateway.kill_core()
+        took_s = time.monotonic() - killed
+    frames = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    upstream.handler = answer_or_stream
+    with gateway.client() as client:
+        deadline = time.monotonic() + 20
+        while client.post("/v1/chat/completions", json=BODY).status_code != 200:
+            assert time.monotonic() < deadline
+
+    assert json.loads(frames[-2])["error"]["code"] == "dependency_unavailable"
+    assert frames[-1] == "[DONE]"
+    assert took_s < 2
+
+
+def test_an_edge_that_dies_lets_the_providers_go(start_gateway: Start, upstream: Upstream) -> None:
+    """The core cancels what ran for the edge, and records it."""
+    upstream.handler = endless
+    gateway = start_gateway(CONFIG.format(base_url=upstream.base_url))
+    with (
+        gateway.client() as client,
+        client.stream("POST", "/v1/chat/completions", json=STREAM) as response,
+    ):
+        lines = response.iter_lines()
+        assert any("first" in line for line in lines)
+        for pid in gateway.children("maniac_edge"):
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(httpx.TransportError):
+            list(lines)
+    assert upstream.last.gone.wait(5)
+    gateway.stop()
+
+    assert statuses(gateway) == ["cancelled"]
+
+
+def test_a_large_body_among_small_ones(gateway: Gateway, upstream: Upstream) -> None:
+    """A body of 20 MB goes aside: it arrives whole, and small requests are served meanwhile."""
+    text = "x" * 20_000_000
+    large = {**BODY, "messages": [{"role": "user", "content": text}], "store": False}
+    with ThreadPoolExecutor(8) as threads, gateway.client() as client:
+        running = threads.submit(client.post, "/v1/chat/completions", json=large)
+        small = [threads.submit(client.post, "/v1/chat/completions", json=BODY) for _ in range(50)]
+        answers = [one.result().status_code for one in small]
+        answered = running.result()
+
+    received = max((len(exchange.body) for exchange in upstream.exchanges), default=0)
+    assert answered.status_code == 200
+    assert received > len(text)
+    assert answers == [200] * 50
+
+
+async def test_a_reader_that_stops_stops_only_its_own_provider(
+    gateway: Gateway, upstream: Upstream
+) -> None:
+    """A client that does not read holds back its own stream; the provider is slowed, others go on."""
+    blocked = upstream.event()
+    sent = 0
+
+    async def flood(exchange: Exchange) -> None:
+        nonlocal sent
+        if not exchange.json.get("stream"):
+            await exchange.answer()
+            return
+        await exchange.begin_stream()
+        piece = "y" * 4096
+        try:
+            while True:
+                await asyncio.wait_for(exchange.event(chunk(piece)), 0.5)
+                sent += 1
+        except TimeoutError:
+            # The gateway has stopped reading.
+            blocked.set()
+        await exchange.wait_until_gone()
+
+    upstream.handler = flood
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=1024)
+    writer.write(raw_request(STREAM))
+    await reader.readuntil(b"\r\n\r\n")
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {KEY}"}, timeout=20) as client:
+        deadline = time.monotonic() + 20
+        while not blocked.is_set():
+            assert time.monotonic() < deadline
+            answer = await client.post(f"{gateway.base_url}/chat/completions", json=BODY)
+            assert answer.status_code == 200
+    writer.close()
+
+    # What lies between: buffers of sockets and frames in flight, not the memory of the gateway.
+    assert sent * 4096 < 32_000_000
+    flooded = next(one for one in upstream.exchanges if one.json.get("stream"))
+    assert await asyncio.to_thread(flooded.gone.wait, 5)
+
+
+async def test_a_thousand_cancels_leave_nothing_behind(
+    start_gateway: Start, upstream: Upstream
+) -> None:
+    """A thousand clients that leave at once free as many providers, and each leaves one record."""
+    upstream.handler = endless
+    gateway = start_gateway(CONFIG.format(base_url=upstream.base_url))
+
+    async def come_and_go() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(raw_request(STREAM))
+        await reader.readuntil(b"first")
+        everyone_came.release()
+        await leave.wait()
+        writer.close()
+
+    everyone_came, leave = asyncio.Semaphore(0), asyncio.Event()
+    clients = [asyncio.create_task(come_and_go()) for _ in range(1000)]
+    for _ in clients:
+        await everyone_came.acquire()
+    leave.set()
+    await asyncio.gather(*clients)
+    for exchange in upstream.exchanges:
+        assert await asyncio.to_thread(exchange.gone.wait, 10)
+    upstream.handler = answer_or_stream
+    with gateway.client() as client:
+        assert client.post("/v1/chat/completions", json=BODY).status_code == 200
+    gateway.stop()
+
+    assert sorted(statuses(gateway)) == ["cancelled"] * 1000 + ["completed"]

@@ -1,0 +1,55 @@
+"""Windows: exact, all scopes or none, the same in memory and in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from maniac_core.services.limits import Charge, Windows
+from maniac_core.services.redis_windows import RedisWindows
+
+
+async def test_a_limit_is_reached_exactly(windows: Windows) -> None:
+    """Units are counted up to the limit; what does not fit is not counted, and smaller ones still fit."""
+    assert await windows.add(1, [Charge("o", 10, 6)]) == (True, [6])
+    assert await windows.add(1, [Charge("o", 10, 5)]) == (False, [6])
+    assert await windows.add(1, [Charge("o", 10, 4)]) == (True, [10])
+    assert await windows.add(1, [Charge("o", 10, 1)]) == (False, [10])
+
+
+async def test_several_scopes_are_counted_together_or_not_at_all(windows: Windows) -> None:
+    """A key at its limit takes nothing from its organization."""
+    assert await windows.add(1, [Charge("o", 10, 1), Charge("k", 1, 1)]) == (True, [1, 1])
+    assert await windows.add(1, [Charge("o", 10, 1), Charge("k", 1, 1)]) == (False, [1, 1])
+    assert await windows.add(1, [Charge("o", 10, 1)]) == (True, [2])
+
+
+async def test_a_new_window_begins_at_nothing(windows: Windows) -> None:
+    """Counts of the window before are gone."""
+    assert await windows.add(1, [Charge("o", 1, 1)]) == (True, [1])
+    assert await windows.add(2, [Charge("o", 1, 1)]) == (True, [1])
+
+
+async def test_adjustments_count_whatever_the_limit(windows: Windows) -> None:
+    """Given back or added afterwards, in order with what is asked next; of another window nothing changes."""
+    assert await windows.add(1, [Charge("o", 10, 8)]) == (True, [8])
+    windows.adjust(1, "o", -6)
+    assert await windows.add(1, [Charge("o", 10, 8)]) == (True, [10])
+    windows.adjust(1, "o", 5)
+    assert await windows.add(1, [Charge("o", 10, 0)]) == (False, [15])
+    windows.adjust(0, "o", -15)
+    assert await windows.add(1, [Charge("o", 20, 0)]) == (True, [15])
+
+
+async def test_cores_that_share_a_redis_share_the_limit(
+    make_redis: Callable[..., RedisWindows],
+) -> None:
+    """1,000 requests at once over three cores against a limit of 100: exactly 100 pass, each with its own count."""
+    cores = [make_redis() for _ in range(3)]
+    results = await asyncio.gather(
+        *(cores[n % 3].add(1, [Charge("o", 100, 1), Charge(f"k{n}", 1, 1)]) for n in range(1000))
+    )
+    passed = [result for result in results if result is not None and result[0]]
+    assert sorted(used[0] for _, used in passed) == list(range(1, 101))
+    assert Counter(result is None for result in results) == {False: 1000}

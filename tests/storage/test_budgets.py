@@ -1,0 +1,288 @@
+"""Budgets in the database: what is reserved and spent never exceeds a limit, whoever asks at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+
+import pytest
+from maniac_core.domain.budgets import Hold, Limit, Owner, Period, period_end, period_starts
+from maniac_core.domain.chat import Usage
+from maniac_core.domain.ids import now_s
+from maniac_core.domain.records import Caller, CompletionRecord
+from maniac_core.storage.base import Database
+from maniac_core.storage.budgets import BudgetStore, Claim
+from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.keys import KeyStore
+
+RecordFactory = Callable[..., CompletionRecord]
+Reserve = Callable[..., Awaitable[Hold | None]]
+_ids = itertools.count()
+
+
+@pytest.fixture
+def budgets(database: Database) -> BudgetStore:
+    return BudgetStore(database)
+
+
+@pytest.fixture
+async def spender(keys: KeyStore) -> Caller:
+    """Return the caller of a real key."""
+    await keys.create(name="n", secret_hash=b"h", prefix="mk-1", project="web", organization="acme")
+    row = await keys.resolve(b"h")
+    assert row is not None
+    return row.caller
+
+
+@pytest.fixture
+def reserve(budgets: BudgetStore, spender: Caller) -> Reserve:
+    async def once(amount: int, *, now: int | None = None, caller: Caller = spender) -> Hold | None:
+        now = now_s() if now is None else now
+        claim = Claim(id=f"r{next(_ids)}", caller=caller, amount_nano_usd=amount)
+        return (await budgets.reserve([claim], now=now, until=now + 100))[0]
+
+    return once
+
+
+def _owners(caller: Caller) -> list[Owner]:
+    key = caller.key or 0
+    return [
+        Owner(organization=caller.organization),
+        Owner(organization=caller.organization, project=caller.project),
+        Owner(organization=caller.organization, project=caller.project, api_key=key),
+    ]
+
+
+def _limit(nano_usd: int, period: Period = "total") -> Limit:
+    return Limit(nano_usd=nano_usd, period=period)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+async def test_a_limit_is_reached_exactly(
+    budgets: BudgetStore, reserve: Reserve, spender: Caller, level: int
+) -> None:
+    """Of an organization, a project or a key: the last nano-USD can be reserved, and none more."""
+    await budgets.set(_owners(spender)[level], _limit(10), now_s())
+    assert await reserve(6)
+    assert await reserve(5) is None
+    assert await reserve(4)
+    assert await reserve(1) is None
+
+
+async def test_all_budgets_of_a_caller_must_have_room_or_none_is_touched(
+    budgets: BudgetStore, reserve: Reserve, spender: Caller
+) -> None:
+    """A refusal by the narrowest budget leaves nothing reserved in the wider ones."""
+    organization, _, key = _owners(spender)
+    await budgets.set(organization, _limit(100), now_s())
+    await budgets.set(key, _limit(10), now_s())
+    assert await reserve(11) is None
+    fits = await budgets.check(spender, 11, now_s())
+    assert [(fit.kind, fit.is_short) for fit in fits] == [("key", True), ("organization", False)]
+    hold = await reserve(10)
+    assert hold is not None
+    assert len(hold.windows) == 2
+    assert {one.kind: one.reserved_nano_usd for one in await budgets.list(now_s())} == {
+        "organization": 10,
+        "key": 10,
+    }
+
+
+async def test_other_callers_have_their_own(
+    budgets: BudgetStore, reserve: Reserve, spender: Caller, keys: KeyStore
+) -> None:
+    """A key's budget holds for that key, a project's for its keys; the caches are told which callers have one."""
+    await keys.create(name="2", secret_hash=b"2", prefix="mk-2", project="web", organization="acme")
+    await keys.create(name="3", secret_hash=b"3", prefix="mk-3", project="x", organization="acme")
+
+    async def resolve(secret: bytes) -> Caller:
+        row = await keys.resolve(secret)
+        assert row is not None
+        return row.caller
+
+    _, project, key = _owners(spender)
+    await budgets.set(key, _limit(1), now_s())
+    assert [(await resolve(one)).is_budgeted for one in (b"h", b"2", b"3")] == [True, False, False]
+    await budgets.set(project, _limit(5), now_s())
+    assert [(await resolve(one)).is_budgeted for one in (b"h", b"2", b"3")] == [True, True, False]
+    assert await reserve(5, caller=await resolve(b"2"))
+    assert await reserve(1) is None, "the project's budget is shared"
+    assert await budgets.check(await resolve(b"3"), 99, now_s()) == []
+
+
+async def test_a_record_charges_what_was_spent_and_gives_back_the_rest(
+    budgets: BudgetStore,
+    reserve: Reserve,
+    spender: Caller,
+    completions: CompletionStore,
+    make_record: RecordFactory,
+) -> None:
+    """Charge and release come with the record; an unknown price charges all that was reserved, nothing used nothing."""
+    for owner in _owners(spender):
+        await budgets.set(owner, _limit(100), now_s())
+    for spend, usage, expected in (
+        (7, Usage(input_tokens=1), 7),
+        (None, Usage(input_tokens=1), 7 + 30),
+        (None, Usage(), 7 + 30),
+        (0, Usage(), 7 + 30),
+    ):
+        hold, more = await reserve(20), await reserve(10)
+        assert hold is not None
+        assert more is not None
+        await completions.capture(
+            make_record(caller=spender, spend_nano_usd=spend, usage=usage, holds=(hold, more))
+        )
+        states = {
+            (one.spent_nano_usd, one.reserved_nano_usd) for one in await budgets.list(now_s())
+        }
+        assert states == {(expected, 0)}
+
+
+async def test_reservations_that_nobody_renews_end(
+    budgets: BudgetStore, reserve: Reserve, spender: Caller
+) -> None:
+    """What a dead core held is free after its time, and not before; what is renewed stays."""
+    await budgets.set(_owners(spender)[0], _limit(10), now_s())
+    now = now_s()
+    hold = await reserve(10, now=now)
+    assert hold is not None
+    assert await reserve(1, now=now + 99) is None
+    await budgets.renew([hold.id], until=now + 200)
+    assert await reserve(1, now=now + 150) is None
+    assert await reserve(10, now=now + 201)
+
+
+async def test_abandoned_reservations_are_free_at_once(
+    budgets: BudgetStore, reserve: Reserve, spender: Caller
+) -> None:
+    """What a caller that went away had reserved is given back with the next reservation, or with a renewal."""
+    await budgets.set(_owners(spender)[0], _limit(10), now_s())
+    now = now_s()
+    first = await reserve(10)
+    assert first is not None
+    claim = Claim(id="next", caller=spender, amount_nano_usd=10)
+    assert (await budgets.reserve([claim], now=now, until=now + 9, abandoned=[first.id]))[0]
+    await budgets.renew([], until=now + 9, abandoned=["next"])
+    assert await reserve(10)
+
+
+async def test_a_new_budget_counts_what_its_period_has_spent(
+    budgets: BudgetStore,
+    reserve: Reserve,
+    spender: Caller,
+    completions: CompletionStore,
+    make_record: RecordFactory,
+) -> None:
+    """Set in the middle of a day it begins with the day's spend, without that of internal and registered requests."""
+    now = now_s()
+    for created, status, key, spend in (
+        (now, "completed", spender.key, 40),
+        (now, "failed", spender.key, 2),
+        (now, "registered", spender.key, 1000),
+        (now, "completed", None, 1000),
+        (now - 40 * 86_400, "completed", spender.key, 500),
+    ):
+        caller = Caller(
+            key=key,
+            project=spender.project,
+            organization=spender.organization,
+            project_id="p",
+            organization_id="o",
+        )
+        await completions.capture(
+            make_record(caller=caller, created=created, status=status, spend_nano_usd=spend)
+        )
+    for period in ("day", "month", "total"):
+        await budgets.set(_owners(spender)[1], _limit(1000, period), now)
+    before = {one.limit.period: one.spent_nano_usd for one in await budgets.list(now)}
+    assert await reserve(1)
+    after = {one.limit.period: one.spent_nano_usd for one in await budgets.list(now)}
+    assert before == after == {"day": 42, "month": 42, "total": 542}
+
+
+async def test_a_new_period_begins_with_nothing_spent(
+    budgets: BudgetStore, reserve: Reserve, spender: Caller
+) -> None:
+    """At midnight UTC and on the first of a month; a total never begins anew."""
+    midnight = int(datetime(2032, 1, 1, tzinfo=UTC).timestamp())
+    organization, project, key = _owners(spender)
+    await budgets.set(key, _limit(10, "day"), midnight)
+    await budgets.set(project, _limit(15, "month"), midnight)
+    await budgets.set(organization, _limit(25, "total"), midnight)
+    assert await reserve(10, now=midnight - 50)
+    assert await reserve(1, now=midnight - 1) is None
+    assert await reserve(10, now=midnight)
+    fits = await budgets.check(spender, 6, midnight)
+    assert [(fit.kind, fit.is_short) for fit in fits] == [
+        ("key", True),
+        ("project", True),
+        ("organization", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("now", "month", "end"),
+    [
+        ("2028-02-29T23:59:59", "2028-02-01", "2028-03-01"),
+        ("2027-12-31T00:00:00", "2027-12-01", "2028-01-01"),
+    ],
+)
+def test_periods_are_those_of_the_calendar_in_utc(now: str, month: str, end: str) -> None:
+    """Days and months begin and end at midnight UTC, also in leap years and at the turn of a year."""
+
+    def at(text: str) -> int:
+        return int(datetime.fromisoformat(f"{text}+00:00").timestamp())
+
+    day, start = period_starts(at(now))
+    assert (day, start) == (at(f"{now[:10]}T00:00:00"), at(f"{month}T00:00:00"))
+    assert period_end("month", start) == at(f"{end}T00:00:00")
+    assert period_end("day", day) == day + 86_400
+    assert period_end("total", 0) is None
+
+
+@pytest.fixture
+async def cores(open_database: Callable[[], Database]) -> AsyncIterator[list[BudgetStore]]:
+    """Return the stores of three cores on the same data."""
+    databases = [open_database() for _ in range(3)]
+    for database in databases:
+        await database.start()
+    yield [BudgetStore(database) for database in databases]
+    for database in databases:
+        await database.close()
+
+
+async def test_cores_that_reserve_at_once_never_exceed_the_limit(
+    cores: list[BudgetStore], spender: Caller
+) -> None:
+    """300 claims from three cores, in many batches, against room for 100: exactly 100 are granted."""
+    organization, project, key = _owners(spender)
+    await cores[0].set(organization, _limit(100 * 7 + 6), now_s())
+    await cores[0].set(project, _limit(1000 * 7, "day"), now_s())
+    await cores[0].set(key, _limit(1000 * 7, "month"), now_s())
+    now = now_s()
+    claims = [Claim(id=f"c{n}", caller=spender, amount_nano_usd=7) for n in range(300)]
+    batches = [claims[n : n + 5] for n in range(0, 300, 5)]
+    results = await asyncio.gather(
+        *(
+            core.reserve(batch, now=now, until=now + 100)
+            for batch, core in zip(batches, itertools.cycle(cores), strict=False)
+        )
+    )
+    granted = [hold for holds in results for hold in holds if hold is not None]
+    assert len(granted) == 100
+    assert {one.reserved_nano_usd for one in await cores[0].list(now)} == {700}
+
+
+async def test_a_removed_budget_limits_nobody(
+    budgets: BudgetStore, reserve: Reserve, spender: Caller
+) -> None:
+    """Removing says whether there was one; setting it again begins anew with what the sums have."""
+    owner = _owners(spender)[0]
+    await budgets.set(owner, _limit(0), now_s())
+    assert await reserve(1) is None
+    assert await budgets.remove(owner, "total")
+    assert not await budgets.remove(owner, "total")
+    assert await budgets.check(spender, 1, now_s()) == []
+    assert await budgets.list(now_s()) == []

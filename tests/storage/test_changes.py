@@ -1,0 +1,87 @@
+"""Every process learns within a second what another one changed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from maniac_core.config import CoreConfig
+from maniac_core.domain.records import CompletionRecord
+from maniac_core.storage.base import Database
+from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.keys import KeyStore
+
+_CREATE_AND_REVOKE = """
+import asyncio, pathlib, sys, time
+from maniac_core.config import CoreConfig
+from maniac_core.storage import open_database
+from maniac_core.storage.keys import KeyStore
+
+async def main():
+    database = open_database(
+        CoreConfig(database_url=sys.argv[1], data_dir=pathlib.Path(sys.argv[2]))
+    )
+    await database.start()
+    await KeyStore(database).revoke("mk-1", 1)
+    print(time.time())
+    await database.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+async def changes(
+    open_database: Callable[[], Database],
+) -> AsyncIterator[asyncio.Queue[frozenset[str]]]:
+    """Yield what a second opener of the data is told."""
+    told: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+    other = open_database()
+    other.on_change(told.put_nowait)
+    await other.start()
+    yield told
+    await other.close()
+
+
+async def test_a_new_key_names_all_three_tables(
+    changes: asyncio.Queue[frozenset[str]], keys: KeyStore
+) -> None:
+    """A key that makes its project and organization changes three cached tables."""
+    await keys.create(name="n", secret_hash=b"1", prefix="mk-1", project="p", organization="o")
+    assert await changes.get() == {"api_keys", "projects", "organizations"}
+
+
+async def test_a_revocation_reaches_another_process_within_a_second(
+    changes: asyncio.Queue[frozenset[str]], keys: KeyStore, config: CoreConfig
+) -> None:
+    """From the return of the revocation in one process to the notice in another it takes less than a second."""
+    await keys.create(name="n", secret_hash=b"1", prefix="mk-1", project="p", organization="o")
+    await changes.get()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _CREATE_AND_REVOKE, config.database_url, str(config.data_dir)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert await changes.get() == {"api_keys"}
+    noticed = time.time()
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    assert noticed - float(output) < 1.0
+    row = await keys.resolve(b"1")
+    assert row is not None
+    assert row.revoked == 1
+
+
+async def test_captures_are_no_change(
+    changes: asyncio.Queue[frozenset[str]],
+    keys: KeyStore,
+    completions: CompletionStore,
+    make_record: Callable[..., CompletionRecord],
+) -> None:
+    """Only what processes keep in memory is told: a capture before a new key adds nothing to its notice."""
+    await completions.capture(make_record())
+    await keys.create(name="n", secret_hash=b"1", prefix="mk-1", project="p", organization="o")
+    assert await changes.get() == {"api_keys", "projects", "organizations"}
+    assert changes.empty()
