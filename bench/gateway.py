@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import json
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ COMMAND = Path(sys.executable).with_name("maniac-gateway")
 KEY = "mk-bench-0123456789abcdef0123456789abcdef"
 RATE_LIMIT = 1_000_000_000
 """High enough never to refuse: it is counted all the same."""
+BUDGET_USD = 1_000_000
 MODEL = "openai/gpt-4o-mini"
 """A model with a known price, so that each request is priced."""
 
@@ -38,6 +40,7 @@ def gateway(
     database_url: str = "sqlite",
     tree: Path | None = None,
     cpu: int | None = None,
+    has_budget: bool = True,
 ) -> Iterator[Running]:
     """Run `serve` with its data under `directory`; `tree` is the working tree the command comes from.
 
@@ -56,13 +59,24 @@ def gateway(
         environ={"MANIAC_API_KEY": KEY, "MANIAC_BENCH_UPSTREAM_KEY": "none"},
         cpu=cpu,
     ) as pid:
+        features = ["keys", "rate limit", "prices", f"durable capture ({_engine(database_url)})"]
+        if has_budget:
+            _set_budget(command, config, directory)
+            features.append("budget")
         yield Running(
             name=name,
             target=Target(url=f"http://127.0.0.1:{port}/v1", key=KEY, model=MODEL),
             roles=_roles(pid),
-            features=("keys", "rate limit", "prices", f"durable capture ({_engine(database_url)})"),
+            features=tuple(features),
             version=revision() if tree is None else revision(tree),
         )
+
+
+def _set_budget(command: Path, config: Path, directory: Path) -> None:
+    """Give the key's organization a budget that is reserved from and charged, and never reached."""
+    words = ("budgets", "set", "organization", "default", "--usd", str(BUDGET_USD))
+    places = ("--config", str(config), "--data-dir", str(directory))
+    subprocess.run([str(command), *words, *places], check=True, capture_output=True)
 
 
 def _config(upstream: str, database_url: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 from cli import run_command
-from gateway import Gateway
+from gateway import Gateway, lasting_window_s
 from upstream import Exchange, Upstream, answer_or_stream
 
 CONFIG = """
@@ -18,12 +18,12 @@ database_url = "{database_url}"
 redis_url = "redis://127.0.0.1:6379/9"
 redis_timeout_ms = 5000
 rate_limit = 1000000
-rate_window_s = 3600
+rate_window_s = {window_s}
 local_model = "off"
 [providers.openai]
 base_url = "{base_url}"
 breaker = false
-timeouts = {{ total_s = 60 }}
+timeouts = {{ first_token_s = 160, total_s = 160 }}
 """
 BODY = {
     "model": "openai/gpt-4o",
@@ -41,7 +41,9 @@ def cores(
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", 6379)):
             pytest.skip("no Redis on 127.0.0.1:6379: run redis-server or valkey-server")
-    config = CONFIG.format(database_url=postgres_url, base_url=upstream.base_url)
+    config = CONFIG.format(
+        database_url=postgres_url, base_url=upstream.base_url, window_s=lasting_window_s()
+    )
     return [start_gateway(config, {"OPENAI_API_KEY": "sk-test"}) for _ in range(2)]
 
 
@@ -55,7 +57,7 @@ async def _statuses(
     refused = 0
     async with httpx.AsyncClient(
         headers={"authorization": f"Bearer {secret}"},
-        timeout=60,
+        timeout=170,
         limits=httpx.Limits(max_connections=count),
     ) as client:
 

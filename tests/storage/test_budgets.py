@@ -163,8 +163,9 @@ async def test_abandoned_reservations_are_free_at_once(
     first = await reserve(10)
     assert first is not None
     claim = Claim(id="next", caller=spender, amount_nano_usd=10)
-    assert (await budgets.reserve([claim], now=now, until=now + 9, abandoned=[first.id]))[0]
-    await budgets.renew([], until=now + 9, abandoned=["next"])
+    following = (await budgets.reserve([claim], now=now, until=now + 9, unused=[first]))[0]
+    assert following is not None
+    await budgets.renew([], until=now + 9, unused=[following])
     assert await reserve(10)
 
 

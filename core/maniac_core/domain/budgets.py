@@ -20,6 +20,8 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     amount_nano_usd: int
     windows: tuple[tuple[int, int], ...]
     """The periods it is reserved from: the storage's key of the budget, and the period's first second."""
+    is_part: bool = False
+    """Whether the reservation is for other requests as well."""
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +52,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     limit: Limit
     spent_nano_usd: int
     reserved_nano_usd: int
-    """What running requests may still cost."""
+    """What running requests may still cost, and what cores have reserved ahead of the next ones."""
     resets: int | None
     """Unix seconds of the end of the period. None: never."""
 

@@ -14,6 +14,10 @@ UsageSource = Literal["none", "provider", "estimated", "caller"]
 Outcome = Literal["ok", "failed", "timeout", "truncated", "cancelled", "skipped"]
 
 
+Spender = tuple[int, int, int | None]
+"""What callers who spend from the same budgets have in common."""
+
+
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks: what one key resolves to. The integers are the storage's own keys."""
 
@@ -31,6 +35,11 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """The key's own requests per window. None: no limit of its own."""
     token_limit: int | None = None
     """The key's own tokens per window. None: no limit of its own."""
+
+    @property
+    def spender(self) -> Spender:
+        """Who spends, as budgets see it."""
+        return self.organization, self.project, self.key
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

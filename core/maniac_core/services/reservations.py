@@ -1,4 +1,4 @@
-"""Reservations: taken from the database, together when several wait, and renewed while their requests run.
+"""Reservations: taken from an advance, or from the database, together when several wait; renewed while requests run.
 
 A reservation lasts two minutes, so that what a dead core held comes back by itself.
 """
@@ -11,7 +11,8 @@ import time
 
 from maniac_core.domain.budgets import Hold
 from maniac_core.domain.ids import now_s, uuid_id
-from maniac_core.domain.records import Caller
+from maniac_core.domain.records import Caller, Spender
+from maniac_core.services.advances import REQUESTS, ROOM, Advances
 from maniac_core.services.holds import Holds
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.budgets import BudgetStore, Claim
@@ -19,6 +20,7 @@ from maniac_core.storage.budgets import BudgetStore, Claim
 _log = logging.getLogger(__name__)
 _LEASE_S = 120
 _RENEW_S = 30.0
+_TICK_S = 1.0
 _MAX_BATCH = 256
 _Waiting = tuple[Claim, "asyncio.Future[Hold | None]"]
 
@@ -28,11 +30,14 @@ class Reservations:
 
     def __init__(self, store: BudgetStore) -> None:
         self._store = store
+        self._advances = Advances()
         self._waiting: list[_Waiting] = []
-        self._abandoned: list[str] = []
+        self._unused: list[Hold] = []
+        """What is to be given back with the next transaction."""
+        self._generation = 0
         self._open: dict[Holds, float] = {}
         self._taking: asyncio.Task[None] | None = None
-        self._renewing: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
 
     async def take(self, caller: Caller, amount_nano_usd: int) -> Hold | None:
         """Reserve from all budgets of a caller; None: it does not fit.
@@ -40,6 +45,9 @@ class Reservations:
         Raises:
             StorageError: the database cannot be reached; nothing is reserved.
         """
+        hold = self._advances.take(caller, amount_nano_usd, now_s())
+        if hold is not None:
+            return hold
         claim = Claim(id=uuid_id(), caller=caller, amount_nano_usd=amount_nano_usd)
         future: asyncio.Future[Hold | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((claim, future))
@@ -50,15 +58,29 @@ class Reservations:
     def keep(self, holds: Holds) -> None:
         """Renew these until they are closed."""
         self._open.setdefault(holds, time.monotonic())
-        if self._renewing is None:
-            self._renewing = asyncio.create_task(self._renew())
+        self._watch()
+
+    def recall(self) -> bool:
+        """End all advances; return whether anything comes back with the next transaction.
+
+        To be called when budgets were changed, too: what was reserved ahead was so by the old ones.
+        """
+        self._generation += 1
+        unused = self._advances.remove_all()
+        self._unused += unused
+        if unused:
+            self._watch()
+        return bool(unused)
 
     async def close(self) -> None:
-        """Stop renewing; what is still reserved ends by itself."""
-        tasks = [task for task in (self._taking, self._renewing) if task is not None]
+        """Give back what was reserved ahead, and stop renewing; what running requests hold ends by itself."""
+        tasks = [task for task in (self._taking, self._keeping) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._unused += self._advances.remove_all()
+        if self._unused:
+            await self._renew([])
 
     async def _take_all(self) -> None:
         try:
@@ -69,45 +91,102 @@ class Reservations:
             self._taking = None
 
     async def _take(self, batch: list[_Waiting]) -> None:
-        abandoned, self._abandoned = self._abandoned, []
-        now = now_s()
+        now, generation = now_s(), self._generation
+        # The transaction before this one may have brought an advance.
+        batch = [waiting for waiting in batch if not self._serve_from_advance(*waiting, now)]
+        if not batch:
+            return
+        largest: dict[Spender, Claim] = {}
+        for claim, _ in batch:
+            other = largest.get(claim.caller.spender)
+            if other is None or other.amount_nano_usd < claim.amount_nano_usd:
+                largest[claim.caller.spender] = claim
+        # After what is wanted now, so that none of it is refused for what is wanted later.
+        ahead = [_ahead(claim) for claim in largest.values()]
+        self._unused += self._advances.remove(largest)
+        unused, self._unused = self._unused, []
         try:
             holds = await self._store.reserve(
-                [claim for claim, _ in batch], now=now, until=now + _LEASE_S, abandoned=abandoned
+                [claim for claim, _ in batch] + ahead, now=now, until=now + _LEASE_S, unused=unused
             )
         except Exception as err:  # noqa: BLE001 - told to whoever waits
+            self._keep_for_later(unused)
             for _, future in batch:
                 if not future.done():
                     future.set_exception(err)
             return
-        for (claim, future), hold in zip(batch, holds, strict=True):
+        for (_, future), hold in zip(batch, holds, strict=False):
             if not future.done():
                 future.set_result(hold)
             elif hold is not None:
                 # Its caller went away meanwhile.
-                self._abandoned.append(claim.id)
+                self._unused.append(hold)
+        for claim, hold in zip(ahead, holds[len(batch) :], strict=True):
+            if hold is None:
+                continue
+            if generation == self._generation:
+                self._advances.add(claim.caller, hold, now)
+            else:
+                # Reserved by budgets that were changed meanwhile.
+                self._unused.append(hold)
+        self._watch()
 
-    async def _renew(self) -> None:
+    def _serve_from_advance(
+        self, claim: Claim, future: asyncio.Future[Hold | None], now: int
+    ) -> bool:
+        if future.done():
+            return True
+        hold = self._advances.take(claim.caller, claim.amount_nano_usd, now)
+        if hold is not None:
+            future.set_result(hold)
+        return hold is not None
+
+    def _keep_for_later(self, unused: list[Hold]) -> None:
+        # Nobody knows whether the transaction took place. To give back a part twice would free what others hold; it
+        # ends by itself.
+        self._unused += [hold for hold in unused if not hold.is_part]
+
+    def _watch(self) -> None:
+        if self._keeping is None:
+            self._keeping = asyncio.create_task(self._keep())
+
+    async def _keep(self) -> None:
+        """Give back what is idle every second, renew what is in use every half minute; ends when there is nothing."""
+        renewed = time.monotonic()
         try:
-            while self._open:
-                await asyncio.sleep(_RENEW_S)
+            while self._open or self._advances or self._unused:
+                await asyncio.sleep(_TICK_S)
+                self._unused += self._advances.remove_idle(now_s())
                 self._open = {holds: since for holds, since in self._open.items() if holds.is_open}
-                old = time.monotonic() - _RENEW_S / 2
-                ids = [
-                    hold.id
-                    for holds, since in self._open.items()
-                    if since < old
-                    for hold in holds.taken
-                ]
-                if ids or self._abandoned:
-                    await self._keep(ids)
+                ids: set[str] = set()
+                if time.monotonic() - renewed >= _RENEW_S:
+                    renewed = time.monotonic()
+                    ids = self._to_renew(renewed - _RENEW_S / 2)
+                if ids or self._unused:
+                    await self._renew(sorted(ids))
         finally:
-            self._renewing = None
+            self._keeping = None
 
-    async def _keep(self, ids: list[str]) -> None:
-        abandoned, self._abandoned = self._abandoned, []
+    def _to_renew(self, older_than: float) -> set[str]:
+        """Return what is to last longer: advances, and the reservations of requests that run for a while."""
+        ids = set(self._advances.ids())
+        for holds, since in self._open.items():
+            if since < older_than:
+                ids.update(hold.id for hold in holds.taken)
+        return ids
+
+    async def _renew(self, ids: list[str]) -> None:
+        unused, self._unused = self._unused, []
         try:
-            await self._store.renew(ids, until=now_s() + _LEASE_S, abandoned=abandoned)
+            await self._store.renew(ids, until=now_s() + _LEASE_S, unused=unused)
         except StorageError as err:
             # Tried again long before they end.
+            self._keep_for_later(unused)
             _log.warning("budget reservations could not be renewed: %s", err)
+
+
+def _ahead(claim: Claim) -> Claim:
+    amount = REQUESTS * claim.amount_nano_usd
+    return Claim(
+        id=uuid_id(), caller=claim.caller, amount_nano_usd=amount, room_nano_usd=ROOM * amount
+    )

@@ -56,12 +56,15 @@ class Spending:
     async def _take(self, capture: Capture, holds: Holds, amount: int) -> None:
         caller = capture.call.caller
         fits = []
-        for _ in range(_TRIES):
+        for number in range(_TRIES):
             hold = await self._reservations.take(caller, amount)
             if hold is not None:
                 holds.taken.append(hold)
                 self._reservations.keep(holds)
                 return
+            if number == 0 and self._reservations.recall():
+                # What this core had reserved ahead may be what is missing.
+                continue
             fits = await self._store.check(caller, amount, now_s())
             if not fits:
                 # The last budget was removed, and this core has not been told yet.

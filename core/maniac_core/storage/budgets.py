@@ -16,7 +16,7 @@ from maniac_core.domain.budgets import (
     period_end,
     period_starts,
 )
-from maniac_core.domain.records import Caller
+from maniac_core.domain.records import Caller, Spender
 from maniac_core.storage.base import Database, Params, Row, Statement
 
 _FIND_OWNER = {
@@ -32,6 +32,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     caller: Caller
     amount_nano_usd: int
+    room_nano_usd: int = 0
+    """What must be free, if that is more than the amount."""
 
 
 class Fit(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,31 +55,31 @@ class BudgetStore:
         self._database = database
 
     async def reserve(
-        self, claims: Sequence[Claim], *, now: int, until: int, abandoned: Sequence[str] = ()
+        self, claims: Sequence[Claim], *, now: int, until: int, unused: Sequence[Hold] = ()
     ) -> list[Hold | None]:
         """Reserve each claim from all budgets of its caller, in order; None for one that does not fit.
 
-        `abandoned` names reservations to give back first. Everything is one transaction, however many cores do this
-        at once: organizations are locked one after the other in the same order everywhere.
+        `unused` is given back first. Everything is one transaction, however many cores do this at once: organizations
+        are locked one after the other in the same order everywhere.
         """
-        statements = [Statement("sweep_reservations", {"now": now})]
-        statements += [Statement("release_reservation", {"id": one}) for one in abandoned]
+        statements = [Statement("sweep_reservations", {"now": now}), *_given_back(unused)]
         organizations = sorted({claim.caller.organization for claim in claims})
         statements += [
             Statement("take_budget_turn", {"organization": organization})
             for organization in organizations
         ]
-        scopes: dict[tuple[int, int, int | None], Params] = {}
+        scopes: dict[Spender, Params] = {}
         for claim in claims:
-            scopes.setdefault(_identity(claim.caller), _scope(claim.caller, now))
+            scopes.setdefault(claim.caller.spender, _scope(claim.caller, now))
         statements += [Statement("open_budget_windows", scope) for scope in scopes.values()]
         statements += [
             Statement(
                 "reserve_budgets",
                 {
-                    **scopes[_identity(claim.caller)],
+                    **scopes[claim.caller.spender],
                     "id": claim.id,
                     "amount": claim.amount_nano_usd,
+                    "room": max(claim.amount_nano_usd, claim.room_nano_usd),
                     "now": now,
                     "expires": until,
                 },
@@ -102,11 +104,10 @@ class BudgetStore:
             for row in rows
         ]
 
-    async def renew(self, ids: Sequence[str], *, until: int, abandoned: Sequence[str] = ()) -> None:
-        """Keep the reservations of running requests, and give back those in `abandoned`."""
+    async def renew(self, ids: Sequence[str], *, until: int, unused: Sequence[Hold] = ()) -> None:
+        """Keep the reservations of running requests, and give back what is unused."""
         statements = [Statement("renew_reservation", {"id": one, "expires": until}) for one in ids]
-        statements += [Statement("release_reservation", {"id": one}) for one in abandoned]
-        await self._database.write(statements)
+        await self._database.write([*statements, *_given_back(unused)])
 
     async def find_owners(self, kind: OwnerKind, name: str) -> list[Owner]:
         """Return the organizations or projects of that id or name, or the keys of that id or prefix."""
@@ -149,8 +150,14 @@ class BudgetStore:
         return [_budget(row) for row in rows]
 
 
-def _identity(caller: Caller) -> tuple[int, int, int | None]:
-    return caller.organization, caller.project, caller.key
+def _given_back(unused: Sequence[Hold]) -> list[Statement]:
+    # In one order everywhere: two transactions never wait for each other.
+    return [
+        Statement("give_back_reserved", {"id": one.id, "amount": one.amount_nano_usd})
+        if one.is_part
+        else Statement("release_reservation", {"id": one.id})
+        for one in sorted(unused, key=lambda one: (one.is_part, one.id))
+    ]
 
 
 def _scope(caller: Caller, now: int) -> Params:

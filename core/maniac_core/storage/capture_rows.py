@@ -193,6 +193,7 @@ class _Folds:
         self._tags: dict[RowValues, list[int]] = {}
         self._charges: dict[tuple[int, int], int] = {}
         self._holds: list[RowValues] = []
+        self._parts: dict[str, int] = {}
         self._traces: dict[RowValues, _TraceFold] = {}
         self._trace_containers: set[RowValues] = set()
 
@@ -225,7 +226,11 @@ class _Folds:
         charge = record.charge_nano_usd
         for window in record.holds[0].windows:
             self._charges[window] = self._charges.get(window, 0) + charge
-        self._holds += [(hold.id,) for hold in record.holds]
+        for hold in record.holds:
+            if hold.is_part:
+                self._parts[hold.id] = self._parts.get(hold.id, 0) + hold.amount_nano_usd
+            else:
+                self._holds.append((hold.id,))
 
     def add_trace(self, seq: int, record: CompletionRecord, trace_id: str) -> None:
         key = (record.caller.project, trace_id)
@@ -271,6 +276,7 @@ class _Folds:
             "fold_usage_tags": sorted((*key, *sums) for key, sums in self._tags.items()),
             # Last, because other cores wait for the rows of a budget.
             "drop_reservation": sorted(self._holds),
+            "shrink_reservation": [(amount, one) for one, amount in sorted(self._parts.items())],
             "charge_budget": [
                 (charge, *window) for window, charge in sorted(self._charges.items())
             ],

@@ -24,7 +24,13 @@ _IDS = "insert_completion_id"
 _STATEMENTS = (
     *(_IDS, "insert_completion", "insert_body", "insert_attempt", "insert_facet"),
     *("fold_completion_counts", "fold_facet_counts", "fold_usage", "fold_usage_tags"),
-    *("fold_traces", "insert_trace_container", "drop_reservation", "charge_budget"),
+    *(
+        "fold_traces",
+        "insert_trace_container",
+        "drop_reservation",
+        "shrink_reservation",
+        "charge_budget",
+    ),
 )
 _COLUMN_TYPES = """
 SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type

@@ -409,6 +409,10 @@ ON CONFLICT (project, tag, day, api_key, model, provider, container, status) DO 
 -- Give back what a request had reserved.
 DELETE FROM budget_reservations WHERE id = ?
 
+-- name: shrink_reservation
+-- Give back what requests had taken of a reservation for several.
+UPDATE budget_reservations SET amount_nano_usd = amount_nano_usd - ? WHERE id = ?
+
 -- name: charge_budget
 -- Add to what is spent of a budget in a period.
 UPDATE budget_windows SET spent_nano_usd = spent_nano_usd + ? WHERE budget = ? AND start = ?

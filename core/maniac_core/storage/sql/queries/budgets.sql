@@ -42,11 +42,11 @@ SELECT b.id, {budget_start}, {budget_spent_before}
 ON CONFLICT (budget, start) DO NOTHING
 
 -- name: short_budgets
--- Part of others: the budgets of a key that an amount does not fit into.
+-- Part of others: the budgets of a key that have less room than is wanted.
 SELECT 1 FROM budgets b
   JOIN budget_windows w ON w.budget = b.id AND w.start = {budget_start}
  WHERE {budgets_of_caller}
-   AND w.spent_nano_usd + {budget_reserved} + CAST(:amount AS BIGINT) > b.limit_nano_usd
+   AND w.spent_nano_usd + {budget_reserved} + CAST(:room AS BIGINT) > b.limit_nano_usd
 
 -- name: check_budgets
 -- The budgets of a key, and whether an amount does not fit into them.
@@ -57,7 +57,7 @@ SELECT b.project, b.api_key, b.period,
  WHERE {budgets_of_caller}
 
 -- name: reserve_budgets
--- Reserve an amount from all budgets of a key if it fits into each of them, else from none.
+-- Reserve an amount from all budgets of a key if each of them has the room that is wanted, else from none.
 INSERT INTO budget_reservations (id, budget, start, amount_nano_usd, expires)
 SELECT CAST(:id AS TEXT), b.id, {budget_start}, CAST(:amount AS BIGINT), CAST(:expires AS BIGINT)
   FROM budgets b
@@ -74,6 +74,10 @@ UPDATE budget_reservations SET expires = :expires WHERE id = :id
 -- name: release_reservation
 -- Give back what a request had reserved that will have no record.
 DELETE FROM budget_reservations WHERE id = :id
+
+-- name: give_back_reserved
+-- Give back what is unused of a reservation for several requests.
+UPDATE budget_reservations SET amount_nano_usd = amount_nano_usd - CAST(:amount AS BIGINT) WHERE id = :id
 
 -- name: sweep_reservations
 -- Remove what nobody renews: its core is gone.

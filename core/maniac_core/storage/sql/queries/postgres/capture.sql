@@ -42,6 +42,18 @@ INSERT INTO usage_tags_daily_deltas (
 -- Give back what a request had reserved.
 DELETE FROM budget_reservations WHERE id = ANY (CAST(? AS text[]))
 
+-- name: shrink_reservation
+-- Give back what requests had taken of reservations for several; rows are locked in the order of their keys.
+UPDATE budget_reservations r SET amount_nano_usd = r.amount_nano_usd - t.amount
+  FROM (
+    SELECT l.id, l.budget, c.amount
+      FROM budget_reservations l
+      JOIN unnest(CAST(? AS bigint[]), CAST(? AS text[])) c (amount, id) ON c.id = l.id
+     ORDER BY l.id, l.budget
+       FOR UPDATE OF l
+  ) t
+ WHERE r.id = t.id AND r.budget = t.budget
+
 -- name: charge_budget
 -- Add to what is spent of budgets in a period; their rows are locked in the order of their keys.
 UPDATE budget_windows w SET spent_nano_usd = w.spent_nano_usd + r.charge

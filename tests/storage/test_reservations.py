@@ -1,0 +1,163 @@
+"""Reservations of several cores: mostly from advances, and never more than the limit in all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from maniac_core.domain.budgets import Hold, Limit, Owner
+from maniac_core.domain.chat import Usage
+from maniac_core.domain.ids import now_s
+from maniac_core.domain.records import Caller, CompletionRecord
+from maniac_core.services.advances import REQUESTS, ROOM
+from maniac_core.services.holds import Holds
+from maniac_core.services.reservations import Reservations
+from maniac_core.storage.base import Database
+from maniac_core.storage.budgets import BudgetStore
+from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.keys import KeyStore
+
+RecordFactory = Callable[..., CompletionRecord]
+PLENTY = 2 * REQUESTS * ROOM
+"""Requests of 1 nano-USD: a limit for so many has room for advances."""
+
+
+@pytest.fixture
+def budgets(database: Database) -> BudgetStore:
+    return BudgetStore(database)
+
+
+@pytest.fixture
+async def spender(keys: KeyStore) -> Caller:
+    """Return the caller of a real key."""
+    await keys.create(name="n", secret_hash=b"h", prefix="mk-1", project="web", organization="acme")
+    row = await keys.resolve(b"h")
+    assert row is not None
+    return row.caller
+
+
+@pytest.fixture
+async def cores(budgets: BudgetStore) -> AsyncIterator[list[Reservations]]:
+    """Return what two cores have of one database."""
+    cores = [Reservations(budgets), Reservations(budgets)]
+    yield cores
+    for core in cores:
+        await core.close()
+
+
+async def _limit(budgets: BudgetStore, spender: Caller, nano_usd: int) -> None:
+    owner = Owner(organization=spender.organization)
+    await budgets.set(owner, Limit(nano_usd=nano_usd, period="total"), now_s())
+
+
+async def _reserved(budgets: BudgetStore) -> int:
+    (budget,) = await budgets.list(now_s())
+    return budget.reserved_nano_usd
+
+
+async def _take(core: Reservations, spender: Caller, count: int) -> list[Hold]:
+    taken = await asyncio.gather(*(core.take(spender, 1) for _ in range(count)))
+    return [hold for hold in taken if hold is not None]
+
+
+async def test_requests_of_several_cores_never_exceed_the_limit(
+    budgets: BudgetStore, cores: list[Reservations], spender: Caller
+) -> None:
+    """Whatever is reserved ahead: no more requests than fit, and all that fit once nobody keeps an advance."""
+    await _limit(budgets, spender, PLENTY)
+    # In rounds, so that both find advances of their own and of the other.
+    first, second = cores
+    taken: list[Hold] = []
+    for _ in range(12):
+        for holds in await asyncio.gather(
+            _take(first, spender, PLENTY // 16), _take(second, spender, PLENTY // 16)
+        ):
+            taken += holds
+        assert await _reserved(budgets) <= PLENTY
+    assert any(hold.is_part for hold in taken)
+    assert len(taken) <= PLENTY
+    first.recall()
+    second.recall()
+    for core in cores:
+        while hold := await core.take(spender, 1):
+            taken.append(hold)
+    assert len(taken) == PLENTY
+
+
+async def test_small_budgets_are_reserved_request_by_request(
+    budgets: BudgetStore, cores: list[Reservations], spender: Caller
+) -> None:
+    """Where an advance would keep others from a good part of what is left there is none."""
+    await _limit(budgets, spender, REQUESTS * ROOM)
+    taken = await _take(cores[0], spender, 10)
+    taken += await _take(cores[0], spender, 10)
+    assert [hold.is_part for hold in taken] == [False] * 20
+    assert await _reserved(budgets) == 20
+
+
+async def test_records_give_their_parts_back(
+    budgets: BudgetStore,
+    cores: list[Reservations],
+    spender: Caller,
+    completions: CompletionStore,
+    make_record: RecordFactory,
+) -> None:
+    """Each record charges what it cost, and frees what its request had taken of the advance, and no more."""
+    await _limit(budgets, spender, 100 * PLENTY)
+    core = cores[0]
+    taken = await _take(core, spender, 1) + await _take(core, spender, 5)
+    assert [hold.is_part for hold in taken] == [False] + [True] * 5
+    assert await _reserved(budgets) == 1 + REQUESTS
+    usage = Usage(input_tokens=1, output_tokens=1)
+    for number, hold in enumerate(taken[:4]):
+        await completions.capture(
+            make_record(
+                id=f"chatcmpl-{number}",
+                caller=spender,
+                usage=usage,
+                spend_nano_usd=1,
+                created=now_s(),
+                holds=(hold,),
+            )
+        )
+    (budget,) = await budgets.list(now_s())
+    assert (budget.spent_nano_usd, budget.reserved_nano_usd) == (4, REQUESTS - 3)
+    core.recall()
+    await core.take(spender, 50 * PLENTY)
+    # What two requests that still run have of it, and the one that was just taken.
+    assert await _reserved(budgets) == 2 + 50 * PLENTY
+
+
+async def test_what_is_unused_comes_back_when_a_caller_pauses_and_when_a_core_stops(
+    budgets: BudgetStore, cores: list[Reservations], spender: Caller
+) -> None:
+    """Other cores may need it; only what running requests hold stays."""
+    await _limit(budgets, spender, PLENTY)
+    for core in cores:
+        (hold,) = await _take(core, spender, 1)
+        holds = Holds()
+        holds.taken.append(hold)
+        core.keep(holds)
+    assert await _reserved(budgets) > 2
+    await cores[0].close()
+    async with asyncio.timeout(60):
+        while await _reserved(budgets) > 2:  # noqa: ASYNC110 - a row of a table
+            await asyncio.sleep(0.05)
+
+
+async def test_a_changed_budget_ends_advances(
+    budgets: BudgetStore, cores: list[Reservations], spender: Caller
+) -> None:
+    """A budget that is new binds the next request, though there was an advance without it."""
+    await _limit(budgets, spender, PLENTY)
+    core = cores[0]
+    await _take(core, spender, 2)
+    key = Owner(
+        organization=spender.organization, project=spender.project, api_key=spender.key or 0
+    )
+    await budgets.set(key, Limit(nano_usd=3, period="total"), now_s())
+    core.recall()
+    taken = await _take(core, spender, 10)
+    assert len(taken) == 3
+    assert {len(hold.windows) for hold in taken} == {2}
