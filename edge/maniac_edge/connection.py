@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +14,8 @@ from maniac_edge.errors import ClientGoneError, EdgeError
 # How long an oversized upload is still taken in, and thrown away, after it was refused. Closing at once would reset
 # the connection under a client that has not read the answer yet.
 _LINGER_S = 5.0
+CLIENT_WATCH = "maniac.client_watch"
+"""The ASGI extension under which the server offers the connection's ClientWatch."""
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
@@ -73,25 +75,43 @@ async def linger(scope: Scope, receive: Receive) -> None:
         return
 
 
-class until_gone:  # noqa: N801 - Reads as a statement: `async with until_gone(receive)`.
+class ClientWatch:
+    """Tells whoever answers a request that its client closed the connection; the server keeps one per connection."""
+
+    __slots__ = ("is_gone", "on_gone")
+
+    def __init__(self) -> None:
+        self.is_gone = False
+        self.on_gone: Callable[[], None] | None = None
+        """Called once, when the client goes."""
+
+    def note_gone(self) -> None:
+        """The connection is closed."""
+        self.is_gone = True
+        if self.on_gone is not None:
+            self.on_gone()
+
+
+class until_gone:  # noqa: N801 - Reads as a statement: `async with until_gone(scope)`.
     """Cancels the block when the client closes its connection, and turns that into ClientGoneError.
 
     Noticing takes a turn of the event loop, so a block that sends without ever waiting for anything is not cancelled.
     """
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
+    def __init__(self, scope: Scope) -> None:
+        self._watch: ClientWatch = scope["extensions"][CLIENT_WATCH]  # type: ignore[index,assignment]
         self._gone = False
 
     async def __aenter__(self) -> Self:
         """Start watching."""
-        loop = asyncio.get_running_loop()
-        # With the loop at hand each is a system call cheaper.
-        task = asyncio.current_task(loop)
+        # With the loop at hand it is a system call cheaper.
+        task = asyncio.current_task(asyncio.get_running_loop())
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        self._watcher = loop.create_task(self._watch())
+        self._watch.on_gone = self._cancel
+        if self._watch.is_gone:
+            self._cancel()
         return self
 
     async def __aexit__(
@@ -101,15 +121,13 @@ class until_gone:  # noqa: N801 - Reads as a statement: `async with until_gone(r
         traceback: TracebackType | None,
     ) -> None:
         """Stop watching."""
-        self._watcher.cancel()
+        self._watch.on_gone = None
         if not self._gone or self._task.uncancel() > self._cancelling:
             return
         if kind is not None and issubclass(kind, asyncio.CancelledError):
             raise ClientGoneError from error
 
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def _cancel(self) -> None:
         self._gone = True
         self._task.cancel()
 

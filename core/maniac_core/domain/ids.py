@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
+from random import getrandbits
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuv"
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 
 
 def completion_id() -> str:
     """Return a new completion id: `chatcmpl-` and 26 characters that sort by time of creation."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
-    return "chatcmpl-" + "".join([_ALPHABET[(value >> shift) & 31] for shift in range(125, -5, -5)])
+    # Ids are no secrets: a generator that is seeded once saves a system call for each.
+    value = (time.time_ns() // 1_000_000) << 80 | getrandbits(80)
+    return "chatcmpl-" + "".join(
+        [_PAIRS[(value >> shift) & 1023] for shift in range(120, -10, -10)]
+    )
 
 
 def uuid_id() -> str:
@@ -22,7 +26,7 @@ def uuid_id() -> str:
 
 def request_id() -> str:
     """Return a new request id."""
-    return "req_" + os.urandom(12).hex()
+    return f"req_{getrandbits(96):024x}"
 
 
 def now_s() -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from maniac_gateway.v1 import chat_pb2
 
@@ -14,38 +16,43 @@ _MODES = frozenset({"none", "auto", "required"})
 _FORMATS = frozenset({"text", "json_object", "json_schema"})
 _EFFORTS = frozenset({"none", "minimal", "low", "medium", "high", "xhigh"})
 _SUMMARIES = frozenset({"auto", "concise", "detailed"})
-_NUMBERS = ("frequency_penalty", "presence_penalty", "temperature", "top_p")
+_NUMBERS = frozenset({"frequency_penalty", "presence_penalty", "temperature", "top_p"})
 
 
-def check_params(params: chat_pb2.ChatCompletionParams) -> None:
-    """Check what the types of the messages leave open.
+def check_params(given: Mapping[str, Any]) -> None:
+    """Check what the types of the messages leave open; `given` has the fields that are set, by name.
 
     Raises:
         GatewayError: INVALID_VALUE or MISSING_REQUIRED_PARAMETER, naming the field.
     """
-    if not params.messages:
+    if "messages" not in given:
         raise _invalid("messages", "messages must not be empty.")
-    for i, message in enumerate(params.messages):
+    for i, message in enumerate(given["messages"]):
         _one_of(_ROLES, message.role, "messages", i, "role")
         if message.HasField("parts"):
             for j, part in enumerate(message.parts.parts):
                 _one_of(_PARTS, part.type, "messages", i, "content", j, "type")
-    for name in _NUMBERS:
-        if not math.isfinite(getattr(params, name)):
+    for name in _NUMBERS.intersection(given):
+        if not math.isfinite(given[name]):
             raise _invalid(name, f"{name} must be a finite number.")
-    if not all(map(math.isfinite, params.logit_bias.values())):
+    if "logit_bias" in given and not all(map(math.isfinite, given["logit_bias"].values())):
         raise _invalid("logit_bias", "logit_bias must hold finite numbers.")
-    for i, tool in enumerate(params.tools):
+    for i, tool in enumerate(given.get("tools", ())):
         if not tool.name:
             raise _missing(f"tools[{i}].function.name")
-    if params.HasField("tool_choice"):
-        _check_tool_choice(params.tool_choice)
-    if params.HasField("response_format"):
-        _check_response_format(params.response_format)
-    if params.reasoning.HasField("effort"):
-        _one_of(_EFFORTS, params.reasoning.effort, "reasoning", "effort")
-    if params.reasoning.HasField("summary"):
-        _one_of(_SUMMARIES, params.reasoning.summary, "reasoning", "summary")
+    if "tool_choice" in given:
+        _check_tool_choice(given["tool_choice"])
+    if "response_format" in given:
+        _check_response_format(given["response_format"])
+    if "reasoning" in given:
+        _check_reasoning(given["reasoning"])
+
+
+def _check_reasoning(reasoning: chat_pb2.Reasoning) -> None:
+    if reasoning.HasField("effort"):
+        _one_of(_EFFORTS, reasoning.effort, "reasoning", "effort")
+    if reasoning.HasField("summary"):
+        _one_of(_SUMMARIES, reasoning.summary, "reasoning", "summary")
 
 
 def _check_tool_choice(choice: chat_pb2.ToolChoice) -> None:

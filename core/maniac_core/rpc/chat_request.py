@@ -30,6 +30,7 @@ _PLAIN = frozenset(
         "n",
     }
 )
+_PLAIN_OF_MESSAGE = frozenset({"tool_call_id", "name", "refusal", "reasoning"})
 # Keys of the JSON form that have a field in the message.
 _REQUEST_KEYS = frozenset(chat_pb2.ChatCompletionParams.DESCRIPTOR.fields_by_name) | {"metadata"}
 _MESSAGE_KEYS = frozenset(chat_pb2.ChatMessage.DESCRIPTOR.fields_by_name) | {
@@ -45,12 +46,13 @@ def request_from_proto(params: chat_pb2.ChatCompletionParams) -> ChatRequest:
         GatewayError: INVALID_VALUE or MISSING_REQUIRED_PARAMETER, naming the field; callers of the RPC are not
             obliged to have checked what the edge checks.
     """
-    check_params(params)
+    # Asking for each field that may be there costs more than being told those that are.
+    given = {field.name: value for field, value in params.ListFields()}
+    check_params(given)
     parameters: JsonObject = {}
-    if params.extra_json:
-        parameters.update(_extra(params.extra_json, "extra_json", _REQUEST_KEYS))
-    for field, value in params.ListFields():
-        name = field.name
+    if "extra_json" in given:
+        parameters.update(_extra(given["extra_json"], "extra_json", _REQUEST_KEYS))
+    for name, value in given.items():
         if name in _PLAIN:
             parameters[name] = value
         elif name == "logit_bias":
@@ -69,15 +71,15 @@ def request_from_proto(params: chat_pb2.ChatCompletionParams) -> ChatRequest:
         elif name == "reasoning":
             parameters[name] = _reasoning(value)
     return ChatRequest(
-        messages=[_message(message, i) for i, message in enumerate(params.messages)],
-        model=params.model if params.HasField("model") else None,
-        fallbacks=tuple(params.models),
+        messages=[_message(message, i) for i, message in enumerate(given["messages"])],
+        model=given.get("model"),
+        fallbacks=tuple(given.get("models", ())),
         parameters=parameters,
         include_usage=params.include_usage,
-        tags=tuple(params.tags),
-        metadata=_raw_json(params.metadata_json, "metadata_json"),
-        store=params.store if params.HasField("store") else True,
-        trace=_trace(params.trace) if params.HasField("trace") else None,
+        tags=tuple(given.get("tags", ())),
+        metadata=_raw_json(given.get("metadata_json", b""), "metadata_json"),
+        store=given.get("store", True),
+        trace=_trace(given["trace"]) if "trace" in given else None,
     )
 
 
@@ -112,26 +114,21 @@ def _raw_json(data: bytes, param: str) -> msgspec.Raw | None:
 
 def _message(message: chat_pb2.ChatMessage, position: int) -> JsonObject:
     where = f"messages[{position}]"
-    content = message.WhichOneof("content")
     result: JsonObject = {"role": message.role, "content": None}
-    if content == "text":
-        result["content"] = message.text
-    elif content == "parts":
-        result["content"] = [_part(part, where) for part in message.parts.parts]
-    if message.tool_calls:
-        result["tool_calls"] = [_tool_call(call, where) for call in message.tool_calls]
-    if message.HasField("tool_call_id"):
-        result["tool_call_id"] = message.tool_call_id
-    if message.HasField("name"):
-        result["name"] = message.name
-    if message.HasField("refusal"):
-        result["refusal"] = message.refusal
-    if message.HasField("reasoning"):
-        result["reasoning"] = message.reasoning
-    if message.reasoning_details_json:
-        result["reasoning_details"] = _details(message.reasoning_details_json, where)
-    if message.extra_json:
-        result.update(_extra(message.extra_json, f"{where}.extra_json", _MESSAGE_KEYS))
+    for field, value in message.ListFields():
+        name = field.name
+        if name == "text":
+            result["content"] = value
+        elif name == "parts":
+            result["content"] = [_part(part, where) for part in value.parts]
+        elif name == "tool_calls":
+            result["tool_calls"] = [_tool_call(call, where) for call in value]
+        elif name in _PLAIN_OF_MESSAGE:
+            result[name] = value
+        elif name == "reasoning_details_json":
+            result["reasoning_details"] = _details(value, where)
+        elif name == "extra_json":
+            result.update(_extra(value, f"{where}.extra_json", _MESSAGE_KEYS))
     return result
 
 

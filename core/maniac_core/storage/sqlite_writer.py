@@ -11,6 +11,7 @@ import logging
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -47,7 +48,9 @@ class Writer:
         self._loop = loop
         self._last_position = queries.text("last_position")
         self._queries = queries
-        self._queue: queue.SimpleQueue[_Capture | _Write | None] = queue.SimpleQueue()
+        self._gathered: list[_Capture | _Write] = []
+        self._queue: queue.SimpleQueue[list[_Capture | _Write] | None] = queue.SimpleQueue()
+        self._backlog: deque[_Capture | _Write] = deque()
         self._is_closed = False
         self._is_failing = False
         self._thread = threading.Thread(target=self._run, name="storage-writer", daemon=True)
@@ -66,6 +69,7 @@ class Writer:
         """Refuse what comes from now on, commit what waits, close the connection."""
         if not self._is_closed:
             self._is_closed = True
+            self._hand_over()
             self._queue.put(None)
         if self._thread.ident is not None:
             await asyncio.to_thread(self._thread.join)
@@ -76,7 +80,7 @@ class Writer:
         if self._is_closed:
             future.set_exception(StorageError("the database is closed"))
         else:
-            self._queue.put((record, future))
+            self._add((record, future))
         return future
 
     def write(self, statements: Sequence[BoundStatement]) -> asyncio.Future[list[list[Row]]]:
@@ -85,8 +89,19 @@ class Writer:
         if self._is_closed:
             future.set_exception(StorageError("the database is closed"))
         else:
-            self._queue.put((statements, future))
+            self._add((statements, future))
         return future
+
+    def _add(self, item: _Capture | _Write) -> None:
+        # Waking the thread costs more than a row does: what comes in one turn of the loop is handed over together.
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(item)
+
+    def _hand_over(self) -> None:
+        if self._gathered:
+            self._queue.put(self._gathered)
+            self._gathered = []
 
     def _run(self) -> None:
         try:
@@ -106,13 +121,21 @@ class Writer:
             connection.close()
 
     def _take(self) -> tuple[list[_Capture], list[_Write], bool]:
-        """Wait for something, then take all that is there; False once the end was reached."""
+        """Wait for something, then take all that is there, up to the bounds; False once the end was reached."""
         captures: list[_Capture] = []
         writes: list[_Write] = []
         size_bytes = 0
-        item = self._queue.get()
-        while item is not None:
-            work, future = item
+        backlog = self._backlog
+        while True:
+            if not backlog:
+                try:
+                    items = self._queue.get(block=not captures and not writes)
+                except queue.Empty:
+                    return captures, writes, True
+                if items is None:
+                    return captures, writes, False
+                backlog.extend(items)
+            work, future = backlog.popleft()
             if isinstance(work, CompletionRecord):
                 captures.append((work, future))
                 size_bytes += len(work.input or b"") + len(work.output or b"")
@@ -120,11 +143,6 @@ class Writer:
                 writes.append((work, future))
             if len(captures) + len(writes) >= _MAX_BATCH or size_bytes >= _MAX_BATCH_BYTES:
                 return captures, writes, True
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                return captures, writes, True
-        return captures, writes, False
 
     def _commit(
         self, connection: sqlite3.Connection, captures: list[_Capture], writes: list[_Write]

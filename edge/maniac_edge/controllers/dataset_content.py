@@ -100,9 +100,9 @@ class _ContentResponse(Response[None]):
         return self._send
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del scope
+        del receive
         try:
-            async with until_gone(receive):
+            async with until_gone(scope):
                 await self._relay(send)
         except ClientGoneError:
             self._context.client_gone = True
