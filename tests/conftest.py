@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import asyncpg
+import httpx
 import pytest
 from maniac_core.storage.postgres_migrate import migrate_postgres
 
@@ -20,12 +23,18 @@ from maniac_core.storage.postgres_migrate import migrate_postgres
 sys.path.insert(0, str(Path(__file__).parent))
 
 from postgres_server import PostgresServer
+from redis_server import RedisServer
 
+# The processes that tests start by the hundred would each compile what they import.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 _RUNNING = "postgresql://postgres@127.0.0.1:5432"
 _MISSING = (
     "PostgreSQL is neither running on 127.0.0.1:5432 (superuser postgres, trusted) nor installed; "
     "on Debian: apt-get install postgresql"
 )
+_DAY_S = 86_400
+_LAST_S = 20
 # Foreign keys and triggers do not matter while everything goes.
 _RESET = """
 SET session_replication_role = replica;
@@ -56,7 +65,7 @@ def _do_without(reason: str) -> NoReturn:
 
 def _execute(url: str, statement: str) -> None:
     async def run() -> None:
-        connection = await asyncpg.connect(url, timeout=5)
+        connection = await asyncpg.connect(url, timeout=30)
         try:
             await connection.execute(statement)
         finally:
@@ -65,6 +74,24 @@ def _execute(url: str, statement: str) -> None:
     # In a thread, because the test may have an event loop.
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, run()).result()
+
+
+def pytest_runtest_setup() -> None:
+    """Let no test begin in the last seconds of a day (UTC), which may be those of a month: what it counts has one date."""
+    left_s = _DAY_S - time.time() % _DAY_S
+    if left_s < _LAST_S:
+        time.sleep(left_s)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_tls_context() -> Iterator[None]:
+    """Let all HTTP clients share what each would make anew: reading the CAs takes longer than most tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "httpx._transports.default.create_ssl_context",
+            functools.cache(httpx.create_ssl_context),
+        )
+        yield
 
 
 @pytest.fixture
@@ -83,6 +110,18 @@ def make_postgres() -> Iterator[Callable[[], PostgresServer]]:
     yield make
     for server in servers:
         server.remove()
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis of the test's own, which the test may kill and start."""
+    program = RedisServer.program()
+    if program is None:
+        _do_without("Redis is not installed; on Debian: apt-get install redis-server")
+    server = RedisServer(program)
+    server.start()
+    yield server
+    server.remove()
 
 
 @pytest.fixture(scope="session")
@@ -105,6 +144,14 @@ def _postgres_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def _shared_postgres_url(_postgres_server: str) -> Iterator[str]:
     """The URL of a migrated database that tests use one after the other."""
+    with _database(_postgres_server) as url:
+        migrate_postgres(url)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def unused_postgres_url(_postgres_server: str) -> Iterator[str]:
+    """The URL of a migrated database that nobody writes to: what the planner knows of its tables never changes."""
     with _database(_postgres_server) as url:
         migrate_postgres(url)
         yield url

@@ -6,14 +6,15 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+from ports import free_ports
+
 _USERS = ("postgres", "nobody")
-_READY_WITHIN_S = 30
+_READY_WITHIN_S = 90
 
 
 class PostgresServer:
@@ -24,9 +25,7 @@ class PostgresServer:
         # Not below pytest's folder, which other users may not enter.
         self._folder = Path(tempfile.mkdtemp(prefix="maniac-postgres-"))
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            self.port = int(one.getsockname()[1])
+        (self.port,) = free_ports(1)
         self._own()
         self._run("initdb", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync")
 

@@ -50,7 +50,9 @@ class CoreChat(Protocol):
             EdgeError: the call failed.
         """
 
-    def stream(self, params: chat_pb2.ChatCompletionParams, context: RequestContext) -> ChatStream:
+    async def stream(
+        self, params: chat_pb2.ChatCompletionParams, context: RequestContext
+    ) -> ChatStream:
         """Open a streamed answer."""
 
 
@@ -71,7 +73,9 @@ class RpcChat:
         )
         return (await finish(call, context)).completion
 
-    def stream(self, params: chat_pb2.ChatCompletionParams, context: RequestContext) -> ChatStream:
+    async def stream(
+        self, params: chat_pb2.ChatCompletionParams, context: RequestContext
+    ) -> ChatStream:
         """Open a streamed answer; see CoreChat."""
         request = chat_pb2.StreamChatCompletionRequest(params=params)
         call = self._core.chat.StreamChatCompletion(

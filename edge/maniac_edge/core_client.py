@@ -1,46 +1,104 @@
-"""The edge's side of the gRPC contract: one channel, deadlines, metadata, and what the core says in headers."""
+"""The edge's side of the gRPC contract: one channel to all cores, deadlines, metadata, and what the core says in headers."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from maniac_gateway.v1 import (
     chat_pb2,
     chat_pb2_grpc,
+    containers_pb2,
     containers_pb2_grpc,
+    datasets_pb2,
     datasets_pb2_grpc,
+    evaluators_pb2,
     evaluators_pb2_grpc,
+    files_pb2,
     files_pb2_grpc,
     keys_pb2,
     keys_pb2_grpc,
+    models_pb2,
     models_pb2_grpc,
-    relay_pb2_grpc,
+    traces_pb2,
     traces_pb2_grpc,
+    usage_pb2,
     usage_pb2_grpc,
 )
 
 from maniac_edge.config import EdgeConfig
 from maniac_edge.context import RequestContext
+from maniac_edge.core_targets import parse_target
 from maniac_edge.errors import EdgeError, from_rpc_error
 
 _Response = TypeVar("_Response")
 
-_CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
+CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # A core that comes back is found within a second; the minimum is also the limit of one attempt to connect.
+    # A core that comes back is found at once; the minimum is the limit of one attempt to connect.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 250),
+    # A core whose machine or network is gone says nothing: it is given up after both. (A ping has a limit of its own.)
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
     # What the core may send ahead of a slow reader, per stream. The probe would let it grow to megabytes.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 64 * 1024),
     # An edge of another installation on this machine must not share the connection.
     ("grpc.use_local_subchannel_pool", 1),
 )
+_FILES = (
+    chat_pb2,
+    containers_pb2,
+    datasets_pb2,
+    evaluators_pb2,
+    files_pb2,
+    models_pb2,
+    traces_pb2,
+    usage_pb2,
+)
+
+
+def _is_repeatable(method: MethodDescriptor) -> bool:
+    """Whether a call changes nothing, so that another core may be asked the same."""
+    return method.name.startswith(("Get", "List", "Explain")) and not method.server_streaming
+
+
+def _service_config() -> str:
+    """Return how gRPC spreads calls over the cores that say they serve, and which it repeats when one breaks off."""
+    reads = [
+        {"service": service.full_name, "method": method.name}
+        for file in _FILES
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+        if _is_repeatable(method)
+    ]
+    retry = {
+        "maxAttempts": 4,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "0.5s",
+        "backoffMultiplier": 2,
+        # The second one: a core that stopped before it was done.
+        "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+    }
+    return json.dumps(
+        {
+            "loadBalancingConfig": [{"round_robin": {}}],
+            "healthCheckConfig": {"serviceName": ""},
+            "methodConfig": [{"name": reads, "retryPolicy": retry}],
+        }
+    )
+
+
 # Metadata of the core that becomes response headers, under the names clients know.
 _HEADERS = {
     "x-ratelimit-limit": b"x-ratelimit-limit",
@@ -54,11 +112,11 @@ _HEADERS = {
 class CoreClient:
     """Calls of the core, after `connect`. Each takes the request's context, and adds the core's headers to it.
 
-    Every method raises EdgeError for a failed call. No call waits for a core that is down: it fails at once.
+    gRPC gives the calls in turn to the cores that say they serve. Every method raises EdgeError for a failed call. No
+    call waits for a core that is down: it fails at once; one that only reads is tried on another.
     """
 
     chat: chat_pb2_grpc.ChatServiceAsyncStub
-    relay: relay_pb2_grpc.RelayServiceAsyncStub
     containers: containers_pb2_grpc.ContainerServiceAsyncStub
     files: files_pb2_grpc.FileServiceAsyncStub
     models: models_pb2_grpc.ModelServiceAsyncStub
@@ -68,16 +126,16 @@ class CoreClient:
     datasets: datasets_pb2_grpc.DatasetServiceAsyncStub
 
     def __init__(self, config: EdgeConfig) -> None:
-        self._target = config.core
+        self._target = parse_target(config.core).channel
         self._timeout_s = config.read_timeout_s
 
     async def connect(self) -> None:
         """Make the channel, in the event loop that will use it. Does not wait for the core."""
-        self._channel = grpc.aio.insecure_channel(self._target, options=_CHANNEL_OPTIONS)
+        options = (*CHANNEL_OPTIONS, ("grpc.service_config", _service_config()))
+        self._channel = grpc.aio.insecure_channel(self._target, options=options)
         self._access = keys_pb2_grpc.AccessServiceStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)  # type: ignore[no-untyped-call]
         self.chat = chat_pb2_grpc.ChatServiceStub(self._channel)
-        self.relay = relay_pb2_grpc.RelayServiceStub(self._channel)
         self.containers = containers_pb2_grpc.ContainerServiceStub(self._channel)
         self.files = files_pb2_grpc.FileServiceStub(self._channel)
         self.models = models_pb2_grpc.ModelServiceStub(self._channel)

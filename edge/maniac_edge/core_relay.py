@@ -1,86 +1,88 @@
-"""RelayChat: chat requests multiplexed over one stream to the core, because an RPC costs more than the rest together."""
+"""RelayChat: chat requests multiplexed over one stream per core, because an RPC costs more than the rest together."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 
-import grpc
 from maniac_gateway.v1 import chat_pb2, relay_pb2
 
 from maniac_edge.config import EdgeConfig
 from maniac_edge.context import RequestContext
 from maniac_edge.core_chat import ChatStream, CoreChat
-from maniac_edge.core_client import CoreClient
+from maniac_edge.core_link import Frame, Link
+from maniac_edge.core_links import CoreLinks
+from maniac_edge.core_targets import parse_target
 from maniac_edge.errors import EdgeError, from_error
 
-_log = logging.getLogger(__name__)
 _MAX_FRAME_BYTES = 256 * 1024
 # Delta frames that a reader who stopped may leave waiting here; then the core stops reading from the provider.
 _CREDIT = 64
 _CREDIT_STEP = 16
 # Well below what the core lets a reader leave unread.
 _CREDIT_STEP_BYTES = 256 * 1024
-_FIRST_PAUSE_S = 0.05
-_LONGEST_PAUSE_S = 1.0
-Frame = relay_pb2.RelayRequestFrame
+# What a call brings along, by its name in the metadata of an RPC.
+_FIELDS = {
+    "authorization": "authorization",
+    "traceparent": "traceparent",
+    "idempotency-key": "idempotency_key",
+    "anthropic-beta": "anthropic_beta",
+}
 
 
 class RelayChat:
-    """CoreChat over the relay; what is too large for a frame, or comes while there is no stream, goes by `rpc`."""
+    """CoreChat over the relay; what is too large for a frame, or comes while there is no link, goes by `rpc`.
 
-    def __init__(self, core: CoreClient, rpc: CoreChat, config: EdgeConfig) -> None:
-        self._core = core
+    A request that a core has not begun (it is about to stop, or died before the request was sent) is given to another
+    core. One that a core may have begun is not: its provider may have been called, and would be paid twice.
+    """
+
+    def __init__(self, rpc: CoreChat, config: EdgeConfig) -> None:
+        self.links = CoreLinks(parse_target(config.core))
         self._rpc = rpc
         self._timeout_ms = int(config.completion_timeout_s * 1000)
-        self._link: _Link | None = None
-        self._keeper: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
-        """Begin to connect, and stay connected; does not wait for the core."""
-        self._keeper = asyncio.create_task(self._keep_connected())
+        """Begin to connect, and stay connected; does not wait for any core."""
+        await self.links.connect()
 
     async def close(self) -> None:
         """Disconnect; calls that still run fail."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+        await self.links.close()
 
     async def create(
         self, params: chat_pb2.ChatCompletionParams, context: RequestContext
     ) -> chat_pb2.ChatCompletion:
         """Return a whole answer; see CoreChat."""
-        link = self._link
-        if link is None or link.is_draining or params.ByteSize() > _MAX_FRAME_BYTES:
+        link = self.links.next() or await self.links.find()
+        if link is None or params.ByteSize() > _MAX_FRAME_BYTES:
             return await self._rpc.create(params, context)
-        call = _RelayCall(link, context)
-        link.open(call, self._start(params, context, stream=False))
+        call = _RelayCall(self, params, context, stream=False)
+        call.open(link)
         try:
             return await call.whole()
         finally:
             call.close()
 
-    def stream(self, params: chat_pb2.ChatCompletionParams, context: RequestContext) -> ChatStream:
+    async def stream(
+        self, params: chat_pb2.ChatCompletionParams, context: RequestContext
+    ) -> ChatStream:
         """Open a streamed answer; see CoreChat."""
-        link = self._link
-        if link is None or link.is_draining or params.ByteSize() > _MAX_FRAME_BYTES:
-            return self._rpc.stream(params, context)
-        call = _RelayCall(link, context)
-        link.open(call, self._start(params, context, stream=True))
+        link = self.links.next() or await self.links.find()
+        if link is None or params.ByteSize() > _MAX_FRAME_BYTES:
+            return await self._rpc.stream(params, context)
+        call = _RelayCall(self, params, context, stream=True)
+        call.open(link)
         return call
 
-    def _start(
+    def start(
         self, params: chat_pb2.ChatCompletionParams, context: RequestContext, *, stream: bool
     ) -> relay_pb2.RelayStart:
-        given = dict(context.metadata)
+        """Return the frame that opens a call."""
+        # Only what is there: each field that is named costs, also when it is empty.
+        given = {_FIELDS[name]: value for name, value in context.metadata if name in _FIELDS}
         return relay_pb2.RelayStart(
-            authorization=given.get("authorization", ""),
+            **given,
             request_id=context.request_id,
-            traceparent=given.get("traceparent", ""),
-            idempotency_key=given.get("idempotency-key", ""),
-            anthropic_beta=given.get("anthropic-beta", ""),
             client_address=context.client_address,
             timeout_ms=self._timeout_ms,
             stream=stream,
@@ -88,127 +90,38 @@ class RelayChat:
             params=params,
         )
 
-    async def _keep_connected(self) -> None:
-        pause_s = _FIRST_PAUSE_S
-        told: grpc.StatusCode | None = None
-        while True:
-            link = _Link(self._core)
-            try:
-                await link.connect()
-                self._link = link
-                pause_s = _FIRST_PAUSE_S
-                told = None
-                await link.run()
-            except grpc.aio.AioRpcError as err:
-                # Once per cause: a core that is down is tried every second.
-                if err.code() is not told:
-                    told = err.code()
-                    _log.info("no relay to the core yet: %s", told.name)
-            finally:
-                self._link = None
-                link.fail_all()
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-
-
-class _Link:
-    """One stream to a core, and the calls that run on it."""
-
-    def __init__(self, core: CoreClient) -> None:
-        # Kept, because asking for it costs a system call each time.
-        self.loop = asyncio.get_running_loop()
-        self._stream = core.relay.Relay()
-        self._calls: dict[int, _RelayCall] = {}
-        self._last_id = 0
-        self._frames: list[Frame] = []
-        self._wake = asyncio.Event()
-        self.is_draining = False
-        """Whether the core takes no new calls on this stream."""
-
-    async def connect(self) -> None:
-        """Wait until the core has accepted the stream, which its initial metadata says.
-
-        Raises:
-            AioRpcError: it cannot be reached, or offers no relay.
-        """
-        await self._stream.initial_metadata()
-        if self._stream.done():
-            # Raises its status: there is nothing to read.
-            await self._stream.read()
-
-    async def run(self) -> None:
-        """Carry frames until the stream ends or the core drains and the last call has ended."""
-        writer = asyncio.create_task(self._write())
-        try:
-            async for message in self._stream:
-                self.is_draining = message.draining
-                for frame in message.frames:
-                    call = self._calls.get(frame.call_id)
-                    if call is not None:
-                        call.receive(frame)
-        finally:
-            writer.cancel()
-            self._stream.cancel()
-
-    def open(self, call: _RelayCall, start: relay_pb2.RelayStart) -> None:
-        """Send a new call."""
-        self._last_id += 1
-        call.id = self._last_id
-        self._calls[call.id] = call
-        self.send(Frame(call_id=call.id, start=start))
-
-    def send(self, frame: Frame) -> None:
-        """Queue a frame."""
-        self._frames.append(frame)
-        self._wake.set()
-
-    def forget(self, call_id: int) -> bool:
-        """Drop a call; return whether it was still running."""
-        return self._calls.pop(call_id, None) is not None
-
-    def fail_all(self) -> None:
-        """The stream is gone, and with it every call; clients may try again."""
-        calls, self._calls = self._calls, {}
-        for call in calls.values():
-            call.fail(
-                EdgeError(
-                    "DEPENDENCY_UNAVAILABLE",
-                    "The gateway's core broke off. Try again.",
-                    retry_after_s=1,
-                    from_core=True,
-                )
-            )
-
-    async def _write(self) -> None:
-        while True:
-            if not self._frames:
-                self._wake.clear()
-                await self._wake.wait()
-                # Whatever became ready in the same turn of the loop shares the message.
-                await asyncio.sleep(0)
-            frames, self._frames = self._frames, []
-            try:
-                await self._stream.write(relay_pb2.RelayRequest(frames=frames))
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                # The reader learns of it as well, and fails every call.
-                return
-
 
 class _RelayCall:
     """One call on a link; a ChatStream."""
 
     id = 0
+    _link: Link
 
-    def __init__(self, link: _Link, context: RequestContext) -> None:
-        self._link = link
+    def __init__(
+        self,
+        relay: RelayChat,
+        params: chat_pb2.ChatCompletionParams,
+        context: RequestContext,
+        *,
+        stream: bool,
+    ) -> None:
+        self._relay = relay
+        self._params = params
         self._context = context
+        self._is_stream = stream
         self._held: list[chat_pb2.ChatCompletionChunk] = []
         self._completion: chat_pb2.ChatCompletion | None = None
         self._failure: EdgeError | None = None
         self._ended = False
+        self._is_taken = True
         self._waiter: asyncio.Future[bool] | None = None
         self._consumed = 0
         self._consumed_bytes = 0
+
+    def open(self, link: Link) -> None:
+        """Give the call to a core."""
+        self._link = link
+        link.open(self, self._relay.start(self._params, self._context, stream=self._is_stream))
 
     async def whole(self) -> chat_pb2.ChatCompletion:
         """Return the whole answer."""
@@ -216,6 +129,8 @@ class _RelayCall:
             self._waiter = self._link.loop.create_future()
             await self._waiter
         if self._failure is not None:
+            if await self._move():
+                return await self.whole()
             raise self._failure
         assert self._completion is not None
         return self._completion
@@ -230,6 +145,8 @@ class _RelayCall:
         self._consumed += len(chunks)
         self._consumed_bytes += sum([chunk.ByteSize() for chunk in chunks])
         if not chunks and self._failure is not None:
+            if await self._move():
+                return await self.batch(timeout_s)
             raise self._failure
         return chunks
 
@@ -266,11 +183,25 @@ class _RelayCall:
             self._ended = True
         self._notify(came=True)
 
-    def fail(self, failure: EdgeError) -> None:
-        """End the call with a failure."""
+    def fail(self, failure: EdgeError, *, is_taken: bool) -> None:
+        """End the call with a failure; see LinkedCall."""
         self._failure = failure
+        self._is_taken = is_taken
         self._ended = True
         self._notify(came=True)
+
+    async def _move(self) -> bool:
+        """Give a call that failed to another core, if that is safe and there is one; return whether it was."""
+        if self._is_taken:
+            return False
+        link = self._relay.links.next() or await self._relay.links.find()
+        if link is None:
+            return False
+        self._failure = None
+        self._is_taken = True
+        self._ended = False
+        self.open(link)
+        return True
 
     async def _wait(self, timeout_s: float) -> bool:
         loop = self._link.loop

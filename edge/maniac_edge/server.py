@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 import socket
+import time
 from collections.abc import Generator
 from types import FrameType
 from typing import Any
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from maniac_edge.app import create_app
 from maniac_edge.config import EdgeConfig
+from maniac_edge.connection import CLIENT_WATCH, ClientWatch
 from maniac_edge.context import new_request_id
 from maniac_edge.errors import EdgeError, envelope
 from maniac_edge.gathering import GatheringTransport
@@ -28,11 +30,20 @@ _IDLE_CONNECTION_S = 75
 _GC_THRESHOLD = 20_000
 _log = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_CLOSE = (b"connection", b"close")
 _OFFER_HEADERS = frozenset({b"upgrade", b"http2-settings"})
 
 
 class EdgeServer(uvicorn.Server):
-    """A server that ends with status 0 after a first signal, and at once after a second one."""
+    """A server that ends with status 0 after a first signal, and at once after a second one.
+
+    Before it stops accepting it tells load balancers and clients to go elsewhere, for `drain_s` seconds.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain_s: float) -> None:
+        super().__init__(config)
+        self._drain_s = drain_s
+        self._stops_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start listening, and say where."""
@@ -57,12 +68,25 @@ class EdgeServer(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop accepting and let running answers end; the second time, end them."""
+        """Begin to leave, stop accepting and let running answers end; the second time, end them."""
         del frame
-        if self.should_exit:
+        if self._stops_at is not None:
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
-        self.should_exit = True
+        self._stops_at = time.monotonic() + self._drain_s
+        self.config.app.state.is_leaving = True  # type: ignore[union-attr]  # ours
+        self.should_exit = not self._drain_s
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is to be done ten times a second; return whether to stop accepting."""
+        if self._stops_at is not None:
+            # Each answer asks its client to come back on another connection, and so through the load balancer.
+            if _CLOSE not in self.config.encoded_headers:
+                self.config.encoded_headers.append(_CLOSE)
+            self.should_exit = time.monotonic() >= self._stops_at
+            # The count at which the server takes over its headers.
+            counter = 0
+        return await super().on_tick(counter)
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -71,7 +95,13 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Serve a connection, its writes gathered."""
         gathering: Any = GatheringTransport(transport, self.loop)
+        self._extensions = {CLIENT_WATCH: ClientWatch()}
         super().connection_made(gathering)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever answers that nobody listens any more."""
+        super().connection_lost(exc)
+        self._extensions[CLIENT_WATCH].note_gone()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; an offer to speak another protocol is passed over, and its request served."""
@@ -89,6 +119,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start serving, unless the request comes again without its offer."""
         if not self.parser.should_upgrade():
+            self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -149,5 +180,6 @@ def build_server(config: EdgeConfig) -> EdgeServer:
             timeout_keep_alive=_IDLE_CONNECTION_S,
             timeout_graceful_shutdown=config.grace_s,
             backlog=2048,
-        )
+        ),
+        config.drain_s,
     )

@@ -21,7 +21,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio  # type: ignore[attr-defined]
-from maniac_gateway.v1 import chat_pb2, chat_pb2_grpc, errors_pb2, keys_pb2, keys_pb2_grpc
+from maniac_gateway.v1 import (
+    chat_pb2,
+    chat_pb2_grpc,
+    errors_pb2,
+    keys_pb2,
+    keys_pb2_grpc,
+    relay_pb2_grpc,
+)
 
 RATE = (
     ("x-ratelimit-limit", "600"),
@@ -158,9 +165,11 @@ class ScriptedCore(chat_pb2_grpc.ChatServiceServicer, keys_pb2_grpc.AccessServic
         """Return the requests of one method."""
         return [request for name, request, _ in self.calls if name == method]
 
-    async def start(self) -> None:
-        """Listen."""
+    async def start(self, relay: relay_pb2_grpc.RelayServiceServicer | None = None) -> None:
+        """Listen; without `relay` chat comes by plain RPCs only."""
         self.server = grpc.aio.server()
+        if relay is not None:
+            relay_pb2_grpc.add_RelayServiceServicer_to_server(relay, self.server)
         chat_pb2_grpc.add_ChatServiceServicer_to_server(self, self.server)
         keys_pb2_grpc.add_AccessServiceServicer_to_server(self, self.server)
         self.health = health_aio.HealthServicer()
@@ -251,7 +260,7 @@ class EdgeProcess:
 
     async def line(self, pattern: str, start: int = 0) -> re.Match[str]:
         """Wait for a line of the log."""
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(60), self._changed:
             while True:
                 for line in self.lines[start:]:
                     if match := re.search(pattern, line):

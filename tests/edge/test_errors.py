@@ -186,7 +186,7 @@ async def test_a_call_that_outlives_its_deadline_fails(
 
     core.on_create = wait
     async with (
-        start_edge(shared_core.target, completion_timeout_s=0.3) as edge,
+        start_edge(shared_core.target, completion_timeout_s=1) as edge,
         edge.client() as client,
     ):
         answer = await client.post(URL, json=REQUEST)
@@ -194,4 +194,4 @@ async def test_a_call_that_outlives_its_deadline_fails(
     assert answer.status_code == 502
     assert answer.json()["error"]["code"] == "upstream_timeout"
     # gRPC rounds deadlines up.
-    assert 0 < remaining[0] < 0.35
+    assert 0 < remaining[0] < 1.05

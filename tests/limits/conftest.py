@@ -5,57 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
-import socket
-import subprocess
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from typing import Literal
 
 import pytest
 from maniac_core.services.limits import MemoryWindows, Windows
 from maniac_core.services.redis_windows import RedisWindows
+from redis_server import RedisServer, answers
 
 WINDOW_S = 60
 Make = Callable[..., RedisWindows]
 
 
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
-    except OSError:
-        return False
-
-
 @pytest.fixture(scope="session")
-def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def redis_port() -> Iterator[int]:
     """Return the port of the machine's Redis, or of one that is started for the tests."""
-    if _answers(6379):
+    if answers(6379):
         yield 6379
         return
-    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    program = RedisServer.program()
     if program is None:
         pytest.skip("no Redis: install redis-server or valkey-server, or run one on port 6379")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    folder: Path = tmp_path_factory.mktemp("redis")
-    command = [program, "--port", str(port), "--save", "", "--dir", str(folder)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 10
-        while not _answers(port):
-            assert time.monotonic() < deadline, "redis-server does not answer"
-            # There is no event across processes to wait for.
-            time.sleep(0.02)
-        yield port
-    finally:
-        server.terminate()
-        server.wait(10)
+    server = RedisServer(program)
+    server.start()
+    yield server.port
+    server.remove()
 
 
 class Wire:
@@ -116,7 +91,7 @@ async def make_redis(redis_port: int) -> AsyncIterator[Make]:
     prefix = f"maniac-test-{os.getpid()}-{uuid.uuid4().hex}"
     made: list[RedisWindows] = []
 
-    def make(port: int = redis_port, *, timeout_s: float = 5.0) -> RedisWindows:
+    def make(port: int = redis_port, *, timeout_s: float = 50.0) -> RedisWindows:
         url = f"redis://127.0.0.1:{port}/0"
         windows = RedisWindows(url, window_s=WINDOW_S, timeout_s=timeout_s, prefix=prefix)
         made.append(windows)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from maniac_core.config import ConfigError
+from maniac_core.services import redis_windows
 from maniac_core.services.limits import Charge
 from maniac_core.services.redis_windows import RedisWindows
 
@@ -17,7 +19,7 @@ CHARGES = [Charge("o", 1, 1)]
 
 
 async def _until_counted(windows: RedisWindows, window: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while await windows.add(window, CHARGES) is None:
         assert time.monotonic() < deadline
         # It is asked again after a pause; there is no event to wait for.
@@ -26,7 +28,11 @@ async def _until_counted(windows: RedisWindows, window: int) -> None:
 
 @pytest.mark.parametrize("mode", ["silent", "broken"])
 async def test_an_outage_lets_requests_through_and_ends_by_itself(
-    make_redis: Make, wire: Any, mode: str, caplog: pytest.LogCaptureFixture
+    make_redis: Make,
+    wire: Any,
+    mode: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whoever waits when it fails waits no longer than the deadline, whoever comes then not at all."""
     windows = make_redis(wire.port, timeout_s=0.5)
@@ -37,12 +43,17 @@ async def test_an_outage_lets_requests_through_and_ends_by_itself(
     started = time.monotonic()
     results = await asyncio.gather(*(windows.add(1, CHARGES) for _ in range(50)))
     assert results == [None] * 50
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10, "one after the other they would have waited for longer"
     assert windows.is_paused
-    connections, started = wire.connections, time.monotonic()
-    for _ in range(1000):
-        assert await windows.add(1, CHARGES) is None
-    assert time.monotonic() - started < 0.2, "nobody waits for what is known to be down"
+    connections = wire.connections
+    # The pause is not to end while a busy machine looks elsewhere.
+    with monkeypatch.context() as patch:
+        patch.setattr(redis_windows, "time", SimpleNamespace(monotonic=lambda: 0.0))
+        for _ in range(1000):
+            asked = windows.add(1, CHARGES)
+            with pytest.raises(StopIteration) as answered:
+                asked.send(None)
+            assert answered.value.value is None, "nobody waits for what is known to be down"
     assert wire.connections == connections
     assert windows.uncounted == 1050
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -71,11 +82,9 @@ async def test_a_long_outage_is_logged_once_and_asked_about_rarely(
 async def test_nobody_listens(make_redis: Make, wire: Any) -> None:
     """A Redis that never was there is no different."""
     await wire.close()
-    windows = make_redis(wire.port)
-    started = time.monotonic()
+    windows = make_redis(wire.port, timeout_s=600)
     assert await windows.add(1, CHARGES) is None
     windows.adjust(1, "o", 1)
-    assert time.monotonic() - started < 1
 
 
 def test_an_address_that_is_none_is_a_configuration_error() -> None:

@@ -144,6 +144,8 @@ def delta_to_proto(delta: ChoiceDelta) -> chat_pb2.ChoiceDelta:
     )
     if delta.reasoning_details:
         result.reasoning_details_json = _encode(delta.reasoning_details)
+    if delta.extra:
+        result.extra_json = _encode(delta.extra)
     for call in delta.tool_calls:
         result.tool_calls.add(
             index=call.index,

@@ -97,9 +97,14 @@ class Gate:
     ) -> tuple[RateState | None, Any]:
         try:
             caller = await self._authenticator.authenticate(authorization)
-        except GatewayError:
+        except GatewayError as err:
             # Without a key there is no organization to count for.
-            _check(await self._limiter.hit_address(address), announce)
+            state = await self._limiter.hit_address(address)
+            if err.reason != Reason.ERROR_REASON_AUTH_UNAVAILABLE:
+                _check(state, announce)
+            elif state is not None:
+                # Its key may be good, and have an organization with room: it is not told to wait for a window.
+                announce(state)
             raise
         return _check(await self._limiter.hit(caller), announce), caller
 
@@ -216,7 +221,12 @@ async def abort(context: Context, error: GatewayError) -> NoReturn:
     await context.abort(
         _STATUS_CODES[mapping.grpc_code],
         error.message,
-        (*trailing, ("grpc-status-details-bin", status.SerializeToString())),
+        (
+            *trailing,
+            ("grpc-status-details-bin", status.SerializeToString()),
+            # Clients that repeat calls by themselves do so when a core breaks off, not when it has answered.
+            ("grpc-retry-pushback-ms", "-1"),
+        ),
     )
     raise AssertionError("abort always raises")
 

@@ -9,15 +9,15 @@ from maniac_core.domain.records import Page
 
 
 def page_from_proto(request: Any, *, default: int = 20, maximum: int = 100) -> Page:
-    """Return the page that a list request asks for.
+    """Return the page that a list request asks for. Edges check `limit` and `offset` before, by their own names.
 
     Raises:
         GatewayError: VALIDATION_ERROR for a size or an offset out of range.
     """
     if not 0 <= request.page_size <= maximum:
-        raise _out_of_range("limit", f"must be between 1 and {maximum}")
+        raise _out_of_range("page_size", f"must be between 0 and {maximum}")
     if request.skip < 0:
-        raise _out_of_range("offset", "must be 0 or more")
+        raise _out_of_range("skip", "must be 0 or more")
     return Page(
         limit=request.page_size or default,
         skip=request.skip,

@@ -20,7 +20,7 @@ from maniac_core.domain.chat import Chunk
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.rpc.chat_answer import completion_to_proto, delta_to_proto, usage_to_proto
 from maniac_core.rpc.chat_request import request_from_proto
-from maniac_core.rpc.gate import CLIENT_ADDRESS, Context, Gate
+from maniac_core.rpc.gate import CLIENT_ADDRESS, Context, Gate, abort
 from maniac_core.services.capture import Call
 from maniac_core.services.idempotency import IdempotentCompletions
 from maniac_core.services.limits import RateState
@@ -47,14 +47,14 @@ class RelayServicer:
         self, request_iterator: AsyncIterable[relay_pb2.RelayRequest], context: Context
     ) -> None:
         """Serve one edge worker until its stream ends; its running calls are then cancelled."""
-        # Tells the edge at once that the stream stands; before it calls go by the plain RPCs.
-        await context.send_initial_metadata(())
+        if self._is_draining:
+            await abort(context, _draining())
         link = _Link(self._gate, self._completions)
         self._links.add(link)
-        if self._is_draining:
-            link.drain()
         reader = asyncio.create_task(link.read(request_iterator))
         try:
+            # Tells the edge at once that the stream stands.
+            await context.send_initial_metadata(())
             await link.write(context)
         finally:
             reader.cancel()
@@ -62,7 +62,7 @@ class RelayServicer:
             self._links.discard(link)
 
     def drain(self) -> None:
-        """Take no new calls; each stream ends when its running calls have."""
+        """Take no new calls or streams; each edge ends its stream when the calls that run on it have ended."""
         self._is_draining = True
         for link in self._links:
             link.drain()
@@ -94,10 +94,13 @@ class _Link:
             self._wake.set()
 
     async def write(self, context: Context) -> None:
-        """Send frames, all that wait in one message, until the edge closes or the drain is over."""
+        """Send frames, all that wait in one message, until the edge closes its side.
+
+        Only the edge ends a stream that drains: it alone knows that no call is on its way any more.
+        """
         while True:
             if not self._frames and not (self._is_draining and not self._told_draining):
-                if self._is_closed or (self._is_draining and not self._calls):
+                if self._is_closed:
                     return
                 self._wake.clear()
                 await self._wake.wait()
@@ -129,7 +132,8 @@ class _Link:
         kind = frame.WhichOneof("frame")
         if kind == "start":
             if self._is_draining:
-                self.send(Frame(call_id=frame.call_id, error=error_to_proto(_draining())))
+                refusal = error_to_proto(_draining())
+                self.send(Frame(call_id=frame.call_id, error=refusal, not_taken=True))
                 return
             call = _RelayCall(self, frame.call_id, frame.start.initial_credit)
             self._calls[frame.call_id] = call
@@ -181,8 +185,6 @@ class _Link:
 
     def _ended(self, call_id: int, _task: asyncio.Task[None]) -> None:
         del self._calls[call_id]
-        if self._is_draining and not self._calls:
-            self._wake.set()
 
     async def _admit(self, start: relay_pb2.RelayStart, head: relay_pb2.RelayHead) -> Call:
         given = {

@@ -61,9 +61,9 @@ class UsageServicer:
 
 def _skip(request: usage_pb2.GetUsageRequest) -> int:
     if request.page_size < 0:
-        raise _invalid("limit", "must not be below 0")
+        raise _invalid("page_size", "must be 0 or more")
     if request.skip < 0:
-        raise _invalid("offset", "must be 0 or more")
+        raise _invalid("skip", "must be 0 or more")
     token = request.page_token
     if token and not (token.isascii() and token.isdigit() and len(token) < 10):
         raise _invalid("page_token", "is none that was given out")

@@ -43,7 +43,7 @@ class ChatHandler:
         params, is_stream = parse_request(body, strict=self._strict)
         del body  # Up to 32 MiB that nobody needs while the answer is under way.
         try:
-            async with until_gone(receive):
+            async with until_gone(scope):
                 if is_stream:
                     await self._stream(params, send, context)
                 else:
@@ -63,7 +63,7 @@ class ChatHandler:
         connections; from then on a failure is an error frame.
         """
         events = sse.EventStream(send, context)
-        stream = self._chat.stream(params, context)
+        stream = await self._chat.stream(params, context)
         try:
             await self._relay(stream, events, include_usage=params.include_usage)
         except Exception as exc:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 from litestar import Response, get
+from litestar.datastructures import State
 
 from maniac_edge.core_client import CoreClient
 from maniac_edge.errors import EdgeError
@@ -29,8 +30,10 @@ async def healthz() -> Response[bytes]:
 
 
 @get("/readyz")
-async def readyz(core: CoreClient) -> Response[bytes]:
-    """Answer 200 if the core serves, 503 if not."""
+async def readyz(core: CoreClient, state: State) -> Response[bytes]:
+    """Answer 200 if a core serves, 503 if none does or this process is about to stop."""
+    if state.get("is_leaving"):
+        raise EdgeError("DEPENDENCY_UNAVAILABLE", "This edge is about to stop.")
     if not await core.is_serving():
         raise EdgeError("DEPENDENCY_UNAVAILABLE", "The gateway's core is not serving.")
     return Response(_OK, media_type="application/json")

@@ -1061,6 +1061,7 @@ class ChoiceDelta(_message.Message):
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     role: _builtins.str
     """Set on the first delta of a choice."""
@@ -1071,6 +1072,8 @@ class ChoiceDelta(_message.Message):
     refusal: _builtins.str
     finish_reason: _builtins.str
     """Set on the last delta of a choice."""
+    extra_json: _builtins.bytes
+    """A JSON object with annotations, audio or images, or pieces of them, as the provider sent them. Empty: none."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCallDelta]: ...
     def __init__(
@@ -1084,10 +1087,11 @@ class ChoiceDelta(_message.Message):
         tool_calls: _abc.Iterable[Global___ToolCallDelta] | None = ...,
         refusal: _builtins.str | None = ...,
         finish_reason: _builtins.str | None = ...,
+        extra_json: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "_finish_reason", b"_finish_reason", "_reasoning", b"_reasoning", "_refusal", b"_refusal", "_role", b"_role", "content", b"content", "finish_reason", b"finish_reason", "reasoning", b"reasoning", "refusal", b"refusal", "role", b"role"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "_finish_reason", b"_finish_reason", "_reasoning", b"_reasoning", "_refusal", b"_refusal", "_role", b"_role", "content", b"content", "finish_reason", b"finish_reason", "index", b"index", "reasoning", b"reasoning", "reasoning_details_json", b"reasoning_details_json", "refusal", b"refusal", "role", b"role", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "_finish_reason", b"_finish_reason", "_reasoning", b"_reasoning", "_refusal", b"_refusal", "_role", b"_role", "content", b"content", "extra_json", b"extra_json", "finish_reason", b"finish_reason", "index", b"index", "reasoning", b"reasoning", "reasoning_details_json", b"reasoning_details_json", "refusal", b"refusal", "role", b"role", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__content: _TypeAlias = _typing.Literal["content"]  # noqa: Y015
     _WhichOneofArgType__content: _TypeAlias = _typing.Literal["_content", b"_content"]  # noqa: Y015

@@ -189,7 +189,9 @@ class RelayResponse(_message.Message):
     FRAMES_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
-    """The core is about to stop: it finishes what runs and takes no new calls on this stream."""
+    """The core is about to stop: it finishes what runs and takes no new calls on this stream. Once the edge's last call
+    has ended it closes its side, and then the core ends the stream.
+    """
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___RelayResponseFrame]: ...
     def __init__(
@@ -218,8 +220,11 @@ class RelayResponseFrame(_message.Message):
     CHUNK_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    NOT_TAKEN_FIELD_NUMBER: _builtins.int
     call_id: _builtins.int
     """Required."""
+    not_taken: _builtins.bool
+    """With an error: nothing was done for the call, and another core may be given it."""
     @_builtins.property
     def head(self) -> Global___RelayHead:
         """What becomes HTTP headers: with the first frame, and ahead of it, alone, when a stream is slow to begin."""
@@ -251,10 +256,11 @@ class RelayResponseFrame(_message.Message):
         chunk: _chat_pb2.ChatCompletionChunk | None = ...,
         end: Global___RelayEnd | None = ...,
         error: _errors_pb2.Error | None = ...,
+        not_taken: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "chunk", b"chunk", "completion", b"completion", "end", b"end", "error", b"error", "frame", b"frame", "head", b"head"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "call_id", b"call_id", "chunk", b"chunk", "completion", b"completion", "end", b"end", "error", b"error", "frame", b"frame", "head", b"head"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "call_id", b"call_id", "chunk", b"chunk", "completion", b"completion", "end", b"end", "error", b"error", "frame", b"frame", "head", b"head", "not_taken", b"not_taken"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__head: _TypeAlias = _typing.Literal["head"]  # noqa: Y015
     _WhichOneofArgType__head: _TypeAlias = _typing.Literal["_head", b"_head"]  # noqa: Y015
