@@ -16,7 +16,7 @@ from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.records import Outcome
 from maniac_core.providers.base import UpstreamFailure
 from maniac_core.providers.upstream import Upstream
-from maniac_core.services.breaker import Breaker
+from maniac_core.services.breaker import Breaker, BreakerState
 from maniac_core.services.plan import Step
 from maniac_core.services.trail import Trail
 
@@ -56,6 +56,11 @@ class Runner:
         self._breakers = {
             name: Breaker(name) for name, upstream in upstreams.items() if upstream.config.breaker
         }
+
+    @property
+    def breaker_states(self) -> dict[str, BreakerState]:
+        """The state of each upstream that has a breaker."""
+        return {name: breaker.state for name, breaker in self._breakers.items()}
 
     async def run(
         self, steps: list[Step], trail: Trail, deadline: float | None, perform: Perform[_T]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Literal
+
+BreakerState = Literal["closed", "open", "half_open"]
 
 _log = logging.getLogger(__name__)
 _THRESHOLD = 5
@@ -37,6 +40,13 @@ class Breaker:
         self._is_probing = True
         self._permit += 1
         return self._permit
+
+    @property
+    def state(self) -> BreakerState:
+        """What it does at present; an open one goes on to a probe when it is next asked."""
+        if self._open_until is None:
+            return "closed"
+        return "half_open" if self._is_probing else "open"
 
     @property
     def retry_after_s(self) -> float:

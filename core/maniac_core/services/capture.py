@@ -20,7 +20,7 @@ from maniac_core.services.holds import Holds
 from maniac_core.services.limits import RateState, TokenHold
 from maniac_core.services.plan import Step
 from maniac_core.services.spool import Recorder
-from maniac_core.services.trail import Trail, reason_name
+from maniac_core.services.trail import Spans, Trail, reason_name
 from maniac_core.storage.base import StorageError
 
 _log = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ class Call(msgspec.Struct, kw_only=True):
     """From receipt until the first content."""
     upstream_us: int = 0
     """Spent on providers so far."""
+    spans: Spans | None = None
+    """None: no trace is made of it."""
 
     def elapsed_us(self) -> int:
         """Microseconds since the request was received."""
@@ -64,7 +66,7 @@ class Capture:
         self.created = now_s()
         self.call = call
         self.request = request
-        self.trail = Trail()
+        self.trail = Trail(call.spans)
         self.steps: list[Step] = []
         self.folded = Accumulator()
         """What has arrived of the running attempt's answer, if it is streamed."""
@@ -125,6 +127,8 @@ class Capture:
             self.tokens.settle(record.usage.total_tokens)
         pending = self._store.capture(record)
         pending.add_done_callback(_log_lost)
+        if self.call.spans is not None:
+            self.call.spans.finish(record, pending)
         return pending
 
     def _record(

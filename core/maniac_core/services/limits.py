@@ -93,6 +93,10 @@ class RateLimiter:
         self._token_limit = config.token_limit
         self._window_s = config.rate_window_s
         self._windows = windows
+        self.refused_requests = 0
+        """Requests that a limit of requests refused."""
+        self.refused_tokens = 0
+        """Requests that a limit of tokens refused."""
 
     async def hit(self, caller: Caller) -> RateState | None:
         """Count one request of a caller; None: no limit holds. A refused request is not counted."""
@@ -137,6 +141,7 @@ class RateLimiter:
             return None
         fits, used = counted
         if not fits:
+            self.refused_tokens += 1
             short = next(
                 charge
                 for charge, count in zip(charges, used, strict=True)
@@ -153,6 +158,8 @@ class RateLimiter:
             narrowest = min(charge.limit for charge in charges)
             return RateState(narrowest, narrowest, reset, allowed=True)
         allowed, used = counted
+        if not allowed:
+            self.refused_requests += 1
         remaining, limit = min(
             (max(0, charge.limit - count), charge.limit)
             for charge, count in zip(charges, used, strict=True)

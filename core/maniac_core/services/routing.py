@@ -86,6 +86,10 @@ class Router:
         """Return all known models."""
         return list(self._index.values())
 
+    def knows(self, slug: str) -> bool:
+        """Whether a canonical slug is configured, in the catalogue or found at a provider, not just passed through."""
+        return normalise(slug) in self._index
+
     def _add(self, provider: str, model: str, config: ProviderConfig | None) -> None:
         candidate = Candidate(
             slug=f"{provider}/{model}", provider=provider, model=model, config=config

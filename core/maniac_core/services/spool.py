@@ -39,6 +39,8 @@ class Spool:
         """`takes_records`: False only commits what an earlier run left behind."""
         self.spooled = 0
         """How many records went to the file since the start."""
+        self.replayed = 0
+        """How many of the file are committed since the start."""
         self._store = store
         self._path = folder / "records.jsonl"
         self._takes_records = takes_records
@@ -109,6 +111,7 @@ class Spool:
                 continue
             try:
                 await self._store.capture(record)
+                self.replayed += 1
             except ConstraintError:
                 # Committed before, by a process that died before it could say so here.
                 pass

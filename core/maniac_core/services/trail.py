@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import time
+from typing import Protocol
 
 import msgspec
 
 from maniac_core.domain.chat import Usage
-from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.domain.errors import GatewayError, Reason, mapping_of
 from maniac_core.domain.ids import now_us
-from maniac_core.domain.records import Attempt, Outcome, UsageSource
+from maniac_core.domain.records import Attempt, CompletionRecord, Outcome, UsageSource
 from maniac_core.providers.base import UpstreamFailure
 from maniac_core.services.plan import Step
 
@@ -32,10 +35,24 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     """None: unknown price."""
 
 
+class Spans(Protocol):
+    """The trace of one completion, where traces are exported."""
+
+    def begin(self, step: Step) -> None:
+        """An attempt starts."""
+
+    def end(self, attempt: Attempt) -> None:
+        """The running attempt is over."""
+
+    def finish(self, record: CompletionRecord, kept: asyncio.Future[None]) -> None:
+        """The completion is over; `kept` is done when its record is."""
+
+
 class Trail:
     """What was tried for one request, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, spans: Spans | None = None) -> None:
+        self._spans = spans
         self.attempts: list[Attempt] = []
         self.step: Step | None = None
         """The step that was tried last; one that was only skipped if there is no other."""
@@ -59,6 +76,8 @@ class Trail:
         self._started = time.perf_counter()
         self._first_token_us = None
         self.is_open = True
+        if self._spans is not None:
+            self._spans.begin(step)
 
     def first_token(self) -> None:
         """The running attempt produced its first content."""
@@ -76,7 +95,9 @@ class Trail:
         self.was_called = True
         latency_us = int((time.perf_counter() - self._started) * 1e6)
         self.upstream_us += latency_us
-        self._add(self.step, outcome, failure, latency_us)
+        attempt = self._add(self.step, outcome, failure, latency_us)
+        if self._spans is not None:
+            self._spans.end(attempt)
 
     def skip(self, step: Step, reason: UpstreamFailure | GatewayError) -> None:
         """A step was passed over, or turned out not to be able to carry the request; nothing was sent."""
@@ -114,31 +135,37 @@ class Trail:
         outcome: Outcome,
         failure: UpstreamFailure | GatewayError | None,
         latency_us: int,
-    ) -> None:
+    ) -> Attempt:
         bill = self._bill
         if bill is not None:
             self._bills.append(bill)
         http_status = 200 if outcome == "ok" else None
         if isinstance(failure, UpstreamFailure):
             http_status = failure.http_status
-        self.attempts.append(
-            Attempt(
-                number=len(self.attempts),
-                provider=step.candidate.provider,
-                model=step.candidate.model,
-                started_us=self._started_us,
-                latency_us=latency_us,
-                time_to_first_token_us=self._first_token_us,
-                outcome=outcome,
-                http_status=http_status,
-                error_reason=reason_name(failure.reason) if failure else None,
-                error_message=failure.message if failure else None,
-                usage=bill.usage if bill else None,
-                spend_nano_usd=bill.spend_nano_usd if bill else None,
-            )
+        attempt = Attempt(
+            number=len(self.attempts),
+            provider=step.candidate.provider,
+            model=step.candidate.model,
+            started_us=self._started_us,
+            latency_us=latency_us,
+            time_to_first_token_us=self._first_token_us,
+            outcome=outcome,
+            http_status=http_status,
+            error_reason=reason_name(failure.reason) if failure else None,
+            error_message=failure.message if failure else None,
+            usage=bill.usage if bill else None,
+            spend_nano_usd=bill.spend_nano_usd if bill else None,
         )
+        self.attempts.append(attempt)
+        return attempt
 
 
 def reason_name(reason: Reason.ValueType) -> str:
     """Return a reason's name without its prefix."""
     return Reason.Name(reason).removeprefix("ERROR_REASON_")
+
+
+@functools.cache
+def error_code(name: str | None) -> str:
+    """Return the `error.code` that callers see for a reason's name without its prefix; "" for none."""
+    return mapping_of(Reason.Value(f"ERROR_REASON_{name}")).code if name else ""
