@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from maniac_core.scripted_config import ScriptedRule
+from maniac_core.telemetry import metrics_address
 
 _T = TypeVar("_T")
 # What the numbers of a configuration can be.
@@ -118,6 +119,11 @@ class CoreConfig(_Table, frozen=True):
     durability: Literal["strict", "available"] = "strict"
     """What happens to an answer whose record cannot be committed. `strict`: the request fails with 503. `available`: it
     is answered, and the record waits in `spool` in data_dir until the database takes it."""
+    key_grace_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """How long keys that were used before go on being accepted while the database is away, in seconds. 0: not at all,
+    requests are a 503; a key that is revoked meanwhile is accepted until the grace ends."""
+    body_retention_days: _Count = 0
+    """After how many days requests and answers are deleted; the ledger and datasets keep what they have. 0: never."""
     sqlite_synchronous: Literal["normal", "full"] = "normal"
     """`normal` survives the death of any process; `full` also a power cut, at one fsync per commit."""
     max_message_bytes: _Positive = 64 * 1024 * 1024
@@ -142,11 +148,15 @@ class CoreConfig(_Table, frozen=True):
     """GGUF file that `serve` serves as `local/<file stem>`; empty: the pulled default model; `off`: none."""
     local_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 4142
     """Port of the local model's server on 127.0.0.1."""
+    metrics_listen: str = ""
+    """Address of a listener of its own for Prometheus, `HOST:PORT`; empty: none, and nothing is measured."""
     log_format: Literal["auto", "json", "pretty"] = "auto"
     """`auto`: pretty on a terminal."""
 
     def __post_init__(self) -> None:
-        """Refuse an object store of no known kind, and a pool that is too small."""
+        """Refuse an object store of no known kind, a pool that is too small, and an address that is none."""
+        if self.metrics_listen:
+            metrics_address(self.metrics_listen)
         if self.database_pool < _SMALLEST_POOL:
             raise ValueError(f"`database_pool` is below {_SMALLEST_POOL}")
         if self.object_store_url and not _OBJECT_STORE.match(self.object_store_url):

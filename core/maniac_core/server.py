@@ -9,12 +9,13 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from maniac_core.config import Config, ProviderConfig, resolve_keys
+from maniac_core.config import Config, ConfigError, CoreConfig, ProviderConfig, resolve_keys
 from maniac_core.providers.catalogue import Catalogue
 from maniac_core.providers.registry import DIALECTS
 from maniac_core.providers.scripted import ScriptedTransport
@@ -27,6 +28,7 @@ from maniac_core.rpc.datasets import DatasetServicer
 from maniac_core.rpc.evaluators import EvaluatorServicer
 from maniac_core.rpc.files import FileServicer
 from maniac_core.rpc.gate import Gate
+from maniac_core.rpc.health import HealthServicer
 from maniac_core.rpc.keys import KeyServicer
 from maniac_core.rpc.models import ModelServicer
 from maniac_core.rpc.register import register, service_names
@@ -50,9 +52,10 @@ from maniac_core.services.plan import Planner
 from maniac_core.services.redis_windows import redis_windows
 from maniac_core.services.registration import Registrar
 from maniac_core.services.reservations import Reservations
+from maniac_core.services.retention import Retention
 from maniac_core.services.routing import Router
 from maniac_core.services.spending import Spending
-from maniac_core.services.spool import Spool
+from maniac_core.services.spool import Recorder, Spool
 from maniac_core.services.stored import StoredCompletions
 from maniac_core.services.tokens import TokenGate
 from maniac_core.services.traces import TraceService
@@ -67,8 +70,14 @@ from maniac_core.storage.files import FileStore
 from maniac_core.storage.idempotency import IdempotencyStore
 from maniac_core.storage.keys import KeyStore
 from maniac_core.storage.objects import open_objects
+from maniac_core.storage.retention import RetentionStore
 from maniac_core.storage.traces import TraceStore
 from maniac_core.storage.usage import UsageStore
+from maniac_core.telemetry import exports_traces
+
+if TYPE_CHECKING:
+    from maniac_core.services.metrics import Metrics
+    from maniac_core.services.tracing import Tracing
 
 _log = logging.getLogger(__name__)
 _GC_THRESHOLD = 20_000
@@ -83,7 +92,9 @@ class Core:
         self._database = open_database(config.core)
         self._http = HttpTransport(environ=_without_loopback_proxy(environ))
         self._transports: list[Transport] = [self._http]
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._health = HealthServicer()
+        self._metrics = _metrics(config.core)
+        self._tracing = _tracing(environ)
         self._server = self._build()
 
     def _build(self) -> grpc.aio.Server:
@@ -109,7 +120,9 @@ class Core:
             store, config.data_dir / "spool", takes_records=config.durability == "available"
         )
         keys = KeyStore(self._database)
-        authenticator = Authenticator(keys, self._environ.get(config.internal_key_env))
+        authenticator = Authenticator(
+            keys, self._environ.get(config.internal_key_env), config.key_grace_s
+        )
         container_store = ContainerStore(self._database)
         containers = ContainerService(container_store, router)
         self._models = ModelService(
@@ -128,26 +141,41 @@ class Core:
                 authenticator.forget()
 
         self._database.on_change(forget)
+        self._database.on_contact(authenticator.contact)
         self._windows: Windows = redis_windows(config) if config.redis_url else MemoryWindows()
         limiter = RateLimiter(config, self._windows)
         gate = Gate(authenticator, limiter)
         budgets = BudgetStore(self._database)
         self._reservations = Reservations(budgets)
+        self._recall_advances_when_due()
         spending = Spending(budgets, self._reservations, catalogue)
         planner = Planner(router, catalogue, containers)
+        runner = Runner(upstreams)
+        recorder: Recorder = self._spool
+        if self._metrics is not None:
+            recorder = self._metrics.recorder(recorder, router.knows)
+            self._metrics.watch(
+                runner=runner,
+                limiter=limiter,
+                windows=self._windows,
+                spool=self._spool,
+                database=self._database,
+            )
         service = IdempotentCompletions(
-            CompletionService(
+            (self._tracing.completions if self._tracing is not None else CompletionService)(
                 planner,
-                Runner(upstreams),
+                runner,
                 catalogue,
-                self._spool,
+                recorder,
                 spending=spending,
                 tokens=TokenGate(limiter),
             ),
             IdempotencyStore(self._database),
             store,
+            is_optional=config.durability == "available",
         )
         stored = StoredCompletions(store, router, containers)
+        self._retention = Retention(RetentionStore(self._database), config.body_retention_days)
         self._relay = RelayServicer(gate, service)
         file_store, objects = FileStore(self._database), open_objects(config, self._environ)
         self._sweeper = Sweeper(file_store, objects)
@@ -197,6 +225,18 @@ class Core:
         )
         return server
 
+    def _recall_advances_when_due(self) -> None:
+        def changed(tables: frozenset[str]) -> None:
+            if "budgets" in tables:
+                self._reservations.recall()
+
+        def contact(_is_there: bool) -> None:
+            # What was reserved ahead may have ended by the time the database can be told what was spent of it.
+            self._reservations.recall()
+
+        self._database.on_change(changed)
+        self._database.on_contact(contact)
+
     def _transport_of(self, name: str, provider: ProviderConfig) -> Transport:
         if provider.kind != "scripted":
             return self._http
@@ -219,12 +259,15 @@ class Core:
         _remove_dead_socket(path)
         for address in (f"unix:{path}", config.listen):
             _listen(self._server, address)
+        if self._metrics is not None:
+            self._metrics.listen(config.metrics_listen)
         await self._server.start()
         path.chmod(0o600)
         background = (
             self._models.keep_fresh(),
             self._sweeper.run(),
             self._spool.replay_forever(),
+            self._retention.run(),
         )
         self._background = [asyncio.create_task(work) for work in background]
         for name in ("", *service_names()):
@@ -232,16 +275,21 @@ class Core:
 
     async def stop(self, grace_s: float) -> None:
         """Report NOT_SERVING, refuse new calls, let running ones finish for `grace_s` seconds, flush, close."""
-        await self._health.enter_graceful_shutdown()
+        self._relay.drain()
+        await self._health.leave(grace_s)
         for task in self._background:
             task.cancel()
-        self._relay.drain()
         await self._server.stop(grace_s)
         for transport in self._transports:
             await transport.aclose()
         await self._reservations.close()
         await self._windows.aclose()
+        if self._metrics is not None:
+            # Before the database, which it asks.
+            await self._metrics.aclose()
         await self._database.close()
+        if self._tracing is not None:
+            await self._tracing.aclose()
 
 
 async def run_core(
@@ -277,6 +325,25 @@ async def run_core(
         await core.stop(0)
     hurry.cancel()
     return 0
+
+
+def _metrics(config: CoreConfig) -> Metrics | None:
+    if not config.metrics_listen:
+        return None
+    from maniac_core.services.metrics import Metrics  # noqa: PLC0415 - only where it is wanted
+
+    return Metrics()
+
+
+def _tracing(environ: Mapping[str, str]) -> Tracing | None:
+    try:
+        if not exports_traces(environ):
+            return None
+    except ValueError as err:
+        raise ConfigError(str(err)) from None
+    from maniac_core.services.tracing import Tracing  # noqa: PLC0415 - only where it is wanted
+
+    return Tracing()
 
 
 def _without_loopback_proxy(environ: Mapping[str, str]) -> dict[str, str]:

@@ -41,7 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
     from maniac_edge import logs, server  # noqa: PLC0415
 
     logs.configure(config.log_format)
-    edge = server.build_server(config)
+    try:
+        edge = server.build_server(config)
+    except (ConfigError, OSError) as err:
+        print(f"edge: {err}", file=sys.stderr)  # noqa: T201 - As above.
+        return 2 if isinstance(err, ConfigError) else 1
     edge.run()
     return 0 if edge.started else 1
 

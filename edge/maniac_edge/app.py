@@ -7,6 +7,7 @@ with `connection.read_body`, `validation.decode_body` and `validation.read_query
 
 from __future__ import annotations
 
+import os
 import sys
 
 from litestar import Litestar, Router, asgi
@@ -14,7 +15,7 @@ from litestar.di import Provide
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, Scope, Send
 
-from maniac_edge.config import EdgeConfig
+from maniac_edge.config import ConfigError, EdgeConfig
 from maniac_edge.context import RequestContext
 from maniac_edge.controllers import (
     chat,
@@ -36,6 +37,7 @@ from maniac_edge.core_relay import RelayChat
 from maniac_edge.failures import exception_handlers, method_not_allowed
 from maniac_edge.logs import AccessLog
 from maniac_edge.middleware import RequestMiddleware
+from maniac_edge.telemetry import exports_traces
 
 _BASE_PATHS = ("/v1", "/api/v1")
 _RESOURCES = (
@@ -57,9 +59,14 @@ _OPERATIONS = tuple(
 
 
 def create_app(config: EdgeConfig) -> Litestar:
-    """Return the app. It connects to the core on start-up, without waiting for it."""
+    """Return the app. It connects to the core on start-up, without waiting for it.
+
+    Raises:
+        ConfigError: the environment asks for traces that cannot be made.
+        OSError: the address for metrics cannot be listened on.
+    """
     core = CoreClient(config)
-    chat_transport = RelayChat(core, RpcChat(core, config), config)
+    chat_transport = RelayChat(RpcChat(core, config), config)
     handlers = [handler for module in _RESOURCES for handler in module.HANDLERS]
     app = Litestar(
         route_handlers=[
@@ -78,10 +85,32 @@ def create_app(config: EdgeConfig) -> Litestar:
         openapi_config=None,
         logging_config=None,
     )
+    _observe(app, chat_transport, config)
     access_log = AccessLog(config.log_format, sys.stderr)
     app.asgi_handler = RequestMiddleware(app.asgi_handler, access_log)
     app.on_shutdown.append(access_log.flush)
     return app
+
+
+def _observe(app: Litestar, relay: RelayChat, config: EdgeConfig) -> None:
+    """Measure and trace requests, where it is wanted; what does it is not even loaded where it is not."""
+    if config.metrics_listen:
+        from maniac_edge.metrics import Metrics  # noqa: PLC0415
+
+        metrics = Metrics(relay.links)
+        metrics.listen(config.metrics_listen)
+        app.asgi_handler = metrics.wrap(app.asgi_handler)
+        app.on_shutdown.append(metrics.close)
+    try:
+        is_traced = exports_traces(os.environ)
+    except ValueError as err:
+        raise ConfigError(str(err)) from None
+    if is_traced:
+        from maniac_edge.tracing import Tracing  # noqa: PLC0415
+
+        tracing = Tracing()
+        app.asgi_handler = tracing.wrap(app.asgi_handler)
+        app.on_shutdown.append(tracing.close)
 
 
 def _chat_routes(

@@ -9,6 +9,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from maniac_edge.core_targets import parse_target
+from maniac_edge.telemetry import metrics_address
+
 _PREFIX = "MANIAC_EDGE__"
 _TABLES = {"core", "edge", "providers"}
 
@@ -29,7 +32,8 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 4000
     """Port to listen on; 0: any free one."""
     core: str = "unix:data/core.sock"
-    """gRPC target of the core: `unix:PATH`, `HOST:PORT`, or several as `ipv4:HOST:PORT,HOST:PORT`."""
+    """The cores, as a gRPC target: `unix:PATH`, `HOST:PORT` or `dns:///HOST:PORT` with every address that the name has, or
+    a list of addresses as `ipv4:ADDRESS:PORT,ADDRESS:PORT`."""
     max_body_bytes: _Positive = 32 * 1024 * 1024
     """Largest request body."""
     max_file_bytes: _Positive = 2 * 1024 * 1024 * 1024
@@ -44,12 +48,22 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Deadline of the upload or download of a file, and of a registration of examples, in seconds."""
     read_timeout_s: _Seconds = 30.0
     """Deadline of every other call of the core, in seconds."""
+    drain_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """How long after SIGTERM requests are still taken, while /readyz says 503, in seconds."""
     grace_s: Annotated[int, msgspec.Meta(ge=0)] = 20
-    """How long running answers may take after SIGTERM, in seconds."""
+    """How long running answers may take after that, in seconds."""
     strict_requests: bool = False
     """Whether a chat request with an unknown key is refused with 422, instead of passing the key on."""
+    metrics_listen: str = ""
+    """Address of a listener of its own for Prometheus, `HOST:PORT`; empty: none, and nothing is measured."""
     log_format: Literal["auto", "json", "pretty"] = "auto"
     """`auto`: pretty on a terminal."""
+
+    def __post_init__(self) -> None:
+        """Refuse an address that is none."""
+        parse_target(self.core)
+        if self.metrics_listen:
+            metrics_address(self.metrics_listen)
 
 
 def load(path: Path | None, environ: Mapping[str, str], **overrides: Any) -> EdgeConfig:

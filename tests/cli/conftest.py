@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ports import free_ports
 
 _COMMAND = (sys.executable, "-m", "maniac_core.cli.main")
 _CONFIG = """
@@ -33,9 +34,10 @@ class Serve:
 
     def __init__(self, folder: Path, environ: dict[str, str], *options: str) -> None:
         self.errors = folder / "errors.txt"
+        port, grpc_port = free_ports(2)
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
-                [*_COMMAND, "serve", "--port=0", "--grpc-port=0", *options],
+                [*_COMMAND, "serve", f"--port={port}", f"--grpc-port={grpc_port}", *options],
                 cwd=folder,
                 env=environ,
                 stdout=subprocess.PIPE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -23,12 +24,15 @@ _EXAMPLE = Path(__file__).parents[2] / "gateway.example.toml"
         ("[core]\nrate_limit = -1", "rate_limit"),
         ("[core]\nrate_window_s = 0", "rate_window_s"),
         ("[edge]\nport = 70000", "port"),
+        ("[edge]\ncore = 'ipv4:10.0.0.1:4141,10.0.0.2'", "'10.0.0.2' is not HOST:PORT"),
         ("[edge]\nkeep_alive_comment_s = 0", "keep_alive_comment_s"),
         ("[providers.mine]\nkind = 'scripted'\nmax_retries = -1", "max_retries"),
         ("[providers.mine]\nkind = 'scripted'\ntimeouts = { idle_s = 0 }", "idle_s"),
         ("[providers.mine]\nkind = 'openai'\nbase_url = 'http://h/v1'\nmodel = 'm'", "model"),
         ("[cores]", "[cores]"),
         ("[core]\nlisten = 'somewhere'", "listen"),
+        ("[core]\nmetrics_listen = '9464'", "metrics_listen"),
+        ("[edge]\nmetrics_listen = '127.0.0.1:99999'", "metrics_listen"),
         ("[core", "not valid TOML"),
     ],
 )
@@ -98,7 +102,7 @@ def test_doctor_names_every_fault(run: Run, tmp_path: Path) -> None:
         file = tmp_path / "gateway.toml"
         file.write_text(
             "[core]\nlocal_model = 'text.gguf'\nlisten = '127.0.0.1:0'\n"
-            f"[edge]\nport = {port}\n"
+            f"[edge]\nport = {port}\nmetrics_listen = '127.0.0.1:{port}'\n"
             "[providers.keyless]\nkind = 'openai'\nbase_url = 'http://h/v1'\napi_key_env = 'NOT_SET'\n"
             "[providers.dead]\nkind = 'openai'\nbase_url = 'http://127.0.0.1:1/v1'\n"
         )
@@ -111,6 +115,7 @@ def test_doctor_names_every_fault(run: Run, tmp_path: Path) -> None:
         ("fail  model file", "not a GGUF file"),
         ("fail  database", "gateway.db"),
         ("fail  HTTP port", "--port"),
+        ("fail  metrics port of the edge", "[edge] metrics_listen"),
         ("warn  data folder", "chmod 700"),
     ):
         assert any(line.startswith(subject) and remedy in line for line in lines), report.stdout
@@ -124,6 +129,13 @@ def test_doctor_fails_on_a_configuration_that_cannot_be_used(run: Run, tmp_path:
     assert report.returncode == 1
     assert report.stdout.startswith("fail  configuration: ")
     assert "nonsense" in report.stdout
+
+
+def test_the_version_is_that_of_the_distribution(run: Run) -> None:
+    """It is printed without a configuration, and without loading any of the gateway."""
+    shown = run("--version", PYTHONPROFILEIMPORTTIME="1")
+    assert (shown.returncode, shown.stdout) == (0, f"maniac-gateway {version('maniac-gateway')}\n")
+    assert "msgspec" not in shown.stderr
 
 
 def test_help_is_instant(run: Run) -> None:

@@ -18,14 +18,14 @@ def _ask(serve: Any, key: str) -> str:
     body = {"model": "demo/echo", "messages": [{"role": "user", "content": "ping"}]}
     headers = {"authorization": f"Bearer {key}"}
     answer = httpx.post(
-        f"{serve.url}/v1/chat/completions", json=body, headers=headers, timeout=20
+        f"{serve.url}/v1/chat/completions", json=body, headers=headers, timeout=60
     ).json()
     return str(answer["id"])
 
 
 def _stop(serve: Any) -> None:
     serve.process.terminate()
-    assert serve.process.wait(20) == 0
+    assert serve.process.wait(60) == 0
 
 
 def test_an_install_moves(

@@ -31,7 +31,7 @@ TYPES = {
 
 
 def run(*command: str | Path) -> None:
-    subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=True, timeout=50)
+    subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=True, timeout=150)
 
 
 @pytest.fixture(scope="module")

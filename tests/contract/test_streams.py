@@ -16,18 +16,6 @@ STATEMENTS = [
 _NAME = re.compile(r"`(test_\w+)`$")
 
 
-@pytest.fixture(scope="module")
-def tests() -> set[str]:
-    """The names of all tests."""
-    files = (ROOT / "tests").rglob("test_*.py")
-    texts = [path.read_text(encoding="utf-8") for path in files]
-    return {
-        name
-        for text in texts
-        for name in re.findall(r"^(?:async )?def (test_\w+)", text, re.MULTILINE)
-    }
-
-
 def test_there_is_a_contract() -> None:
     """The page has statements to check."""
     assert len(STATEMENTS) > 40

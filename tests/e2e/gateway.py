@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from ports import free_ports
 
 KEY = "mk-test-0123456789abcdefghijklmnopqrstuvwxyz"
 INTERNAL_KEY = "internal-0123456789abcdefghijklmnopqrstuvwxyz"
-_READY_WITHIN_S = 30
+_READY_WITHIN_S = 90
 CONFIG = """
 [core]
 rate_limit = 1000000
@@ -25,7 +26,7 @@ kind = "openai"
 base_url = "{base_url}"
 max_retries = 0
 breaker = false
-timeouts = {{ first_token_s = 5, idle_s = 5, total_s = 20 }}
+timeouts = {{ first_token_s = 30, idle_s = 30, total_s = 40 }}
 [edge]
 keep_alive_comment_s = 0.3
 """
@@ -38,7 +39,7 @@ class Gateway:
         """`config`: TOML text; the ports and the data directory are added."""
         self.folder = folder
         self.data_dir = folder / "data"
-        self.port, self.grpc_port = _free_ports(2)
+        self.port, self.grpc_port = free_ports(2)
         self.config = folder / "gateway.toml"
         self.config.write_text(config)
         self.log = folder / "log.txt"
@@ -107,7 +108,7 @@ class Gateway:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(40)
+            return self.process.wait(90)
         finally:
             self.process.kill()
 
@@ -140,16 +141,11 @@ class Gateway:
     def client(self, **options: Any) -> httpx.Client:
         """Return an HTTP client that sends the key."""
         return httpx.Client(
-            base_url=self.url, headers={"authorization": f"Bearer {KEY}"}, timeout=30, **options
+            base_url=self.url, headers={"authorization": f"Bearer {KEY}"}, timeout=60, **options
         )
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+def lasting_window_s() -> int:
+    """Return the length of a rate window that does not end soon: about an hour, of which half is left."""
+    now = time.time()
+    return next(length for length in itertools.count(3600) if now % length < length / 2)

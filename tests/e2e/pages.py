@@ -28,7 +28,7 @@ def run_example(gateway: Gateway, page: str) -> str:
         env=environ,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

@@ -38,7 +38,7 @@ def objects(gateway: Gateway) -> list[str]:
 
 def wait_until(condition: Callable[[], bool]) -> None:
     """There is no event across processes to wait for."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

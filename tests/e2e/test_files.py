@@ -91,7 +91,7 @@ def test_deleting_frees_the_bytes(gateway: Gateway, http: httpx.Client) -> None:
     kept = gateway.data_dir / "files" / made["id"]
     assert kept.read_bytes() == DATA
     http.delete(f"/v1/files/{made['id']}")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while kept.exists():
         # There is no event across processes to wait for.
         assert time.monotonic() < deadline
@@ -192,7 +192,8 @@ def test_a_page_out_of_range_is_a_422(http: httpx.Client, query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "file_id", ["nope", str(uuid.uuid4()), "..%2F..%2Fgateway.db", "%00", "a" * 3000]
+    "file_id",
+    ["nope", "00000000-0000-4000-8000-000000000000", "..%2F..%2Fgateway.db", "%00", "a" * 3000],
 )
 def test_unknown_ids_are_404(http: httpx.Client, file_id: str) -> None:
     """Also those that are no UUID, and those that would be paths."""
@@ -282,7 +283,7 @@ def test_the_example_of_the_page_runs_as_printed(gateway: Gateway) -> None:
         env=environ,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

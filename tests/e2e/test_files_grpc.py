@@ -35,13 +35,13 @@ def end(size: int = len(DATA)) -> Request:
 
 
 def create(files: Any, *messages: Request) -> files_pb2.File:
-    file: files_pb2.File = files.CreateFile(iter(messages), metadata=METADATA, timeout=20).file
+    file: files_pb2.File = files.CreateFile(iter(messages), metadata=METADATA, timeout=60).file
     return file
 
 
 def download(files: Any, **request: Any) -> tuple[files_pb2.File, bytes]:
     first, *rest = files.DownloadFile(
-        files_pb2.DownloadFileRequest(**request), metadata=METADATA, timeout=20
+        files_pb2.DownloadFileRequest(**request), metadata=METADATA, timeout=60
     )
     assert all(len(message.chunk) <= 1024 * 1024 for message in rest)
     return first.file, b"".join(message.chunk for message in rest)
@@ -49,21 +49,22 @@ def download(files: Any, **request: Any) -> tuple[files_pb2.File, bytes]:
 
 def test_the_life_of_a_file(files: files_pb2_grpc.FileServiceStub) -> None:
     """Every method, with the metadata before the bytes."""
-    made = create(files, FACTS, *chunks(), end())
+    facts = Request(metadata=files_pb2.FileMetadata(filename="a/b", purpose="life"))
+    made = create(files, facts, *chunks(), end())
     ask = files_pb2.GetFileRequest(id=made.id)
-    found = files.GetFile(ask, metadata=METADATA, timeout=20).file
+    found = files.GetFile(ask, metadata=METADATA, timeout=60).file
     listed = files.ListFiles(
-        files_pb2.ListFilesRequest(purpose="over-grpc", page_size=1), metadata=METADATA, timeout=20
+        files_pb2.ListFilesRequest(purpose="life", page_size=1), metadata=METADATA, timeout=60
     )
     file, data = download(files, id=made.id)
     deleted = files.DeleteFile(
-        files_pb2.DeleteFileRequest(id=made.id), metadata=METADATA, timeout=20
+        files_pb2.DeleteFileRequest(id=made.id), metadata=METADATA, timeout=60
     ).file
     with pytest.raises(grpc.RpcError) as caught:
-        files.GetFile(ask, metadata=METADATA, timeout=20)
+        files.GetFile(ask, metadata=METADATA, timeout=60)
 
     assert uuid.UUID(made.id)
-    assert (made.filename, made.purpose, made.status) == ("a/b", "over-grpc", "processed")
+    assert (made.filename, made.purpose, made.status) == ("a/b", "life", "processed")
     assert made.size_bytes == len(DATA)
     assert made.sha256 == hashlib.sha256(DATA).hexdigest()
     assert made == found == file == listed.files[0]
@@ -102,7 +103,7 @@ def test_what_is_incomplete_or_invalid_stores_nothing(
     """A stream that ends without its end message is not a file, however many bytes came."""
 
     def total() -> int:
-        page = files.ListFiles(files_pb2.ListFilesRequest(), metadata=METADATA, timeout=20)
+        page = files.ListFiles(files_pb2.ListFilesRequest(), metadata=METADATA, timeout=60)
         return int(page.total_size)
 
     before = total()
@@ -147,17 +148,17 @@ def test_pages_and_projects(files: files_pb2_grpc.FileServiceStub) -> None:
     """A page says where the next begins, and the internal key names the project."""
     ids = [create(files, FACTS, end(0)).id for _ in range(2)][::-1]
     request = files_pb2.ListFilesRequest(purpose="over-grpc", page_size=1)
-    first = files.ListFiles(request, metadata=METADATA, timeout=20)
+    first = files.ListFiles(request, metadata=METADATA, timeout=60)
     request.page_token = first.next_page_token
-    second = files.ListFiles(request, metadata=METADATA, timeout=20)
+    second = files.ListFiles(request, metadata=METADATA, timeout=60)
     internal = (("authorization", f"Bearer {INTERNAL_KEY}"), ("x-maniac-project", "default"))
-    found = files.GetFile(files_pb2.GetFileRequest(id=ids[0]), metadata=internal, timeout=20)
+    found = files.GetFile(files_pb2.GetFileRequest(id=ids[0]), metadata=internal, timeout=60)
 
     assert [first.files[0].id, second.files[0].id] == ids
     assert found.file == first.files[0]
     with pytest.raises(grpc.RpcError) as caught:
-        files.ListFiles(files_pb2.ListFilesRequest(page_size=-1), metadata=METADATA, timeout=20)
+        files.ListFiles(files_pb2.ListFilesRequest(page_size=-1), metadata=METADATA, timeout=60)
     assert reason_of(caught.value) == "VALIDATION_ERROR"
     for file_id in ids:
         request_ = files_pb2.DeleteFileRequest(id=file_id)
-        files.DeleteFile(request_, metadata=METADATA, timeout=20)
+        files.DeleteFile(request_, metadata=METADATA, timeout=60)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import httpx
 import pytest
@@ -57,19 +58,33 @@ class Bucket:
         self._server.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def bucket() -> Iterator[Bucket]:
+    """The bucket that tests share; each leaves it empty."""
     bucket = Bucket()
     yield bucket
     bucket.stop()
 
 
-@pytest.fixture
-def own(start_gateway: Any, upstream: Upstream, bucket: Bucket) -> Gateway:
+@contextlib.contextmanager
+def serving(bucket: Bucket, upstream: Upstream, folder: Path) -> Iterator[Gateway]:
+    """Run a gateway whose files are in the bucket."""
     config = CONFIG.format(base_url=upstream.base_url)
     settings = SETTINGS.format(endpoint=bucket.endpoint)
-    own: Gateway = start_gateway(config.replace("[core]\n", settings), environ=ENVIRON)
-    return own
+    gateway = Gateway(folder, config.replace("[core]\n", settings), environ=ENVIRON)
+    gateway.start()
+    try:
+        yield gateway
+    finally:
+        gateway.stop()
+
+
+@pytest.fixture(scope="module")
+def own(
+    bucket: Bucket, _upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    with serving(bucket, _upstream, tmp_path_factory.mktemp("s3")) as gateway:
+        yield gateway
 
 
 @pytest.mark.parametrize("size", [0, 5, len(DATA)])
@@ -105,9 +120,10 @@ def test_an_upload_that_breaks_off_leaves_no_object(own: Gateway, bucket: Bucket
     wait_until(lambda: bucket.keys() == [])
 
 
-def test_a_bucket_that_is_down_is_a_503(own: Gateway, bucket: Bucket) -> None:
+def test_a_bucket_that_is_down_is_a_503(upstream: Upstream, tmp_path: Path) -> None:
     """Uploads, downloads and nothing else fail; a file can be deleted, and its bytes go later."""
-    with own.client() as http:
+    bucket = Bucket()
+    with serving(bucket, upstream, tmp_path) as own, own.client() as http:
         path = (
             "/v1/files/"
             + (

@@ -76,7 +76,7 @@ def run_import(
     command = [sys.executable, "-m", "maniac_core.cli.main", "import", str(path), *options]
     command += [f"--container={container}", f"--data-dir={gateway.data_dir}"]
     command += [f"--config={gateway.config}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_a_full_export_holds_request_and_record(
@@ -221,7 +221,7 @@ def test_a_terminal_sees_a_bar(gateway: Gateway, label: str, tmp_path: Path) -> 
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "maniac_core.cli.main", "import", str(path)]
     command += [f"--container={label}", f"--data-dir={gateway.data_dir}"]
-    ran = subprocess.run(command, stderr=theirs, stdout=subprocess.PIPE, timeout=60, check=False)
+    ran = subprocess.run(command, stderr=theirs, stdout=subprocess.PIPE, timeout=120, check=False)
     os.close(theirs)
     drawn = os.read(ours, 100_000).decode()
     os.close(ours)
@@ -282,7 +282,7 @@ def test_registering_over_grpc_needs_the_container_first(gateway: Gateway, label
 
         def code(messages: Any) -> str:
             with pytest.raises(grpc.RpcError) as caught:
-                chat.RegisterChatCompletions(iter(messages), metadata=METADATA, timeout=20)
+                chat.RegisterChatCompletions(iter(messages), metadata=METADATA, timeout=60)
             return str(caught.value.code().name)
 
         assert code(requests(None, [item])) == "INVALID_ARGUMENT"
@@ -301,7 +301,7 @@ def test_completions_are_exported_over_grpc(
 
         def text(form: Any) -> str:
             request = chat_pb2.ExportChatCompletionsRequest(filter=wanted, format=form)
-            pieces = chat.ExportChatCompletions(request, metadata=METADATA, timeout=20)
+            pieces = chat.ExportChatCompletions(request, metadata=METADATA, timeout=60)
             return b"".join(piece.chunk for piece in pieces).decode()
 
         full = text(chat_pb2.EXPORT_FORMAT_UNSPECIFIED)

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,14 +15,14 @@ from pathlib import Path
 import httpx
 import pytest
 from cli import run_command
-from gateway import Gateway
+from gateway import Gateway, lasting_window_s
 from pages import run_example
 from upstream import Exchange, Upstream, answer_or_stream
 
 CONFIG = """
 [core]
 rate_limit = {rate_limit}
-rate_window_s = 3600
+rate_window_s = {window_s}
 token_limit = {token_limit}
 redis_url = "{redis_url}"
 redis_timeout_ms = 2000
@@ -41,6 +42,7 @@ def _config(
 ) -> str:
     return CONFIG.format(
         rate_limit=rate_limit,
+        window_s=lasting_window_s(),
         token_limit=token_limit,
         redis_url=f"redis://127.0.0.1:{redis}/9" if redis else "",
         base_url=upstream.base_url,
@@ -51,7 +53,7 @@ def _client(gateway: Gateway, *options: str) -> httpx.Client:
     """Return a client with a new key."""
     secret = run_command(gateway, "keys", "create", *options).strip()
     return httpx.Client(
-        base_url=gateway.url, headers={"authorization": f"Bearer {secret}"}, timeout=30
+        base_url=gateway.url, headers={"authorization": f"Bearer {secret}"}, timeout=60
     )
 
 
@@ -77,7 +79,7 @@ def test_a_key_with_a_rate_of_its_own(start_gateway: Start, upstream: Upstream, 
         seen = [tuple(answer.headers[name] for name in HEADERS) for answer in answers]
         assert seen == [("3", "2"), ("3", "1"), ("3", "0"), ("3", "0")]
         refused = answers[-1]
-        assert int(refused.headers["x-ratelimit-reset"]) % 3600 == 0
+        assert int(refused.headers["x-ratelimit-reset"]) > time.time()
         assert refused.headers["retry-after"] == "60", "clients sleep no longer than that"
         assert refused.json()["error"]["code"] == "rate_limit_exceeded"
         chat = narrow.post("/v1/chat/completions", json=BODY)
@@ -147,7 +149,7 @@ def test_the_page_runs_as_printed(start_gateway: Start, upstream: Upstream) -> N
         env=environ,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

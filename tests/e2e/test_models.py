@@ -42,10 +42,11 @@ def catalogue(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> 
     )
     gateway.start()
     with gateway.client() as client:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         # The provider is asked in the background.
         while client.get("/v1/models/mock/vendor/listed-1").status_code != 200:
             assert time.monotonic() < deadline
+            time.sleep(0.02)  # There is no event across processes to wait for.
     yield gateway
     gateway.stop()
     _upstream.models = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -52,11 +52,14 @@ GEMINI_PARTS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture
-def gateway(start_gateway: Callable[..., Gateway], upstream: Upstream) -> Gateway:
+@pytest.fixture(scope="module")
+def gateway(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway with providers that translate."""
-    url = upstream.base_url.removesuffix("/v1")
-    return start_gateway(CONFIG.format(url=url), {"A_KEY": "secret"})
+    config = CONFIG.format(url=_upstream.base_url.removesuffix("/v1"))
+    gateway = Gateway(tmp_path_factory.mktemp("reasoning"), config, environ={"A_KEY": "secret"})
+    gateway.start()
+    yield gateway
+    gateway.stop()
 
 
 @pytest.fixture

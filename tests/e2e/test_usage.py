@@ -30,7 +30,7 @@ class Reporter:
         listed = run_command(gateway, "keys", "list", "--project", self.project)
         self.key_id = listed.splitlines()[1].split()[0]
         self.http = httpx.Client(
-            base_url=gateway.url, headers={"authorization": f"Bearer {self.secret}"}, timeout=30
+            base_url=gateway.url, headers={"authorization": f"Bearer {self.secret}"}, timeout=60
         )
 
     def ask(self, model: str = "mock/m1", **more: Any) -> int:

@@ -154,7 +154,7 @@ class Upstream:
         """Set an event from the test's thread."""
         self._loop.call_soon_threadsafe(event.set)
 
-    def wait_for_requests(self, count: int, timeout: float = 10) -> None:
+    def wait_for_requests(self, count: int, timeout: float = 30) -> None:
         """Wait until that many requests have arrived."""
         with self._arrived:
             assert self._arrived.wait_for(lambda: len(self.exchanges) >= count, timeout)

@@ -23,7 +23,7 @@ from providers import Providers
 LONG = "connect_s = 20, first_token_s = 20, idle_s = 20, total_s = 20"
 TABLES = {
     # name: what differs from a plain provider without retries, breaker and key
-    "main": "timeouts = { connect_s = 0.4, first_token_s = 0.4, idle_s = 0.4, total_s = 0.8 }",
+    "main": f"timeouts = {{ {LONG} }}",
     "spare": "",
     "patient": "",
     "again": "max_retries = 2",
@@ -38,8 +38,10 @@ TABLES = {
     "odd_key": 'api_key_env = "FAULTS_KEY_ODD"',
     "first_token": f"timeouts = {{ {LONG.replace('first_token_s = 20', 'first_token_s = 0.3')} }}",
     "idle": f"timeouts = {{ {LONG.replace('idle_s = 20', 'idle_s = 0.3')} }}",
+    "steady": f"timeouts = {{ {LONG.replace('idle_s = 20', 'idle_s = 1')} }}",
     "total": f"timeouts = {{ {LONG.replace('total_s = 20', 'total_s = 0.5')} }}",
-    "late": "timeouts = { first_token_s = 1.2 }",
+    "late": "timeouts = { first_token_s = 2 }",
+    "hasty": "timeouts = { first_token_s = 0.3, total_s = 0.5 }",
     "openai": 'api_key_env = "FAULTS_KEY_A"',
     "anthropic": 'kind = "anthropic"\napi_key_env = "FAULTS_KEY_A"',
     "gemini": 'kind = "gemini"\napi_key_env = "FAULTS_KEY_A"',
@@ -129,7 +131,7 @@ def ledger(gateway: Gateway) -> Ledger:
 @pytest.fixture
 def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
     """The `openai` client; it retries nothing, and waits longer than any deadline here."""
-    with openai.OpenAI(base_url=gateway.base_url, api_key=KEY, max_retries=0, timeout=15) as client:
+    with openai.OpenAI(base_url=gateway.base_url, api_key=KEY, max_retries=0, timeout=25) as client:
         yield client
 
 

@@ -162,7 +162,8 @@ WHOLE = {
         then(half_a_body, hang),
         Overloaded,
         "upstream_timeout",
-        "^main stopped in the middle of its answer",
+        "^idle stopped in the middle of its answer",
+        provider="idle",
         outcome="timeout",
         http_status=200,
         usage="estimated",
@@ -171,7 +172,8 @@ WHOLE = {
         hang,
         Overloaded,
         "upstream_timeout",
-        r"^main did not answer within 0.8 s",
+        r"^total did not answer within 0.5 s",
+        provider="total",
         outcome="timeout",
         usage="estimated",
     ),
@@ -224,7 +226,8 @@ STREAMED = {
         hang,
         Overloaded,
         "upstream_timeout",
-        r"^main sent no content within 0.4 s",
+        r"^first_token sent no content within 0.3 s",
+        provider="first_token",
         outcome="timeout",
         usage="estimated",
     ),
@@ -232,7 +235,8 @@ STREAMED = {
         then(events(*text(), end=False), hang),
         Overloaded,
         "upstream_timeout",
-        r"^main sent no content within 0.4 s",
+        r"^first_token sent no content within 0.3 s",
+        provider="first_token",
         outcome="timeout",
         http_status=200,
         usage="estimated",
@@ -272,7 +276,7 @@ def test_a_fault_before_content_is_an_error_with_its_true_status(
     assert re.search(fault.message, told.error.body["message"])
     assert "127.0.0.1" not in told.error.body["message"]
     assert not told.has_begun
-    assert told.elapsed_s < 2
+    assert told.elapsed_s < 10
     record = ledger.record(told.request_id)
     assert record["status"] == "failed"
     assert record["finish_reason"] == "error"

@@ -99,15 +99,15 @@ def test_server_timing_tells_the_provider_from_the_gateway(
     gateway: Gateway, providers: Providers, *, stream: bool
 ) -> None:
     """A slow provider shows under upstream and first-token, and not under queue and gateway."""
-    providers.handlers["main"] = after(0.2, providers.good)
+    providers.handlers["main"] = after(0.5, providers.good)
 
     timing = durations(head(gateway, "main/m", stream=stream)["server-timing"])
 
     assert timing.keys() == {"queue", "upstream", "first-token", "gateway"}
-    assert timing["upstream"] >= 200
-    assert timing["first-token"] >= 200
-    assert timing["queue"] < 150
-    assert timing["gateway"] < 150
+    assert timing["upstream"] >= 500
+    assert timing["first-token"] >= 500
+    assert timing["queue"] < 500
+    assert timing["gateway"] < 500
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -115,10 +115,10 @@ def test_pauses_between_tries_are_the_providers_time(
     gateway: Gateway, providers: Providers, *, stream: bool
 ) -> None:
     """Waiting for a provider that wanted a pause is no overhead of the gateway."""
-    wish = {"retry_after_ms": "300"}
+    wish = {"retry_after_ms": "600"}
     providers.handlers["again"] = in_turn(status(429, headers=wish), providers.good)
 
     timing = durations(head(gateway, "again/m", stream=stream)["server-timing"])
 
-    assert timing["upstream"] >= 300
-    assert timing["gateway"] < 250
+    assert timing["upstream"] >= 600
+    assert timing["gateway"] < 600

@@ -27,7 +27,7 @@ class Break(NamedTuple):
     handler: Handler
     message: str
     code: str = "upstream_error"
-    http_status: int = 200
+    provider: str = "main"
 
 
 def close(exchange: Exchange) -> None:
@@ -51,7 +51,7 @@ BREAKS = {
         then(begun, half_a_character), "^main broke off in the middle of its answer"
     ),
     "a body that just ends": Break(events(*text("Half ", "an answer")), "^main ended its answer"),
-    "stall": Break(then(begun, hang), "^main sent nothing for 0.4 s", "upstream_timeout"),
+    "stall": Break(then(begun, hang), "^idle sent nothing for 0.3 s", "upstream_timeout", "idle"),
     "error frame": Break(
         events(*text("Half ", "an answer"), {"error": {"message": "Out of memory.", "code": 503}}),
         "Out of memory",
@@ -68,9 +68,9 @@ def test_a_break_after_content_raises_and_is_recorded_as_truncated(
     asked: Ask, providers: Providers, ledger: Ledger, fault: Break
 ) -> None:
     """The client has the text so far and an exception; nothing else is tried; the record has the same text."""
-    providers.handlers["main"] = fault.handler
+    providers.handlers[fault.provider] = fault.handler
 
-    told = asked("main/m", stream=True, extra_body={"models": ["spare/m"]})
+    told = asked(f"{fault.provider}/m", stream=True, extra_body={"models": ["spare/m"]})
 
     assert type(told.error) is openai.APIError
     assert told.error.code == fault.code
@@ -78,7 +78,7 @@ def test_a_break_after_content_raises_and_is_recorded_as_truncated(
     assert told.text == "Half an answer"
     assert told.finish_reason is None
     assert told.usage is None
-    assert told.elapsed_s < 2
+    assert told.elapsed_s < 10
     assert not providers.requests("spare")
     record = ledger.record(told.request_id)
     assert record["status"] == "truncated"
@@ -87,8 +87,8 @@ def test_a_break_after_content_raises_and_is_recorded_as_truncated(
     assert record["usage_source"] == "estimated"
     assert record["output_tokens"] > 0
     assert text_of(record) == "Half an answer"
-    assert trail(record) == [("main", "truncated")]
-    assert record["attempts"][0]["http_status"] == fault.http_status
+    assert trail(record) == [(fault.provider, "truncated")]
+    assert record["attempts"][0]["http_status"] == 200
 
 
 def test_a_broken_stream_ends_with_an_error_frame_and_the_end_marker(
@@ -206,12 +206,12 @@ def test_comments_of_the_provider_are_no_life_sign(
             except ConnectionError:
                 gone = True
 
-    providers.handlers["main"] = comment
+    providers.handlers["idle"] = comment
 
-    told = asked("main/m", stream=True)
+    told = asked("idle/m", stream=True)
 
     assert told.error.code == "upstream_timeout"
-    assert 0.4 <= told.elapsed_s < 2
+    assert 0.3 <= told.elapsed_s < 10
     assert ledger.record(told.request_id)["status"] == "truncated"
 
 

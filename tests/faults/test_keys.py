@@ -50,7 +50,7 @@ def test_a_key_that_is_refused_is_rotated_past(
     assert used[:2] == ["key-a", "key-b"]
     assert used.count("key-a") == 1
     assert trail(ledger.record(answers[0].request_id)) == [(provider, "failed"), (provider, "ok")]
-    assert answers[0].elapsed_s < 1
+    assert answers[0].elapsed_s < 10
 
 
 def test_without_a_good_key_left_the_failure_is_told(

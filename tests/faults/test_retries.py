@@ -42,7 +42,7 @@ def test_a_failure_that_may_pass_is_tried_again(
     told = asked("again/m", stream=stream)
 
     assert (told.error, told.text) == (None, "Hello!")
-    assert 0.125 <= told.elapsed_s < 1.5
+    assert 0.125 <= told.elapsed_s < 10
     record = ledger.record(told.request_id)
     assert [outcome for _, outcome in trail(record)][-1] == "ok"
     assert len(record["attempts"]) == 2
@@ -62,7 +62,7 @@ def test_500s_then_success(
     assert trail(record) == [("again", "failed"), ("again", "failed"), ("again", "ok")]
     assert [attempt["http_status"] for attempt in record["attempts"]] == [500, 502, 200]
     # Each pause is longer than the one before: at least 0.125 s, then at least 0.25 s.
-    assert 0.375 <= told.elapsed_s < 2.5
+    assert 0.375 <= told.elapsed_s < 10
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -125,7 +125,7 @@ def test_retry_after_is_honoured(
     told = asked("again/m", stream=True)
 
     assert told.text == "Hello!"
-    assert pause_s <= told.elapsed_s < pause_s + 1.5
+    assert pause_s <= told.elapsed_s < pause_s + 3
 
 
 def test_another_candidate_is_not_kept_waiting(
@@ -137,7 +137,7 @@ def test_another_candidate_is_not_kept_waiting(
     told = asked("again/m", stream=True, extra_body={"models": ["spare/m"]})
 
     assert told.provider == "spare"
-    assert told.elapsed_s < 1
+    assert told.elapsed_s < 3
     assert trail(ledger.record(told.request_id)) == [("again", "failed"), ("spare", "ok")]
 
 

@@ -180,6 +180,29 @@ def test_refusal_is_kept() -> None:
     assert choice.message == {"role": "assistant", "content": None, "refusal": "I cannot."}
 
 
+def test_annotations_audio_and_images_are_kept_as_they_come() -> None:
+    """They are content even without text; of empty ones nothing is left."""
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    items, _ = run(
+        chunk({"role": "assistant", "content": "", "annotations": [], "audio": None}),
+        chunk({"images": [picture]}),
+        chunk({"audio": {"id": "a1", "transcript": "Hel"}}),
+        chunk({"content": "x", "annotations": [{"type": "url_citation"}]}),
+        DONE,
+    )
+    deltas = [item for item in items if isinstance(item, ChoiceDelta)]
+
+    assert [delta.extra for delta in deltas] == [
+        None,
+        {"images": [picture]},
+        {"audio": {"id": "a1", "transcript": "Hel"}},
+        {"annotations": [{"type": "url_citation"}]},
+        None,
+    ]
+    assert [delta.has_content for delta in deltas] == [False, True, True, True, False]
+    assert items[-1] == StreamEnd()
+
+
 def test_choices_may_be_interleaved() -> None:
     """With n above 1 every choice keeps its index, its text and its finish reason."""
     items, _ = run(

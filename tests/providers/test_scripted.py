@@ -286,7 +286,7 @@ async def test_streams_that_are_whole_all_the_same(rule: dict[str, Any]) -> None
 )
 async def test_streams_that_stop_coming(rule: dict[str, Any], text: str) -> None:
     """A hang runs into the deadline of its stage, comments or not."""
-    told = await _listen(_upstream({"text": _SENTENCE, **rule}, idle_s=0.03), first_token_s=0.03)
+    told = await _listen(_upstream({"text": _SENTENCE, **rule}, idle_s=0.2), first_token_s=0.2)
     assert told.failure is not None
     assert told.failure.reason == _TIMEOUT
     assert told.text == text
@@ -295,7 +295,7 @@ async def test_streams_that_stop_coming(rule: dict[str, Any], text: str) -> None
 @pytest.mark.parametrize("rule", [{"hang": "connect"}, {"hang": "headers"}, {"delay_s": 60}])
 async def test_answers_that_never_begin(rule: dict[str, Any]) -> None:
     """A connection or a head that does not come runs into its deadline."""
-    told = await _listen(_upstream(rule, connect_s=0.01), first_token_s=0.02)
+    told = await _listen(_upstream(rule, connect_s=0.01), first_token_s=0.2)
     assert told.failure is not None
     assert told.failure.reason == _TIMEOUT
     what = "accepted no connection" if rule.get("hang") == "connect" else "sent no content within"
@@ -317,7 +317,7 @@ async def test_answers_that_never_begin(rule: dict[str, Any]) -> None:
 async def test_whole_answers_break_too(rule: dict[str, Any], reason: Reason.ValueType) -> None:
     """What breaks a stream breaks an answer in one piece as well."""
     with pytest.raises(UpstreamFailure) as failed:
-        await _ask(_upstream(rule, idle_s=0.02))
+        await _ask(_upstream(rule, idle_s=0.2))
     assert failed.value.reason == reason
 
 

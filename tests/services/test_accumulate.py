@@ -65,6 +65,29 @@ def test_pieces_of_every_kind_add_up() -> None:
     assert whole.text_length == len("thinkabno") + len('{"x":1}{}')
 
 
+@pytest.mark.parametrize(
+    ("data", "joined"),
+    [(["YQ==", "Yg=="], "YWI="), (["AQID", "BAUG"], "AQIDBAUG"), (["Y", "Q=="], "YQ==")],
+)
+def test_annotations_audio_and_images_add_up(data: list[str], joined: str) -> None:
+    """Lists are chained; of audio the transcript is joined, and the sound, whose pieces are encoded each by itself."""
+    message = message_of(
+        ChoiceDelta(extra={"audio": {"id": "a", "transcript": "Hel"}, "images": [{"n": 1}]}),
+        ChoiceDelta(extra={"audio": {"data": data[0], "transcript": "lo"}}),
+        ChoiceDelta(content="x", extra={"annotations": [{"n": 2}]}),
+        ChoiceDelta(extra={"annotations": [{"n": 3}]}),
+        ChoiceDelta(extra={"audio": {"data": data[1], "expires_at": 5}}),
+    )
+    audio = {"id": "a", "transcript": "Hello", "data": joined, "expires_at": 5}
+    assert message == {
+        "role": "assistant",
+        "content": "x",
+        "audio": audio,
+        "images": [{"n": 1}],
+        "annotations": [{"n": 2}, {"n": 3}],
+    }
+
+
 def test_message_without_text_has_null_content() -> None:
     """As on OpenAI's wire, content is there even when it is null."""
     assert message_of(ChoiceDelta(role="assistant")) == {"role": "assistant", "content": None}

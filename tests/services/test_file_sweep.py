@@ -172,7 +172,7 @@ async def test_a_caller_that_leaves_at_the_last_moment_breaks_no_file(
         await upload.write(PART)
     (file,), total = await files.list(caller, None, Page())
     rounds = asyncio.create_task(sweeper.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await store.unowned(now_s() + HOUR_S):  # noqa: ASYNC110 - a row of a table
             await asyncio.sleep(0)
     rounds.cancel()

@@ -47,7 +47,8 @@ def config(engine: str, request: pytest.FixtureRequest) -> CoreConfig:
     if engine == "sqlite":
         file: Path = request.getfixturevalue("path")
         return CoreConfig(data_dir=file.parent)
-    return CoreConfig(database_url=request.getfixturevalue("postgres_url"))
+    # Several are opened at once, by several runs of the tests, and the server has a hundred connections for all.
+    return CoreConfig(database_url=request.getfixturevalue("postgres_url"), database_pool=5)
 
 
 @pytest.fixture

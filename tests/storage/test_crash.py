@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,17 @@ from maniac_core.config import CoreConfig
 
 ReadTable = Callable[[str], list[dict[str, Any]]]
 _WRITER = Path(__file__).with_name("crash_writer.py")
+
+
+def _wait_until_it_is_let_go(read_table: ReadTable) -> None:
+    """Wait until the server has ended what it was doing for the killed process: a commit may be under way."""
+    deadline = time.monotonic() + 60
+    while read_table(
+        "SELECT pid FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'maniac-gateway'"
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # There is no event across processes to wait for.
 
 
 @pytest.mark.parametrize("acknowledgements", [1, 333, 2_000])
@@ -34,6 +46,8 @@ def test_kill_keeps_every_acknowledged_capture(
 
     if config.database_url == "sqlite":
         assert read_table("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
+    else:
+        _wait_until_it_is_let_go(read_table)
     seqs = {row["id"]: row["seq"] for row in read_table("SELECT id, seq FROM completions")}
     assert ids <= seqs.keys()
     for table in ("completion_bodies", "attempts", "completion_facets"):

@@ -33,7 +33,9 @@ _PLANS = {
     "list_items": "SEARCH i USING PRIMARY KEY (dataset=? AND position>? AND position<?)",
     "list_leftovers": "datasets_state (state=? AND lease<?)",
     "delete_items": "SEARCH dataset_items USING PRIMARY KEY (dataset=? AND position=?)",
-    "delete_expired_bodies": "SEARCH i USING COVERING INDEX dataset_items_completion (seq=?)",
+    "find_expired": "SEARCH c USING PRIMARY KEY (seq>? AND seq<?)",
+    "forget_content": "SEARCH completions USING PRIMARY KEY (seq=?)",
+    "delete_bodies": "SEARCH completion_bodies USING INTEGER PRIMARY KEY (rowid=?)",
 }
 
 

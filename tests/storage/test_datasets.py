@@ -316,6 +316,11 @@ async def test_items_come_in_batches_of_bounded_size(datasets: Tenant, fill: Fil
     assert batches == [["c4"], ["c3"], ["c2"], ["c1"]]
 
 
+async def _expire(retention: RetentionStore, before: int) -> int:
+    seqs = await retention.find_expired(before=before, first=1, last=1 << 62)
+    return await retention.delete(before=before, seqs=seqs)
+
+
 async def test_datasets_outlive_the_retention_of_bodies(
     database: Database, datasets: Tenant, fill: Fill, read_table: ReadTable
 ) -> None:
@@ -325,9 +330,7 @@ async def test_datasets_outlive_the_retention_of_bodies(
         2, Condition(key="created", operator="less_than", operands=(Operand("number", 4),))
     )
     retention = RetentionStore(database)
-    after, rounds = 0, 0
-    while (last := await retention.delete_bodies(before=5, after=after, limit=1)) is not None:
-        after, rounds = last, rounds + 1
+    deleted = await _expire(retention, before=5)
     left = [
         row["created"]
         for row in read_table("SELECT created FROM completion_bodies ORDER BY created")
@@ -335,7 +338,7 @@ async def test_datasets_outlive_the_retention_of_bodies(
     items = [item async for batch in datasets.store.items(taken) for item in batch]
     later = await datasets.take(10)
 
-    assert rounds == 2
+    assert deleted == 2
     assert left == [2, 3, 5]
     assert [item.completion.id for item in items] == ["c3", "c2"]
     assert all(item.input and item.completion.output for item in items)
@@ -343,8 +346,7 @@ async def test_datasets_outlive_the_retention_of_bodies(
     assert len(read_table("SELECT seq FROM completions")) == 5
     for one in (taken, later):
         await datasets.store.delete(datasets.project, one.id)
-    while await retention.delete_bodies(before=5, after=0, limit=10) is not None:
-        pass
+    assert await _expire(retention, before=5) == 2
     assert [row["created"] for row in read_table("SELECT created FROM completion_bodies")] == [5]
 
 
@@ -355,7 +357,7 @@ async def test_content_that_goes_meanwhile_is_left_out(
     await fill(1, 2, 3, 4, 5, 6)
 
     async def expire() -> None:
-        await RetentionStore(database).delete_bodies(before=6, after=0, limit=3)
+        await _expire(RetentionStore(database), before=4)
 
     datasets.store = DatasetStore(Interfering(database, "add_dataset_items", 1, expire))  # type: ignore[arg-type]
     made = await datasets.take(10)

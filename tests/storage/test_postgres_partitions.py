@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
 
 import asyncpg
 import pytest
@@ -44,10 +43,6 @@ async def database(url: str) -> AsyncIterator[Database]:
     await opened.start()
     yield opened
     await opened.close()
-
-
-def _seconds(year: int, month: int, day: int) -> int:
-    return int(datetime(year, month, day, tzinfo=UTC).timestamp())
 
 
 async def _rows(connection: Connection, partition: str) -> int:
@@ -97,16 +92,17 @@ async def test_a_month_takes_over_what_came_before_it(
     caller: Caller,
 ) -> None:
     """Records of a month without a partition are kept, listed, and in its partition once that is made."""
-    times = [_seconds(2001, 5, 31), _seconds(2001, 6, 1), _seconds(2001, 6, 30), now_s()]
+    month = Month.of(now_s()).plus(-4)
+    times = [month.start - 1, month.start, month.plus(1).start - 1, now_s()]
     records = [make_record(created=time, attempts=(make_attempt(),)) for time in times]
     for record in records:
         await completions.capture(record)
     assert await _rows(connection, "completions_past") == 3
 
-    await make_partitions(connection, times[1], times[1])
+    await make_partitions(connection, month.start, month.start)
 
     for table in PARTITIONED[:3]:
-        assert await _rows(connection, f"{table}_2001_06") == 2
+        assert await _rows(connection, f"{table}{month.suffix}") == 2
         assert await _rows(connection, f"{table}_past") == 1
     listed = await completions.list(caller.project, CompletionFilter(), Page())
     assert [one.id for one in listed] == [record.id for record in reversed(records)]

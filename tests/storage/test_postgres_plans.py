@@ -32,18 +32,16 @@ _VALUES: dict[str, Any] = {
     "bytea": b"1",
     "float8": 1,
 }
-# They go over bodies by position, a bounded number at a time.
-_RETENTION = ("forget_expired_content", "delete_expired_bodies")
 _STATEMENTS = [
-    name
-    for name in _QUERIES.names()
-    if "?" not in _QUERIES.text(name) and name not in (*FOLDS, *_RETENTION)
+    name for name in _QUERIES.names() if "?" not in _QUERIES.text(name) and name not in FOLDS
 ]
 
 
 @pytest.fixture
-async def connection(postgres_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    opened = await asyncpg.connect(postgres_url)
+async def connection(
+    unused_postgres_url: str,
+) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    opened = await asyncpg.connect(unused_postgres_url)
     # The tables are empty here, and reading all of nothing would be best.
     await opened.execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
     yield opened

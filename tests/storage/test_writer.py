@@ -26,8 +26,8 @@ async def impatient(
     monkeypatch: pytest.MonkeyPatch, open_database: Callable[[], Database]
 ) -> AsyncIterator[Database]:
     """Yield a database that waits for another writer hardly at all."""
-    monkeypatch.setattr(sqlite_connection, "BUSY_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(postgres_connection, "LOCK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sqlite_connection, "BUSY_TIMEOUT_S", 0.25)
+    monkeypatch.setattr(postgres_connection, "LOCK_TIMEOUT_S", 0.25)
     database = open_database()
     await database.start()
     yield database

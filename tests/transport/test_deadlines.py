@@ -50,7 +50,7 @@ async def test_dribbled_head_hits_headers_s(serve: Serve, get: Get) -> None:
         await get(server.url, headers_s=0.05)
 
     assert failure.value.kind is TransportErrorKind.HEADERS_TIMEOUT
-    assert asyncio.get_running_loop().time() - started < 2
+    assert asyncio.get_running_loop().time() - started < 10
 
 
 async def test_silent_body_hits_idle_s_and_closes(serve: Serve, get: Get) -> None:
@@ -120,12 +120,12 @@ async def test_later_deadline_is_not_cut_by_an_earlier_timer(serve: Serve, get: 
         await peer.gone()
 
     server = await serve(script)
-    (await get(server.url, headers_s=0.05)).close()
+    (await get(server.url, headers_s=0.3)).close()
     second = asyncio.create_task(get(server.url, headers_s=30))
     await waiting.wait()
     loop = asyncio.get_running_loop()
     passed = loop.create_future()
-    loop.call_later(0.1, passed.set_result, None)
+    loop.call_later(0.35, passed.set_result, None)
     await passed
     proceed.set()
 
@@ -160,13 +160,13 @@ async def test_slow_upload_is_not_the_servers_silence(serve: Serve, get: Get) ->
         for _ in range(steps):
             await peer.reader.readexactly(step)
             # Slower than `headers_s` in sum, faster than it at each step.
-            await asyncio.sleep(0.025)
+            await asyncio.sleep(0.05)
         await peer.send(OK)
         await peer.gone()
 
     server = await serve(script)
 
-    response = await get(server.url, method="POST", body=bytes(step * steps), headers_s=0.25)
+    response = await get(server.url, method="POST", body=bytes(step * steps), headers_s=1)
 
     assert await response.read_all(2) == b"ok"
 

@@ -51,7 +51,7 @@ def test_families_alternate_from_the_preferred_one() -> None:
 
 
 async def test_refused_address_is_followed_by_the_next(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, refusing_port: int
 ) -> None:
     """A refusal starts the next attempt at once."""
 
@@ -59,7 +59,7 @@ async def test_refused_address_is_followed_by_the_next(
         await peer.gone()
 
     server = await serve(script)
-    resolve_to(monkeypatch, info("127.0.0.1", unused_tcp_port), info("127.0.0.1", server.port))
+    resolve_to(monkeypatch, info("127.0.0.1", refusing_port), info("127.0.0.1", server.port))
 
     with await dial("two.test", 80) as sock:
         assert sock.getpeername()[1] == server.port
@@ -90,10 +90,10 @@ async def attempts_left() -> int:
 
 
 async def test_first_failure_is_reported_when_all_fail(
-    monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+    monkeypatch: pytest.MonkeyPatch, refusing_port: int
 ) -> None:
     """With no address left the error is that of the preferred one."""
-    resolve_to(monkeypatch, info("127.0.0.1", unused_tcp_port), info("127.0.0.2", unused_tcp_port))
+    resolve_to(monkeypatch, info("127.0.0.1", refusing_port), info("127.0.0.2", refusing_port))
 
     with pytest.raises(ConnectionRefusedError) as failure:
         await dial("two.test", 80)

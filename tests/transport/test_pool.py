@@ -216,13 +216,13 @@ async def test_waiting_for_a_connection_hits_connect_s(
 
 
 async def test_refused_connection_frees_its_slot(
-    get: Get, make_transport: MakeTransport, unused_tcp_port: int
+    get: Get, make_transport: MakeTransport, refusing_port: int
 ) -> None:
     """A port nobody listens on is CONNECT, as often as it is tried."""
     transport = make_transport(max_connections_per_origin=1)
     for _ in range(3):
         with pytest.raises(TransportError) as failure:
-            await get(f"http://127.0.0.1:{unused_tcp_port}/", over=transport)
+            await get(f"http://127.0.0.1:{refusing_port}/", over=transport)
         assert (failure.value.kind, failure.value.sent) == (TransportErrorKind.CONNECT, False)
 
 

@@ -201,10 +201,10 @@ async def test_refused_tunnel_is_a_proxy_error(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_unreachable_proxy_is_a_proxy_error(
-    get: Get, make_transport: MakeTransport, unused_tcp_port: int, scheme: str
+    get: Get, make_transport: MakeTransport, refusing_port: int, scheme: str
 ) -> None:
     """The upstream is not blamed for a proxy that is down."""
-    transport = make_transport(environ={"ALL_PROXY": f"http://127.0.0.1:{unused_tcp_port}"})
+    transport = make_transport(environ={"ALL_PROXY": f"http://127.0.0.1:{refusing_port}"})
 
     with pytest.raises(TransportError) as failure:
         await get(f"{scheme}://upstream.test/", over=transport)

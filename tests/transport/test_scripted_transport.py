@@ -136,14 +136,14 @@ async def test_comments_pass_the_time_of_a_hang() -> None:
 async def test_pieces_come_no_earlier_than_they_are_due() -> None:
     """Delays add up from the head on, jitter included."""
     rule = {"text": "a b c", "first_token_delay_s": 0.01, "chunk_delay_s": 0.01}
-    response = await _transport({**rule, "chunk_jitter_s": 0.01}).send(_request(), _LONG)
     loop = asyncio.get_running_loop()
     began = loop.time()
+    response = await _transport({**rule, "chunk_jitter_s": 0.01}).send(_request(), _LONG)
     chunks = 0
     while data := await response.read():
         chunks += data.count(b'"delta":{"content"')
-        # One millisecond off: uvloop's clock counts no finer.
-        assert loop.time() - began >= 0.01 * chunks - 0.001
+        # Two milliseconds off: uvloop's clock counts no finer, at both ends.
+        assert loop.time() - began >= 0.01 * chunks - 0.002
     assert chunks == 3
     response.close()
 
@@ -164,9 +164,7 @@ async def test_pieces_come_no_earlier_than_they_are_due() -> None:
 )
 async def test_oddities_are_on_the_wire(rule: dict[str, Any], expected: tuple[int, ...]) -> None:
     """Each key changes chunks, finish reasons, end marks, comments or broken chunks, and only that."""
-    body, _ = await _body(
-        _transport({"text": "a b c", **rule}), _request(), Deadlines(idle_s=0.005)
-    )
+    body, _ = await _body(_transport({"text": "a b c", **rule}), _request(), Deadlines(idle_s=0.1))
     chunks, finishes, ends, comments, broken = 0, 0, 0, 0, 0
     for line in body.decode().split("\n"):
         comments += line.startswith(":")
@@ -196,14 +194,14 @@ async def test_explicit_timeout_only_polls() -> None:
     assert await response.read() == b""
     response.close()
 
-    body, kind = await _body(_transport({"hang": "end"}), _request(), Deadlines(idle_s=0.01))
+    body, kind = await _body(_transport({"hang": "end"}), _request(), Deadlines(idle_s=0.1))
     assert body.endswith(b"[DONE]\n\n")
     assert kind is TransportErrorKind.IDLE_TIMEOUT
 
 
 async def test_timed_out_response_stays_ended() -> None:
     """After the idle deadline nothing more can be read."""
-    response = await _transport({"stall_after_chunks": 0}).send(_request(), Deadlines(idle_s=0.01))
+    response = await _transport({"stall_after_chunks": 0}).send(_request(), Deadlines(idle_s=0.1))
     await response.read()
     assert await _kind(response) is TransportErrorKind.IDLE_TIMEOUT
     assert await _kind(response) is TransportErrorKind.IDLE_TIMEOUT
@@ -225,7 +223,7 @@ async def test_limit_of_a_whole_body_is_kept() -> None:
 async def test_failures_say_whether_anything_was_sent(rule: dict[str, Any], *, sent: bool) -> None:
     """What fails before the request counts as not sent."""
     with pytest.raises(TransportError) as failed:
-        await _transport(rule).send(_request(), Deadlines(connect_s=0.001))
+        await _transport(rule).send(_request(), Deadlines(connect_s=0.1))
     assert failed.value.sent is sent
 
 

@@ -19,6 +19,7 @@ from maniac_core.config import DEFAULT_LOCAL_MODEL, Config, ConfigError, local_m
 from maniac_core.local.pull import verify
 from maniac_core.storage import open_database
 from maniac_core.storage.base import StorageError
+from maniac_core.telemetry import metrics_address
 
 _GGUF_MAGIC = b"GGUF"
 
@@ -132,6 +133,12 @@ async def _check_ports(config: Config, edge: EdgeSettings) -> list[Finding]:
         local_port = config.core.local_port
         is_ours = is_serving and await answers("127.0.0.1", local_port, "/health")
         findings.append(_port("model port", "127.0.0.1", local_port, is_ours, "[core] local_port"))
+    for table, listen in (("core", config.core.metrics_listen), ("edge", edge.metrics_listen)):
+        if listen:
+            host, port = metrics_address(listen)
+            is_ours = await answers(host, port, "/metrics")
+            subject = f"metrics port of the {table}"
+            findings.append(_port(subject, host, port, is_ours, f"[{table}] metrics_listen"))
     return findings
 
 

@@ -31,8 +31,20 @@ def main(argv: list[str] | None = None) -> int:
     return status
 
 
+class _Version(argparse.Action):
+    """Prints the version of the installed distribution."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print it, and end the program."""
+        from importlib.metadata import version  # noqa: PLC0415 - not for --help
+
+        sys.stdout.write(f"maniac-gateway {version('maniac-gateway')}\n")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="maniac-gateway", description=_DESCRIPTION)
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     serve = _add(commands, "serve", "run core, edge and the embedded model under one supervisor")
@@ -52,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
 
     edge = _add(commands, "edge", "run an edge alone")
     _add_edge_options(edge)
-    edge.add_argument("--core", metavar="TARGET", help="the core: unix:PATH or HOST:PORT")
+    edge.add_argument(
+        "--core", metavar="TARGET", help="the cores: unix:PATH, HOST:PORT or ipv4:A:P,A:P"
+    )
 
     _add_keys(_add(commands, "keys", "make, list and revoke API keys"))
     _add_import(_add(commands, "import", "register the examples of a JSONL file in a container"))

@@ -37,6 +37,7 @@ from maniac_core.domain.errors import GatewayError
 from maniac_core.local.pull import PullError, pull
 from maniac_core.storage import migrate_database
 from maniac_core.storage.base import StorageError
+from maniac_core.telemetry import metrics_address
 
 _KILL_MARGIN_S = 5.0
 _LOCAL_GRACE_S = 2.0
@@ -90,6 +91,7 @@ def _placed(config: Config, folder: Path) -> Config:
 def _serve(arguments: argparse.Namespace, config: Config, edge: EdgeSettings) -> int:
     port = ports.claim(edge.host, edge.port, "--port")
     edge = msgspec.structs.replace(edge, port=port)
+    _claim_for_metrics(config.core.metrics_listen, edge.metrics_listen)
     config, local_problem = _with_local_model(config)
     for name in migrate_database(config.core):
         _log.info("database: applied %s", name)
@@ -102,6 +104,14 @@ def _serve(arguments: argparse.Namespace, config: Config, edge: EdgeSettings) ->
         sys.stdout.write("\n" + banner.first_start(config, edge.url, secret, os.environ) + "\n")
     sys.stdout.flush()
     return asyncio.run(_supervise(arguments, config, edge))
+
+
+def _claim_for_metrics(core: str, edge: str) -> None:
+    if core and core == edge:
+        raise ConfigError(f"{core}: [core] and [edge] metrics_listen are the same; change one")
+    for table, address in (("core", core), ("edge", edge)):
+        if address:
+            ports.claim(*metrics_address(address), f"[{table}] metrics_listen")
 
 
 def _with_local_model(config: Config) -> tuple[Config, str | None]:
@@ -191,7 +201,7 @@ def _edge(arguments: argparse.Namespace, config: Config, edge: EdgeSettings) -> 
         # A port of 0 has become a real one by now.
         command=edge_command(arguments, port=edge.port, core=target),
         environ=os.environ,
-        grace_s=edge.grace_s + _KILL_MARGIN_S,
+        grace_s=edge.drain_s + edge.grace_s + _KILL_MARGIN_S,
     )
 
 

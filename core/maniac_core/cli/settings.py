@@ -18,7 +18,9 @@ class EdgeSettings(msgspec.Struct, frozen=True):
 
     host: str
     port: int
+    drain_s: float
     grace_s: float
+    metrics_listen: str = ""
 
     @property
     def local_host(self) -> str:

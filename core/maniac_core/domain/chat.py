@@ -12,6 +12,9 @@ import msgspec
 
 JsonObject = dict[str, Any]
 
+STREAMED_EXTRAS = ("annotations", "audio", "images")
+"""Keys of an answer's message, beside those that are typed, that a stream carries too."""
+
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
     """The external trace a request belongs to."""
@@ -106,6 +109,8 @@ class ChoiceDelta(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_details: list[JsonObject] | None = None
     tool_calls: tuple[ToolCallDelta, ...] = ()
     refusal: str | None = None
+    extra: JsonObject | None = None
+    """What there is of `STREAMED_EXTRAS`, as it came."""
     finish_reason: str | None = None
     """stop, length, tool_calls or content_filter."""
 
@@ -118,6 +123,7 @@ class ChoiceDelta(msgspec.Struct, frozen=True, kw_only=True):
             or self.reasoning_details
             or self.tool_calls
             or self.refusal
+            or self.extra
         )
 
 
@@ -149,6 +155,7 @@ def delta_of(choice: Choice) -> ChoiceDelta:
             for position, call in enumerate(message.get("tool_calls") or ())
         ),
         refusal=message.get("refusal"),
+        extra={key: message[key] for key in STREAMED_EXTRAS if message.get(key)} or None,
         finish_reason=choice.finish_reason,
     )
 

@@ -2,7 +2,7 @@
 
 What it holds back and why: the finish reason of a choice goes out with the end of the stream, because some servers
 send it before the last text, or twice. What it drops: `id`, `system_fingerprint`, `obfuscation`, `logprobs`, and of
-deltas what `ChoiceDelta` has no place for (audio, annotations, images).
+deltas what `ChoiceDelta` has no place for.
 
 An answer is whole when `[DONE]` came and every choice had text or a finish reason, or when the bytes ended cleanly
 and every choice had a finish reason. Anything else gets no `StreamEnd`.
@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from maniac_core.domain.chat import ChoiceDelta, JsonObject
+from maniac_core.domain.chat import STREAMED_EXTRAS, ChoiceDelta, JsonObject
 from maniac_core.providers.base import (
     StreamEnd,
     StreamError,
@@ -39,6 +39,9 @@ class _Delta(msgspec.Struct):
     refusal: Any = None
     tool_calls: list[WireCall] | None = None
     function_call: WireFunction | None = None
+    annotations: Any = None
+    audio: Any = None
+    images: Any = None
 
 
 class _WireChoice(msgspec.Struct):
@@ -149,7 +152,8 @@ class OpenAIStreamDecoder:
         calls = delta.tool_calls
         if delta.function_call is not None:
             calls = [WireCall(index=0, function=delta.function_call)]
-        if not (content or reasoning or details or calls or delta.refusal or role):
+        extra = _extra(delta) if delta.annotations or delta.audio or delta.images else None
+        if not (content or reasoning or details or calls or delta.refusal or extra or role):
             return None
         result = ChoiceDelta(
             index=index,
@@ -159,6 +163,7 @@ class OpenAIStreamDecoder:
             reasoning_details=_objects(details) if details else None,
             tool_calls=state.calls.add(calls) if calls else (),
             refusal=delta.refusal if isinstance(delta.refusal, str) and delta.refusal else None,
+            extra=extra,
         )
         if not state.has_content:
             state.has_content = result.has_content
@@ -225,6 +230,10 @@ class OpenAIStreamDecoder:
     def _fail(self, failure: UpstreamFailure) -> list[StreamItem]:
         self._is_over = True
         return [StreamError(failure=failure)]
+
+
+def _extra(delta: _Delta) -> JsonObject:
+    return {key: value for key in STREAMED_EXTRAS if (value := getattr(delta, key))}
 
 
 def _objects(values: Any) -> list[JsonObject] | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from maniac_core.domain.chat import Choice, ChoiceDelta, JsonObject, ToolCallDelta, Usage
 from maniac_core.providers.base import StreamItem
 from maniac_core.providers.reasoning_details import merge_details
+from maniac_core.providers.streamed_extras import merge_extras
 
 
 class Accumulator:
@@ -53,6 +54,8 @@ class Accumulator:
             parts.details += delta.reasoning_details
         if delta.refusal:
             parts.refusal.append(delta.refusal)
+        if delta.extra:
+            parts.extras.append(delta.extra)
         if delta.finish_reason is not None:
             parts.finish_reason = delta.finish_reason
 
@@ -67,13 +70,14 @@ class Accumulator:
 class _Parts:
     """The pieces of one choice."""
 
-    __slots__ = ("calls", "content", "details", "finish_reason", "reasoning", "refusal")
+    __slots__ = ("calls", "content", "details", "extras", "finish_reason", "reasoning", "refusal")
 
     def __init__(self) -> None:
         self.content: list[str] = []
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
         self.details: list[JsonObject] = []
+        self.extras: list[JsonObject] = []
         self.calls: dict[int, _Call] = {}
         self.finish_reason: str | None = None
 
@@ -109,6 +113,8 @@ class _Parts:
             message["tool_calls"] = [call.whole() for _, call in sorted(self.calls.items())]
         if self.refusal:
             message["refusal"] = "".join(self.refusal)
+        if self.extras:
+            message.update(merge_extras(self.extras))
         return message
 
 

@@ -33,10 +33,17 @@ class _Cached(msgspec.Struct, frozen=True):
 
 
 class Authenticator:
-    """Resolves keys. `forget` is to be called when any process changed a key."""
+    """Resolves keys. `forget` is to be called when any process changed a key, `contact` when that can't be known.
 
-    def __init__(self, keys: KeyStore, internal_key: str | None) -> None:
+    While it can't be known every key is looked up again, but for those that were known before, during `grace_s`
+    seconds.
+    """
+
+    def __init__(self, keys: KeyStore, internal_key: str | None, grace_s: float = 0.0) -> None:
         self._keys = keys
+        self._grace_s = grace_s
+        self._trusted_until = float("inf")
+        """Monotonic seconds until which the cache is up to date, or taken to be."""
         self._internal_hash = hash_key(internal_key) if internal_key else None
         self._cache: dict[bytes, _Cached] = {}
         self._projects: dict[str, Caller] = {}
@@ -48,6 +55,10 @@ class Authenticator:
         self._projects.clear()
         self._generation += 1
 
+    def contact(self, is_there: bool) -> None:
+        """Whether changes of keys are heard of from now on."""
+        self._trusted_until = float("inf") if is_there else time.monotonic() + self._grace_s
+
     async def authenticate(self, authorization: str | None) -> Caller:
         """Return the caller of an Authorization header.
 
@@ -56,7 +67,8 @@ class Authenticator:
         """
         digest = hash_key(bearer_token(authorization))
         cached = self._cache.get(digest)
-        if cached is None or cached.until < time.monotonic():
+        now = time.monotonic()
+        if cached is None or cached.until < now or self._trusted_until < now:
             generation = self._generation
             row = await _reachable(self._keys.resolve, digest)
             if len(self._cache) >= _MAX_CACHED:

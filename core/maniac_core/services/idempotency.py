@@ -49,8 +49,15 @@ class IdempotentCompletions:
     """Chat completions, where requests that bring a key are done once."""
 
     def __init__(
-        self, completions: CompletionService, keys: IdempotencyStore, store: CompletionStore
+        self,
+        completions: CompletionService,
+        keys: IdempotencyStore,
+        store: CompletionStore,
+        *,
+        is_optional: bool,
     ) -> None:
+        """`is_optional`: whether a request is answered although the database takes no claim of its key."""
+        self._is_optional = is_optional
         self._completions = completions
         self._keys = keys
         self._store = store
@@ -64,7 +71,7 @@ class IdempotentCompletions:
         """
         if call.idempotency_key is None:
             return await self._completions.create(call, request)
-        claim = _Claim(self._keys, call, call.idempotency_key, _fingerprint(request, stream=False))
+        claim = self._claim(call, call.idempotency_key, _fingerprint(request, stream=False))
         first = await self._claim_or_find(claim, call)
         if first is not None:
             return first
@@ -87,7 +94,7 @@ class IdempotentCompletions:
                 async for batch in inner:
                     yield batch
             return
-        claim = _Claim(self._keys, call, call.idempotency_key, _fingerprint(request, stream=True))
+        claim = self._claim(call, call.idempotency_key, _fingerprint(request, stream=True))
         first = await self._claim_or_find(claim, call)
         if first is not None:
             yield _chunks_of(first, include_usage=request.include_usage)
@@ -100,6 +107,9 @@ class IdempotentCompletions:
                     completion_id = batch[0].id
                     yield batch
             await claim.finish(completion_id)
+
+    def _claim(self, call: Call, key: str, fingerprint: bytes) -> _Claim:
+        return _Claim(self._keys, call, key, fingerprint, is_optional=self._is_optional)
 
     async def _claim_or_find(self, claim: _Claim, call: Call) -> Completion | None:
         """Claim the key and return None, or wait for the request that has it and return its result."""
@@ -141,7 +151,15 @@ class IdempotentCompletions:
 class _Claim:
     """The claim of one key by one request; as a context it is renewed, and released unless it was finished."""
 
-    def __init__(self, keys: IdempotencyStore, call: Call, key: str, fingerprint: bytes) -> None:
+    def __init__(
+        self,
+        keys: IdempotencyStore,
+        call: Call,
+        key: str,
+        fingerprint: bytes,
+        *,
+        is_optional: bool,
+    ) -> None:
         if len(key) > _MAX_KEY_LENGTH:
             raise GatewayError(
                 Reason.ERROR_REASON_INVALID_VALUE,
@@ -152,10 +170,11 @@ class _Claim:
         self._project = call.caller.project
         self._key = key
         self._owner = uuid_id()
+        self._is_optional = is_optional
         self._is_finished = False
 
     async def take(self) -> bool:
-        """Try to claim the key."""
+        """Try to claim the key; also True when there is none to be had, and the request is done all the same."""
         now = now_s()
         try:
             return await self._keys.claim(
@@ -167,7 +186,9 @@ class _Claim:
                 until=now + _LEASE_S,
             )
         except StorageError as err:
-            raise unavailable() from err
+            self._do_without(err)
+            self._is_finished = True
+            return True
 
     async def find(self) -> KeyState | None:
         """Return what the key stands for."""
@@ -189,8 +210,13 @@ class _Claim:
                 until=now + _KEPT_S,
             )
         except StorageError as err:
-            raise unavailable() from err
+            self._do_without(err)
         self._is_finished = True
+
+    def _do_without(self, err: StorageError) -> None:
+        if not self._is_optional:
+            raise unavailable() from err
+        _log.warning("a request is answered although its idempotency key is not kept: %s", err)
 
     async def __aenter__(self) -> None:
         self._renewer = asyncio.create_task(self._renew())

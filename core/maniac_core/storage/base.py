@@ -52,6 +52,14 @@ class Database(Protocol):
     def commits(self) -> int:
         """How many transactions were committed since the start."""
 
+    @property
+    def readers(self) -> int:
+        """How many reads can run at a time."""
+
+    @property
+    def reads(self) -> int:
+        """How many reads run or wait for their turn."""
+
     def capture(self, record: CompletionRecord) -> asyncio.Future[None]:
         """Keep a record with its attempts, counters and roll-ups; the future is done once that is committed.
 
@@ -83,6 +91,23 @@ class Database(Protocol):
         """Call back, on the event loop, within one second of a change that any process made to a cached table.
 
         The callback gets the names of those tables (api_keys, projects, …). Register it before `start`.
+        """
+
+    def on_contact(self, callback: Callable[[bool], None]) -> None:
+        """Call back, on the event loop, with False when changes can't be heard of any more, with True when they can.
+
+        In between, what is cached may be out of date. What changed meanwhile is told before the True.
+        Register it before `start`.
+        """
+
+    async def drop_bodies(self, before: int) -> int:
+        """Drop bodies from before a time (Unix seconds) in whole parts, where they are kept in parts.
+
+        What a dataset has taken stays, and the ledger says whose content is gone. Returns how many parts went; the
+        rest is for RetentionStore.
+
+        Raises:
+            StorageError: some may be left, for another time.
         """
 
     async def start(self) -> None:

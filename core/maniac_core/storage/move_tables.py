@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
+from sqlite_utils import Database
 
 from maniac_core.storage.postgres_connection import without_nul
 
@@ -68,21 +69,19 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 def ledger_tables(source: sqlite3.Connection) -> list[Table]:
     """Return the tables with rows per completion, which only grow."""
-    return [_table(source, name) for name in _LEDGER]
+    schema = _schema(source)
+    return [_table(schema, name) for name in _LEDGER]
 
 
 def other_tables(source: sqlite3.Connection) -> list[Table]:
     """Return all other tables, each after those that it refers to."""
-    names = [
-        name
-        for (name,) in source.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
-        if name not in _KEPT_APART and name not in _LEDGER and not name.startswith("sqlite_")
-    ]
+    schema = _schema(source)
+    names = {name for name in schema.table_names() if not name.startswith("sqlite_")}
+    names -= _KEPT_APART.union(_LEDGER)
     referred = {
-        name: {row[2] for row in source.execute(f"PRAGMA foreign_key_list({name})")} & set(names)
-        for name in names
+        name: {key.other_table for key in schema.table(name).foreign_keys} & names for name in names
     }
-    return [_table(source, name) for name in _in_order(referred)]
+    return [_table(schema, name) for name in _in_order(referred)]
 
 
 def _in_order(referred: dict[str, set[str]]) -> Iterator[str]:
@@ -94,10 +93,14 @@ def _in_order(referred: dict[str, set[str]]) -> Iterator[str]:
             yield name
 
 
-def _table(source: sqlite3.Connection, name: str) -> Table:
-    rows = source.execute(f"PRAGMA table_info({name})").fetchall()
-    columns = tuple(row[1] for row in rows)
-    key = tuple(row[1] for row in sorted(rows, key=lambda row: row[5]) if row[5])
+def _schema(source: sqlite3.Connection) -> Database:
+    # As a reader of the schema only: the connection's own settings stand.
+    return Database(source, recursive_triggers=False, execute_plugins=False)
+
+
+def _table(schema: Database, name: str) -> Table:
+    table = schema.table(name)
+    columns = tuple(column.name for column in table.columns)
     select = f"SELECT {', '.join(columns)} FROM {name}"  # noqa: S608 - names of our own schema
     if name == "attempts":
         # There it is kept by time.
@@ -106,5 +109,5 @@ def _table(source: sqlite3.Connection, name: str) -> Table:
             " FROM attempts a JOIN completions c USING (seq)"
         )
         columns = (*columns, "created")
-    texts = frozenset(row[1] for row in rows if row[2] == "TEXT")
-    return Table(name=name, columns=columns, key=key, texts=texts, select=select)
+    texts = frozenset(column.name for column in table.columns if column.type == "TEXT")
+    return Table(name=name, columns=columns, key=tuple(table.pks), texts=texts, select=select)

@@ -27,6 +27,7 @@ from maniac_core.storage.postgres_connection import (
 )
 from maniac_core.storage.postgres_listener import Listener
 from maniac_core.storage.postgres_migrate import check_current
+from maniac_core.storage.postgres_retention import drop_expired_months
 from maniac_core.storage.postgres_upkeep import Upkeep
 from maniac_core.storage.postgres_writer import Writer
 from maniac_core.storage.queries import Queries
@@ -52,7 +53,10 @@ class PostgresDatabase:
         self._readers = max(1, pool - _OWN)
         self._queries = Queries.load("postgres")
         self._callbacks: list[Callable[[frozenset[str]], None]] = []
+        self._contact_callbacks: list[Callable[[bool], None]] = []
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._is_away = False
+        self._reads = 0
         self._captures: Writer[CompletionRecord, None] = Writer(
             # Its one statement is never planned anew, whatever the lengths of its arrays.
             lambda: self._connect(plan_cache_mode="force_generic_plan"),
@@ -64,7 +68,10 @@ class PostgresDatabase:
             self._connect, commit_writes, size=lambda _: 1, max_size=_MAX_WRITES
         )
         self._listener = Listener(
-            self._connect, self._queries.text("read_cache_versions"), self._announce
+            self._connect,
+            self._queries.text("read_cache_versions"),
+            self._announce,
+            self._announce_contact,
         )
         self._upkeep = Upkeep(self._acquire, self._queries)
 
@@ -73,9 +80,23 @@ class PostgresDatabase:
         """How many transactions were committed since the start."""
         return self._captures.commits + self._writes.commits
 
+    @property
+    def readers(self) -> int:
+        """How many reads can run at a time."""
+        return self._readers
+
+    @property
+    def reads(self) -> int:
+        """How many reads run or wait for their turn."""
+        return self._reads
+
     def on_change(self, callback: Callable[[frozenset[str]], None]) -> None:
         """Call back on the event loop with the names of cached tables that any process changed."""
         self._callbacks.append(callback)
+
+    def on_contact(self, callback: Callable[[bool], None]) -> None:
+        """Call back on the event loop when the server is away, and when it is back."""
+        self._contact_callbacks.append(callback)
 
     async def start(self) -> None:
         """Check the schema, open the connections that are always needed, start the tasks.
@@ -133,16 +154,26 @@ class PostgresDatabase:
     async def fetch_all(self, name: str, params: Params = NO_PARAMS) -> list[Row]:
         """Read on a connection of the pool."""
         sql, values = self._bind(name, params)
+        self._reads += 1
         try:
             async with self._acquire() as connection:
                 return as_rows(await connection.fetch(sql, *values))
         except FAILURES as err:
             raise as_storage_error(err) from None
+        finally:
+            self._reads -= 1
 
     async def fetch_one(self, name: str, params: Params = NO_PARAMS) -> Row | None:
         """Read the first row."""
         rows = await self.fetch_all(name, params)
         return rows[0] if rows else None
+
+    async def drop_bodies(self, before: int) -> int:
+        """Drop the months of bodies that are over before a time."""
+        try:
+            return await drop_expired_months(self._acquire, before)
+        except FAILURES as err:
+            raise as_storage_error(err) from None
 
     def _bind(self, name: str, params: Params) -> BoundStatement:
         named, flat = self._queries.bind(name, params)
@@ -156,7 +187,9 @@ class PostgresDatabase:
     async def _acquire(self) -> AsyncIterator[Connection]:
         if self._pool is None:
             raise StorageError("the database is not open")
-        async with self._pool.acquire(timeout=self._timeout_s) as connection:
+        # Nobody waits long in line for a server that is known to be away.
+        timeout_s = CONNECT_TIMEOUT_S if self._is_away else self._timeout_s
+        async with self._pool.acquire(timeout=timeout_s) as connection:
             # The proxy of a pool has all methods of a connection.
             yield cast(Connection, connection)
 
@@ -170,6 +203,11 @@ class PostgresDatabase:
     def _announce(self, names: frozenset[str]) -> None:
         for callback in self._callbacks:
             callback(names)
+
+    def _announce_contact(self, is_there: bool) -> None:
+        self._is_away = not is_there
+        for callback in self._contact_callbacks:
+            callback(is_there)
 
 
 def _record_size(record: CompletionRecord) -> int:

@@ -23,7 +23,8 @@ class Listener:
     """Listens on a connection of its own, and connects again when it is lost.
 
     After that it tells of every table, because nobody knows what was missed. What a notification did not tell, such
-    as one that a pooler swallowed, is found by comparing versions.
+    as one that a pooler swallowed, is found by comparing versions. `notify_contact` is called with False when a lost
+    connection could not be replaced at once, and with True when it finally was.
     """
 
     def __init__(
@@ -31,10 +32,12 @@ class Listener:
         connect: Callable[[], Awaitable[Connection]],
         statement: str,
         notify: Callable[[frozenset[str]], None],
+        notify_contact: Callable[[bool], None],
     ) -> None:
         self._connect = connect
         self._statement = statement
         self._notify = notify
+        self._notify_contact = notify_contact
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
         self._versions: dict[str, int] = {}
@@ -122,7 +125,10 @@ class Listener:
             except StorageError:
                 if tries == 1:
                     _log.warning("storage: changes of other processes cannot be heard of")
+                    self._notify_contact(False)
                 continue
             break
         _log.warning("storage: listening for changes again")
         self._notify(frozenset(self._versions))
+        if tries > 1:
+            self._notify_contact(True)

@@ -150,6 +150,27 @@ async def drop_empty_months(connection: Connection, now_s: int) -> list[str]:
     return dropped
 
 
+async def drop_first_month(connection: Connection, table: str, month: Month, kept: str) -> bool:
+    """Drop the first month of a table, but for rows `b` that a condition fits: they join what is older.
+
+    Returns whether it was there and the first. It is one transaction, with whatever the caller does in it.
+    """
+    async with connection.transaction():
+        await connection.execute(
+            f"SELECT pg_advisory_xact_lock({_LOCK}); SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"
+        )
+        if (await months_of(connection, table))[:1] != [month]:
+            return False
+        partition, past = f"{table}{month.suffix}", f"{table}_past"
+        await connection.execute(f"ALTER TABLE {table} DETACH PARTITION {past}")
+        await connection.execute(
+            f"INSERT INTO {past} SELECT b.* FROM {partition} b WHERE {kept}"  # noqa: S608 - our own names
+        )
+        await connection.execute(f"DROP TABLE {partition}")
+        await _attach(connection, table, "_past", "MINVALUE", month.plus(1).start)
+    return True
+
+
 async def _drop_empty(connection: Connection, table: str, months: Sequence[Month]) -> list[str]:
     dropped: list[str] = []
     async with connection.transaction():

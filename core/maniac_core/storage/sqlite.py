@@ -33,7 +33,9 @@ class SQLiteDatabase:
         self._synchronous = synchronous
         self._queries = Queries.load("sqlite")
         self._callbacks: list[Callable[[frozenset[str]], None]] = []
+        self._contact_callbacks: list[Callable[[bool], None]] = []
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="storage-reader")
+        self._reads = 0
         self._reader = threading.local()
         self._reader_connections: list[sqlite3.Connection] = []
         self._writer: Writer | None = None
@@ -46,9 +48,23 @@ class SQLiteDatabase:
         """How many transactions were committed since the start."""
         return self._writer.commits if self._writer else 0
 
+    @property
+    def readers(self) -> int:
+        """How many reads can run at a time."""
+        return _READERS
+
+    @property
+    def reads(self) -> int:
+        """How many reads run or wait for their turn."""
+        return self._reads
+
     def on_change(self, callback: Callable[[frozenset[str]], None]) -> None:
         """Call back on the event loop with the names of cached tables that any process changed."""
         self._callbacks.append(callback)
+
+    def on_contact(self, callback: Callable[[bool], None]) -> None:
+        """Call back on the event loop when the file can't be read any more, and when it can be again."""
+        self._contact_callbacks.append(callback)
 
     async def start(self) -> None:
         """Open the file, check its schema, start the threads.
@@ -96,15 +112,22 @@ class SQLiteDatabase:
             raise StorageError("the database is not open")
         sql, flat = self._queries.bind(name, params)
         loop = asyncio.get_running_loop()
+        self._reads += 1
         try:
             return await loop.run_in_executor(self._readers, self._read, sql, flat)
         except sqlite3.Error as err:
             raise as_storage_error(err) from err
+        finally:
+            self._reads -= 1
 
     async def fetch_one(self, name: str, params: Params = NO_PARAMS) -> Row | None:
         """Read the first row."""
         rows = await self.fetch_all(name, params)
         return rows[0] if rows else None
+
+    async def drop_bodies(self, before: int) -> int:  # noqa: ARG002 - of the seam
+        """Drop nothing: all bodies are in one table."""
+        return 0
 
     def _open_writer(self) -> sqlite3.Connection:
         return connect(self._path, read_only=False, synchronous=self._synchronous)
@@ -113,7 +136,12 @@ class SQLiteDatabase:
         connection = connect(self._path, read_only=True, synchronous=self._synchronous)
         try:
             check_current(connection)
-            return Watcher(connection, self._queries.text("read_cache_versions"), self._announce)
+            return Watcher(
+                connection,
+                self._queries.text("read_cache_versions"),
+                self._announce,
+                self._announce_contact,
+            )
         except sqlite3.Error as err:
             connection.close()
             raise StorageError(f"{self._path}: cannot be read: {err}") from err
@@ -125,6 +153,11 @@ class SQLiteDatabase:
         if self._loop is not None:
             for callback in self._callbacks:
                 self._loop.call_soon_threadsafe(callback, names)
+
+    def _announce_contact(self, is_there: bool) -> None:
+        if self._loop is not None:
+            for callback in self._contact_callbacks:
+                self._loop.call_soon_threadsafe(callback, is_there)
 
     def _read(self, sql: str, params: Params) -> list[Row]:
         connection: sqlite3.Connection | None = getattr(self._reader, "connection", None)

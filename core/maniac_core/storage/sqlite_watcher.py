@@ -14,7 +14,8 @@ _INTERVAL_S = 0.25
 class Watcher:
     """Polls the versions that triggers keep, in a thread of its own so that no load can delay it.
 
-    `notify` is called in that thread with the names that changed since construction, or since the last call.
+    `notify` is called in that thread with the names that changed since construction, or since the last call;
+    `notify_contact` with False when a poll fails, and with True when one succeeds again.
     The connection is the watcher's from here on.
     """
 
@@ -23,10 +24,12 @@ class Watcher:
         connection: sqlite3.Connection,
         statement: str,
         notify: Callable[[frozenset[str]], None],
+        notify_contact: Callable[[bool], None],
     ) -> None:
         self._connection = connection
         self._statement = statement
         self._notify = notify
+        self._notify_contact = notify_contact
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="storage-watcher", daemon=True)
         self._data_version: int | None = None
@@ -48,12 +51,17 @@ class Watcher:
         while not self._stop.wait(_INTERVAL_S):
             try:
                 self._poll()
-                is_failing = False
             except sqlite3.Error:
                 # Tried again at the next poll; told once, not four times a second.
                 if not is_failing:
                     _log.exception("storage: changes of other processes cannot be read")
+                    self._notify_contact(False)
                 is_failing = True
+            else:
+                if is_failing:
+                    _log.warning("storage: changes of other processes can be read again")
+                    self._notify_contact(True)
+                is_failing = False
 
     def _poll(self) -> None:
         # Moves with every commit of another connection: without one, nothing needs to be read.

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from maniac_gateway.v1 import chat_pb2
+from msgspec import UNSET
 
 from maniac_edge.convert.completions import json_members, usage_to_json
 from maniac_edge.schemas import completions as schema
@@ -83,6 +84,11 @@ def _delta(choice: chat_pb2.ChoiceDelta) -> schema.Delta:
         delta.tool_calls = [_tool_call_delta(call) for call in choice.tool_calls]
     if choice.HasField("refusal"):
         delta.refusal = choice.refusal
+    if choice.extra_json:
+        extra = json_members(choice.extra_json)
+        delta.annotations = extra.get("annotations", UNSET)
+        delta.audio = extra.get("audio", UNSET)
+        delta.images = extra.get("images", UNSET)
     return delta
 
 

@@ -89,6 +89,21 @@ class Delta(msgspec.Struct, omit_defaults=True):
         ),
     ] = UNSET
     refusal: str | UnsetType = UNSET
+    annotations: Annotated[
+        msgspec.Raw | UnsetType,
+        Meta(extra_json_schema={"type": "array", "items": {"type": "object"}}),
+    ] = UNSET
+    audio: Annotated[
+        msgspec.Raw | UnsetType,
+        Meta(
+            description="Pieces of `data` (base64, each by itself) and `transcript`.",
+            extra_json_schema={"type": "object"},
+        ),
+    ] = UNSET
+    images: Annotated[
+        msgspec.Raw | UnsetType,
+        Meta(extra_json_schema={"type": "array", "items": {"type": "object"}}),
+    ] = UNSET
 
 
 class ChunkChoice(msgspec.Struct):

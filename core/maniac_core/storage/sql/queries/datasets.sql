@@ -152,26 +152,39 @@ DELETE FROM datasets
 -- Retention of bodies. What a dataset has taken is kept, and a completion without its body is in no later dataset.
 -- ---------------------------------------------------------------------------------------------------------------
 
--- name: expired_bodies
--- Part of others: bodies from before a time that no dataset has taken, some of them after a position.
-SELECT b.seq
-  FROM completion_bodies b
- WHERE b.seq > :after AND b.created < :before
-   AND NOT EXISTS (SELECT 1 FROM dataset_items i WHERE i.seq = b.seq)
- ORDER BY b.seq
- LIMIT :limit
+-- name: take_retention_turn
+-- Whether this process is the one that may delete bodies now. Only one opens the file.
+SELECT 1 AS taken
 
--- name: forget_expired_content
--- Say in the ledger that their content is gone.
+-- name: end_retention_turn
+-- Let another one.
+SELECT 1 AS ended
+
+-- name: find_expired
+-- Completions from before a time, in a range of positions, that have content which no dataset has taken.
+SELECT c.seq
+  FROM completions c
+ WHERE c.seq >= :first AND c.seq <= :last AND c.created < :before
+   AND (c.content_hash IS NOT NULL
+        OR EXISTS (SELECT 1 FROM completion_bodies b WHERE b.seq = c.seq AND b.created = c.created))
+   AND NOT EXISTS (SELECT 1 FROM dataset_items i WHERE i.seq = c.seq)
+ ORDER BY c.seq
+
+-- name: forget_content
+-- Say in the ledger that their content is gone, unless a dataset has taken it meanwhile.
 UPDATE completions SET content_hash = NULL
- WHERE content_hash IS NOT NULL AND created < :before AND seq IN (
-{expired_bodies}
- )
+ WHERE created < :before AND content_hash IS NOT NULL
+   AND NOT EXISTS (SELECT 1 FROM dataset_items i WHERE i.seq = completions.seq)
+   AND seq IN (NULL
+       , :seqs_{n} -- each seqs
+       )
 
--- name: delete_expired_bodies
+-- name: delete_bodies
 -- Delete them.
 DELETE FROM completion_bodies
- WHERE created < :before AND seq IN (
-{expired_bodies}
- )
+ WHERE created < :before
+   AND NOT EXISTS (SELECT 1 FROM dataset_items i WHERE i.seq = completion_bodies.seq)
+   AND seq IN (NULL
+       , :seqs_{n} -- each seqs
+       )
 RETURNING seq

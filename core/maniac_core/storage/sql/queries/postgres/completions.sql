@@ -32,26 +32,10 @@ SELECT c.id, c.requested_model, b.input
        , :ids_{n} -- each ids
        )
 
--- name: expired_bodies
--- Part of others: bodies from before a time that no dataset has taken, some of them after a position.
-SELECT b.seq, b.created
-  FROM completion_bodies b
- WHERE b.seq > :after AND b.created < :before
-   AND NOT EXISTS (SELECT 1 FROM dataset_items i WHERE i.seq = b.seq)
- ORDER BY b.seq
- LIMIT :limit
+-- name: take_retention_turn
+-- Whether this core is the one that may delete bodies now: it is until it says so, or its writing connection ends.
+SELECT CASE WHEN pg_try_advisory_lock(1835466758) THEN 1 ELSE 0 END AS taken
 
--- name: forget_expired_content
--- Say in the ledger that their content is gone.
-UPDATE completions SET content_hash = NULL
- WHERE content_hash IS NOT NULL AND (seq, created) IN (
-{expired_bodies}
- )
-
--- name: delete_expired_bodies
--- Delete them.
-DELETE FROM completion_bodies
- WHERE (seq, created) IN (
-{expired_bodies}
- )
-RETURNING seq
+-- name: end_retention_turn
+-- Let another one.
+SELECT CASE WHEN pg_advisory_unlock(1835466758) THEN 1 ELSE 0 END AS ended
