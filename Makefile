@@ -25,8 +25,9 @@ help:
 run: .venv/run.stamp
 	@exec $(BIN)/maniac-gateway serve --pull $(ARGS)
 
+# In two processes, since most of the time goes into starting gateways; ARGS='-n 0' is one, for a debugger.
 test: .venv/dev.stamp
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 bench: .venv/dev.stamp
 	@$(BIN)/python -m bench.run $(ARGS)
