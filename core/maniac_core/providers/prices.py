@@ -91,7 +91,8 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _dearest(*prices: int | None) -> int | None:
-    return max((price for price in prices if price is not None), default=None)
+    known = [price for price in prices if price is not None]
+    return max(known) if known else None
 
 
 FREE = Prices(input=0, output=0)

@@ -19,6 +19,7 @@ from maniac_core.services.plan import Step
 PROMPT_MARGIN = 2
 ASSUMED_OUTPUT_TOKENS = 16_384
 """Of a model of which nothing is known, when the request has no limit either."""
+_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
 
 
 def prompt_tokens(step: Step) -> int:
@@ -28,6 +29,8 @@ def prompt_tokens(step: Step) -> int:
 
 def wanted_tokens(step: Step) -> int | None:
     """Return the most output tokens that the request allows, thinking included; None: it has no limit."""
+    if _LIMITS.isdisjoint(step.prompt.parameters):
+        return None
     given = Given(step.prompt.parameters)
     limit = take_limit(given)
     if limit is None:

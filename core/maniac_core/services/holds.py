@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from maniac_core.domain.budgets import Hold
+from maniac_core.services.plan import Step
 
 
 class Holds:
     """The reservations of one request: one before its first call, more when a further attempt may cost more."""
 
-    __slots__ = ("is_open", "taken")
+    __slots__ = ("covered", "is_open", "taken")
 
     def __init__(self) -> None:
         self.taken: list[Hold] = []
+        self.covered: Step | None = None
+        """The step that what is reserved was last found to cover."""
         self.is_open = True
         """Whether the request still runs, so that its reservations are to be renewed."""
 

@@ -40,8 +40,11 @@ class Spending:
         caller = capture.call.caller
         if not caller.is_budgeted or caller.is_internal:
             return
-        worst = self._worst_case(step)
         holds = capture.holds
+        if holds is not None and holds.covered is step and not capture.trail.was_called:
+            # Reckoned a moment ago, before the request was let through.
+            return
+        worst = self._worst_case(step)
         missing = worst + (capture.trail.spend_nano_usd() or 0)
         missing -= holds.total_nano_usd if holds is not None else 0
         if missing <= 0:
@@ -52,6 +55,7 @@ class Spending:
             await self._take(capture, holds, missing)
         except StorageError as err:
             raise unavailable() from err
+        holds.covered = step
 
     async def _take(self, capture: Capture, holds: Holds, amount: int) -> None:
         caller = capture.call.caller
