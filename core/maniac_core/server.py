@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _GC_THRESHOLD = 20_000
+# How long a thread waits for the interpreter while the event loop has it. The one that commits needs it a dozen times
+# per transaction, and answers wait for it.
+_SWITCH_INTERVAL_S = 0.0005
 
 
 class Core:
@@ -313,6 +317,7 @@ async def run_core(
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     _log.info("core serves", extra={"fields": {"grpc": config.core.listen}})
     ready()
     await stopping.wait()

@@ -50,9 +50,7 @@ class Advances:
         advance.left -= amount_nano_usd
         advance.is_used = True
         hold = advance.hold
-        return Hold(
-            id=hold.id, amount_nano_usd=amount_nano_usd, windows=hold.windows, is_part=True
-        )
+        return Hold(id=hold.id, amount_nano_usd=amount_nano_usd, windows=hold.windows, is_part=True)
 
     def add(self, caller: Caller, hold: Hold, now: int) -> None:
         """Keep a new advance; one that the caller had before was removed."""

@@ -69,6 +69,15 @@ class Queries:
         """Return a statement that has no repeated lines."""
         return self._texts[name]
 
+    def repeated(self, name: str, rows: int) -> str:
+        """Return an INSERT with its list of values so many times: one step of the engine for all these rows."""
+        text = self._expanded.get((name, rows))
+        if text is None:
+            head, keyword, values = self._texts[name].rpartition("VALUES ")
+            text = f"{head}{keyword}{', '.join([values] * rows)}"
+            self._expanded[name, rows] = text
+        return text
+
     def bind(self, name: str, params: Params) -> tuple[str, Params]:
         """Return the text and its parameters, with repeated lines expanded."""
         repeat = self._repeats.get(name)

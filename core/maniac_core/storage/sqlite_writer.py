@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from maniac_core.domain.records import CompletionRecord
 from maniac_core.storage.base import Row, StorageError
-from maniac_core.storage.capture_rows import rows_of
+from maniac_core.storage.capture_rows import RowValues, rows_of
 from maniac_core.storage.queries import Queries
 from maniac_core.storage.sqlite_connection import as_rows, as_storage_error, is_about_one_row
 
@@ -26,6 +26,9 @@ _MAX_BATCH = 512
 _MAX_BATCH_BYTES = 16 * 1024 * 1024
 """Bounds of one transaction, so that no record waits long for the others of its batch."""
 
+_MANY = frozenset({"insert_completion", "insert_body", "insert_attempt"})
+# Of one statement; 64 rows of the ledger are 2,700 parameters.
+_MAX_ROWS = 64
 BoundStatement = tuple[str, Any]
 _Future = asyncio.Future[Any]
 _Capture = tuple[CompletionRecord, _Future]
@@ -210,8 +213,22 @@ class Writer:
         # Another process may have written to the ledger since: the position is read under the lock.
         (last,) = connection.execute(self._last_position).fetchone()
         for name, rows in rows_of(records, last + 1).items():
-            if rows:
+            if name in _MANY:
+                self._insert_rows(connection, name, rows)
+            elif rows:
                 connection.executemany(self._queries.text(name), rows)
+
+    def _insert_rows(
+        self, connection: sqlite3.Connection, name: str, rows: list[RowValues]
+    ) -> None:
+        """Insert by powers of two, so that a few prepared statements serve every number of rows."""
+        done = 0
+        while count := min(1 << (len(rows) - done).bit_length() >> 1, _MAX_ROWS):
+            chunk = rows[done : done + count]
+            connection.execute(
+                self._queries.repeated(name, count), [value for row in chunk for value in row]
+            )
+            done += count
 
 
 def _in_savepoint(
