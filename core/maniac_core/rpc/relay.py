@@ -104,8 +104,11 @@ class _Link:
                     return
                 self._wake.clear()
                 await self._wake.wait()
-                # Whatever became ready in the same turn of the loop shares the message.
-                await asyncio.sleep(0)
+                # While each turn of the loop brings more, the message can wait.
+                count = 0
+                while count < len(self._frames) < 64:
+                    count = len(self._frames)
+                    await asyncio.sleep(0)
                 continue
             frames, self._frames = self._frames, []
             message = relay_pb2.RelayResponse(frames=frames, draining=self._is_draining)
