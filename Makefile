@@ -10,7 +10,7 @@ SCRATCH := .venv/generated
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench clean baseline generate \
+.PHONY: help run test check bench soak clean baseline generate \
         proto-format proto-lint proto-breaking proto-generated fmt lint types imports
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test       run the whole suite (ARGS='tests/cli -k pull' selects)"
 	@echo "make check      contracts, generated code, format, lint, types, imports"
 	@echo "make bench      measure the gateway (ARGS='--quick'; docs/performance.md has more)"
+	@echo "make soak       does memory stay flat under mixed load? (ARGS='--minutes 3'; an hour without)"
 	@echo "make generate   regenerate proto/gen from the contracts"
 	@echo "make baseline   take the contracts as released: what 'buf breaking' compares with"
 	@echo "make clean      remove .venv and caches; data/ is kept"
@@ -31,6 +32,9 @@ test: .venv/dev.stamp
 
 bench: .venv/dev.stamp
 	@$(BIN)/python -m bench.run $(ARGS)
+
+soak: .venv/dev.stamp
+	@$(BIN)/python -m bench.soak $(ARGS)
 
 check: proto-format proto-lint proto-breaking proto-generated fmt lint types imports
 
