@@ -15,6 +15,8 @@ from maniac_edge.errors import EdgeError, from_error
 
 # A core that has accepted the connection but not the stream by then is as good as down.
 _CONNECT_S = 5.0
+# In one message. With the largest frames it is well below what a core takes.
+_MAX_FRAMES = 64
 Frame = relay_pb2.RelayRequestFrame
 
 
@@ -131,11 +133,11 @@ class Link:
                     await self._wake.wait()
                     # While each turn of the loop brings more, the message can wait.
                     count = 0
-                    while count < len(self._frames) < 64:
+                    while count < len(self._frames) < _MAX_FRAMES:
                         count = len(self._frames)
                         await asyncio.sleep(0)
                     continue
-                frames, self._frames = self._frames, []
+                frames, self._frames = self._frames[:_MAX_FRAMES], self._frames[_MAX_FRAMES:]
                 await self._stream.write(relay_pb2.RelayRequest(frames=frames))
 
 

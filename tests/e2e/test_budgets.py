@@ -363,3 +363,17 @@ def test_nonsense_on_the_command_line_is_refused(spending: Gateway) -> None:
         ran = run(*arguments)
         assert (ran.returncode, complaint in ran.stderr) == (1, True), ran
     assert run("budgets", "list").stdout == before
+
+
+def test_a_limit_of_tokens_beyond_all_sums_is_402(
+    make_key: Callable[..., httpx.Client], upstream: Upstream
+) -> None:
+    """What is reserved is added up in the database, and fails nobody who reserves at the same time."""
+    with make_key("--budget-usd", "1000") as client:
+        for limit in (10**12, 2**63 - 1):
+            response = _ask(client, model="openai/chatgpt-4o-latest", max_tokens=limit)
+            assert (response.status_code, response.json()["error"]["code"]) == (
+                402,
+                "insufficient_balance",
+            )
+    assert upstream.exchanges == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 from maniac_core.domain.budgets import Hold, Limit, Owner
@@ -14,7 +14,7 @@ from maniac_core.services.advances import REQUESTS, ROOM
 from maniac_core.services.holds import Holds
 from maniac_core.services.reservations import Reservations
 from maniac_core.storage.base import Database
-from maniac_core.storage.budgets import BudgetStore
+from maniac_core.storage.budgets import BudgetStore, Claim
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.keys import KeyStore
 
@@ -161,3 +161,65 @@ async def test_a_changed_budget_ends_advances(
     taken = await _take(core, spender, 10)
     assert len(taken) == 3
     assert {len(hold.windows) for hold in taken} == {2}
+
+
+class _Leaving(BudgetStore):
+    """Ends a task at the moment at which what it waited for was reserved."""
+
+    leaving: asyncio.Task[Hold | None] | None = None
+
+    async def reserve(
+        self, claims: Sequence[Claim], *, now: int, until: int, unused: Sequence[Hold] = ()
+    ) -> list[Hold | None]:
+        holds = await super().reserve(claims, now=now, until=until, unused=unused)
+        if self.leaving is not None:
+            asyncio.get_running_loop().call_soon(self.leaving.cancel)
+        return holds
+
+
+async def test_what_was_reserved_for_a_caller_who_left_meanwhile_comes_back(
+    database: Database, spender: Caller
+) -> None:
+    """Also if the caller leaves between the commit and the moment at which it would have been told."""
+    budgets = _Leaving(database)
+    await _limit(budgets, spender, 10)
+    core = Reservations(budgets)
+    budgets.leaving = asyncio.create_task(core.take(spender, 7))
+    with pytest.raises(asyncio.CancelledError):
+        await budgets.leaving
+    budgets.leaving = None
+    assert await core.take(spender, 10) is not None
+    await core.close()
+
+
+class _Looking(BudgetStore):
+    """Asks, during each transaction, whether anything comes back."""
+
+    core: Reservations
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.recalled: list[bool] = []
+
+    async def reserve(
+        self, claims: Sequence[Claim], *, now: int, until: int, unused: Sequence[Hold] = ()
+    ) -> list[Hold | None]:
+        if unused:
+            self.recalled.append(self.core.recall())
+        return await super().reserve(claims, now=now, until=until, unused=unused)
+
+
+async def test_whoever_is_refused_while_advances_come_back_is_told_so(
+    database: Database, spender: Caller
+) -> None:
+    """Several may be refused at once; what is on its way back may be enough for each of them."""
+    budgets = _Looking(database)
+    await _limit(budgets, spender, PLENTY)
+    core = budgets.core = Reservations(budgets)
+    await core.take(spender, 1)
+    assert core.recall()
+    assert core.recall()
+    await core.take(spender, PLENTY - 1)
+    assert budgets.recalled == [True]
+    assert not core.recall()
+    await core.close()

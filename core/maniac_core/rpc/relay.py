@@ -28,6 +28,8 @@ from maniac_core.services.limits import RateState
 _log = logging.getLogger(__name__)
 # What one slow reader may leave unread at its edge, whatever the size of frames.
 _MAX_UNREAD_BYTES = 1024 * 1024
+# In one message, whose size is limited.
+_MAX_FRAMES = 64
 # A stream that has not begun by then tells the rate limit ahead: the edge may send its first bytes, a comment, before
 # there is any chunk. Most streams begin earlier, and save the frame.
 _ANNOUNCE_AFTER_S = 0.2
@@ -106,11 +108,11 @@ class _Link:
                 await self._wake.wait()
                 # While each turn of the loop brings more, the message can wait.
                 count = 0
-                while count < len(self._frames) < 64:
+                while count < len(self._frames) < _MAX_FRAMES:
                     count = len(self._frames)
                     await asyncio.sleep(0)
                 continue
-            frames, self._frames = self._frames, []
+            frames, self._frames = self._frames[:_MAX_FRAMES], self._frames[_MAX_FRAMES:]
             message = relay_pb2.RelayResponse(frames=frames, draining=self._is_draining)
             self._told_draining = self._is_draining
             await context.write(message)

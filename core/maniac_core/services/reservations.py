@@ -34,6 +34,8 @@ class Reservations:
         self._waiting: list[_Waiting] = []
         self._unused: list[Hold] = []
         """What is to be given back with the next transaction."""
+        self._returning = 0
+        """How many are given back by the transactions that run."""
         self._generation = 0
         self._open: dict[Holds, float] = {}
         self._taking: asyncio.Task[None] | None = None
@@ -53,7 +55,14 @@ class Reservations:
         self._waiting.append((claim, future))
         if self._taking is None:
             self._taking = asyncio.create_task(self._take_all())
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # The caller may have left after it was reserved, and before it was told.
+            if not future.cancelled() and (hold := _reserved(future)) is not None:
+                self._unused.append(hold)
+                self._watch()
+            raise
 
     def keep(self, holds: Holds) -> None:
         """Renew these until they are closed."""
@@ -61,7 +70,7 @@ class Reservations:
         self._watch()
 
     def recall(self) -> bool:
-        """End all advances; return whether anything comes back with the next transaction.
+        """End all advances; return whether anything comes back with the next transaction, or with one that runs.
 
         To be called when budgets were changed, too: what was reserved ahead was so by the old ones.
         """
@@ -70,7 +79,7 @@ class Reservations:
         self._unused += unused
         if unused:
             self._watch()
-        return bool(unused)
+        return bool(self._unused or self._returning)
 
     async def close(self) -> None:
         """Give back what was reserved ahead, and stop renewing; what running requests hold ends by itself."""
@@ -105,6 +114,7 @@ class Reservations:
         ahead = [_ahead(claim) for claim in largest.values()]
         self._unused += self._advances.remove(largest)
         unused, self._unused = self._unused, []
+        self._returning += len(unused)
         try:
             holds = await self._store.reserve(
                 [claim for claim, _ in batch] + ahead, now=now, until=now + _LEASE_S, unused=unused
@@ -115,6 +125,8 @@ class Reservations:
                 if not future.done():
                     future.set_exception(err)
             return
+        finally:
+            self._returning -= len(unused)
         for (_, future), hold in zip(batch, holds, strict=False):
             if not future.done():
                 future.set_result(hold)
@@ -177,12 +189,19 @@ class Reservations:
 
     async def _renew(self, ids: list[str]) -> None:
         unused, self._unused = self._unused, []
+        self._returning += len(unused)
         try:
             await self._store.renew(ids, until=now_s() + _LEASE_S, unused=unused)
         except StorageError as err:
             # Tried again long before they end.
             self._keep_for_later(unused)
             _log.warning("budget reservations could not be renewed: %s", err)
+        finally:
+            self._returning -= len(unused)
+
+
+def _reserved(future: asyncio.Future[Hold | None]) -> Hold | None:
+    return future.result() if future.done() and future.exception() is None else None
 
 
 def _ahead(claim: Claim) -> Claim:

@@ -16,6 +16,8 @@ from maniac_core.storage.base import StorageError
 from maniac_core.storage.budgets import BudgetStore
 
 _TRIES = 3
+# Some four million USD. A caller's limit of tokens may be any integer; 512 such amounts still add up in the database.
+_MOST_NANO_USD = 2**52
 _PERIODS: dict[Period, str] = {"day": "for today", "month": "for this month", "total": "in total"}
 
 
@@ -82,7 +84,7 @@ class Spending:
     def _worst_case(self, step: Step) -> int:
         worst = ceiling_nano_usd(step, self._catalogue)
         if worst is not None:
-            return worst
+            return min(worst, _MOST_NANO_USD)
         config = step.candidate.config
         if config is None or config.unpriced == "allow":
             # Without a configuration there is no key either, and so no call.
