@@ -167,7 +167,14 @@ class ScriptedCore(chat_pb2_grpc.ChatServiceServicer, keys_pb2_grpc.AccessServic
 
     async def start(self, relay: relay_pb2_grpc.RelayServiceServicer | None = None) -> None:
         """Listen; without `relay` chat comes by plain RPCs only."""
-        self.server = grpc.aio.server()
+        # As the core does: an edge asks every ten seconds whether its core is there, and a server that is not prepared
+        # for it breaks the connection.
+        self.server = grpc.aio.server(
+            options=[
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
+            ]
+        )
         if relay is not None:
             relay_pb2_grpc.add_RelayServiceServicer_to_server(relay, self.server)
         chat_pb2_grpc.add_ChatServiceServicer_to_server(self, self.server)
