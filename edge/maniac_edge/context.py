@@ -17,7 +17,6 @@ _CLIENT_ADDRESS = "x-maniac-client-address"
 _FORWARDED = {
     b"authorization": "authorization",
     b"traceparent": "traceparent",
-    b"tracestate": "tracestate",
     b"idempotency-key": "idempotency-key",
     b"anthropic-beta": "anthropic-beta",
 }

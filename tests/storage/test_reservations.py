@@ -197,15 +197,16 @@ class _Looking(BudgetStore):
 
     core: Reservations
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, spender: Caller) -> None:
         super().__init__(database)
+        self.spender = spender
         self.recalled: list[bool] = []
 
     async def reserve(
         self, claims: Sequence[Claim], *, now: int, until: int, unused: Sequence[Hold] = ()
     ) -> list[Hold | None]:
         if unused:
-            self.recalled.append(self.core.recall())
+            self.recalled.append(self.core.recall_of(self.spender))
         return await super().reserve(claims, now=now, until=until, unused=unused)
 
 
@@ -213,13 +214,32 @@ async def test_whoever_is_refused_while_advances_come_back_is_told_so(
     database: Database, spender: Caller
 ) -> None:
     """Several may be refused at once; what is on its way back may be enough for each of them."""
-    budgets = _Looking(database)
+    budgets = _Looking(database, spender)
     await _limit(budgets, spender, PLENTY)
     core = budgets.core = Reservations(budgets)
     await core.take(spender, 1)
-    assert core.recall()
-    assert core.recall()
+    assert core.recall_of(spender)
+    assert core.recall_of(spender)
     await core.take(spender, PLENTY - 1)
     assert budgets.recalled == [True]
-    assert not core.recall()
+    assert not core.recall_of(spender)
     await core.close()
+
+
+async def test_a_refusal_costs_other_organizations_nothing(
+    budgets: BudgetStore, cores: list[Reservations], spender: Caller, keys: KeyStore
+) -> None:
+    """What a caller lacks is not in the advances of those who spend from other budgets."""
+    await keys.create(name="2", secret_hash=b"2", prefix="mk-2", project="x", organization="other")
+    row = await keys.resolve(b"2")
+    assert row is not None
+    other = row.caller
+    await _limit(budgets, spender, PLENTY)
+    await _limit(budgets, other, PLENTY)
+    core = cores[0]
+    await _take(core, spender, 1)
+    await _take(core, other, 1)
+    core.recall_of(spender)
+    (theirs,) = await _take(core, other, 1)
+    (own,) = await _take(core, spender, 1)
+    assert (theirs.is_part, own.is_part) == (True, False)

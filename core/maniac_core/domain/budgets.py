@@ -10,7 +10,7 @@ import msgspec
 Period = Literal["day", "month", "total"]
 OwnerKind = Literal["organization", "project", "key"]
 NANO_PER_USD = 1_000_000_000
-_SECONDS_PER_DAY = 86_400
+SECONDS_PER_DAY = 86_400
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,15 +59,15 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
 def period_starts(now: int) -> tuple[int, int]:
     """Return the first second of the UTC day and of the calendar month that hold `now` (Unix seconds)."""
-    day = now - now % _SECONDS_PER_DAY
-    return day, day - (datetime.fromtimestamp(day, UTC).day - 1) * _SECONDS_PER_DAY
+    day = now - now % SECONDS_PER_DAY
+    return day, day - (datetime.fromtimestamp(day, UTC).day - 1) * SECONDS_PER_DAY
 
 
 def period_end(period: Period, start: int) -> int | None:
     """Return the Unix second at which the period that began with `start` ends; None: never."""
     match period:
         case "day":
-            return start + _SECONDS_PER_DAY
+            return start + SECONDS_PER_DAY
         case "month":
             first = datetime.fromtimestamp(start, UTC)
             following = first.replace(

@@ -29,7 +29,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 # Set by an edge, and by nobody else, on every call: the address of its client.
 CLIENT_ADDRESS = "x-maniac-client-address"
-_FORWARDED = ("traceparent", "tracestate", "anthropic-beta")
+_FORWARDED = ("traceparent", "anthropic-beta")
 _STATUS_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from maniac_core.domain.budgets import Hold, period_starts
+from maniac_core.domain.budgets import SECONDS_PER_DAY, Hold
 from maniac_core.domain.records import Caller, Spender
 
 REQUESTS = 64
@@ -18,7 +18,6 @@ REQUESTS = 64
 ROOM = 8
 """How many times its amount must be free in every budget."""
 _LONGEST_S = 60
-_SECONDS_PER_DAY = 86_400
 
 
 class _Advance:
@@ -29,7 +28,7 @@ class _Advance:
         self.left = hold.amount_nano_usd
         self.is_used = True
         # Its budgets' periods end with a day at the earliest.
-        self.until = min(now + _LONGEST_S, period_starts(now)[0] + _SECONDS_PER_DAY)
+        self.until = min(now + _LONGEST_S, now - now % SECONDS_PER_DAY + SECONDS_PER_DAY)
 
 
 class Advances:
@@ -68,6 +67,10 @@ class Advances:
     def remove_all(self) -> list[Hold]:
         """End all and return what is unused."""
         return self.remove(list(self._advances))
+
+    def remove_of(self, organization: int) -> list[Hold]:
+        """End those that spend from an organization's budgets, and return what is unused of them."""
+        return self.remove([one for one in self._advances if one[0] == organization])
 
     def remove_idle(self, now: int) -> list[Hold]:
         """End those that are old, or were not used since the last time, and return what is unused of them."""

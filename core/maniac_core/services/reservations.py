@@ -69,16 +69,17 @@ class Reservations:
         self._open.setdefault(holds, time.monotonic())
         self._watch()
 
-    def recall(self) -> bool:
-        """End all advances; return whether anything comes back with the next transaction, or with one that runs.
-
-        To be called when budgets were changed, too: what was reserved ahead was so by the old ones.
-        """
+    def recall(self) -> None:
+        """End all advances: budgets were changed, and what was reserved ahead was so by the old ones."""
         self._generation += 1
-        unused = self._advances.remove_all()
-        self._unused += unused
-        if unused:
-            self._watch()
+        self._give_back(self._advances.remove_all())
+
+    def recall_of(self, caller: Caller) -> bool:
+        """End the advances that may hold what a caller lacks: those of its organization.
+
+        Returns whether anything comes back with the next transaction, or with one that runs.
+        """
+        self._give_back(self._advances.remove_of(caller.organization))
         return bool(self._unused or self._returning)
 
     async def close(self) -> None:
@@ -157,6 +158,11 @@ class Reservations:
         # Nobody knows whether the transaction took place. To give back a part twice would free what others hold; it
         # ends by itself.
         self._unused += [hold for hold in unused if not hold.is_part]
+
+    def _give_back(self, unused: list[Hold]) -> None:
+        self._unused += unused
+        if unused:
+            self._watch()
 
     def _watch(self) -> None:
         if self._keeping is None:

@@ -68,7 +68,7 @@ class Spending:
                 holds.taken.append(hold)
                 self._reservations.keep(holds)
                 return
-            if number == 0 and self._reservations.recall():
+            if number == 0 and self._reservations.recall_of(caller):
                 # What this core had reserved ahead may be what is missing.
                 continue
             fits = await self._store.check(caller, amount, now_s())
