@@ -191,7 +191,7 @@ class Core:
                 # One answer that is too large must not break the stream that carries all others.
                 ("grpc.max_send_message_length", -1),
                 ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 1000),
                 ("grpc.so_reuseport", 0),
             ],
         )

@@ -6,12 +6,13 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import pytest
@@ -180,3 +181,29 @@ async def test_a_thousand_cancels_leave_nothing_behind(
     gateway.stop()
 
     assert sorted(statuses(gateway)) == ["cancelled"] * 1000 + ["completed"]
+
+
+def test_a_core_lets_its_clients_ask_often_whether_it_is_there(gateway: Gateway) -> None:
+    """An edge pings an idle core; a server that takes this for abuse breaks the connection after a few."""
+    with socket.create_connection(("127.0.0.1", gateway.grpc_port), timeout=10) as connection:
+        frames = connection.makefile("rb")
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + http2_frame(_SETTINGS))
+        for _ in range(6):
+            connection.sendall(http2_frame(_PING, b"is there"))
+            while (kind := read_http2_frame(frames)) != _PING:
+                assert kind != _GOAWAY
+            time.sleep(1.1)  # How often is what is tested.
+
+
+_SETTINGS, _PING, _GOAWAY = 4, 6, 7
+
+
+def http2_frame(kind: int, payload: bytes = b"") -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, 0, 0, 0, 0, 0]) + payload
+
+
+def read_http2_frame(frames: IO[bytes]) -> int:
+    """Read a frame and return its kind."""
+    head = frames.read(9)
+    frames.read(int.from_bytes(head[:3], "big"))
+    return head[3]

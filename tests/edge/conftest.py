@@ -172,7 +172,7 @@ class ScriptedCore(chat_pb2_grpc.ChatServiceServicer, keys_pb2_grpc.AccessServic
         self.server = grpc.aio.server(
             options=[
                 ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 1000),
             ]
         )
         if relay is not None:
