@@ -311,10 +311,15 @@ def test_sampling_by_model(
 
 @pytest.mark.parametrize(
     ("given", "limit", "expected"),
-    [({}, None, 4096), ({}, 64000, 64000), ({"max_tokens": 99}, 64000, 99)],
+    [
+        ({}, None, 4096),
+        ({}, 64000, 64000),
+        ({"max_tokens": 99}, 64000, 99),
+        ({"max_tokens": 0}, 64000, 0),
+    ],
 )
 def test_limit_is_required_and_filled_in(given: Any, limit: int | None, expected: int) -> None:
-    """Without the caller's limit it is the model's largest, or 4,096 when that is unknown."""
+    """Without the caller's limit it is the model's largest, or 4,096 when that is unknown; 0 is a limit, too."""
     assert body_of([USER], limit=limit, **given)["max_tokens"] == expected
 
 

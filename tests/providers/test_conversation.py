@@ -113,6 +113,14 @@ def test_refusal_stands_in_for_missing_content() -> None:
     assert turn.parts == [Text(text="I cannot.")]
 
 
+def test_details_with_marks_of_the_wrong_type_are_kept() -> None:
+    """Nothing is known of who made them, so what they hold is left to the provider."""
+    details = [{"type": "reasoning.text", "index": []}, {"type": {}, "index": 0}]
+    turn = read_conversation([USER, {**assistant_call(), "reasoning_details": details}, result()])
+    assert isinstance(turn.turns[1], AssistantTurn)
+    assert turn.turns[1].details == details
+
+
 def test_open_loop_is_what_follows_the_last_user_message() -> None:
     """Calls before it, and an answered conversation, are not in the loop."""
     first = [USER, assistant_call("a"), result("a")]

@@ -14,7 +14,6 @@ from maniac_core.providers.estimate import (
     MESSAGE_TOKENS,
     estimate_answer_tokens,
     estimate_prompt_tokens,
-    estimate_text_tokens,
 )
 from maniac_core.providers.openai import OpenAIDialect
 
@@ -28,9 +27,10 @@ def prompt(*contents: Any, **parameters: Any) -> int:
     ("text", "tokens"), [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2), ("日本語の文章", 5)]
 )
 def test_text_counts_a_token_per_four_bytes(text: str, tokens: int) -> None:
-    """Bytes, not characters, are counted, and rounded up."""
-    assert estimate_text_tokens(text) == tokens
+    """Bytes, not characters, are counted, and rounded up; in prompts and in answers."""
+    choice = Choice(index=0, message={"role": "assistant", "content": text}, finish_reason="stop")
     assert prompt(text) == tokens
+    assert estimate_answer_tokens([choice]) == tokens
 
 
 def test_prompt_adds_messages_parts_calls_and_tools() -> None:

@@ -232,6 +232,76 @@ def test_tool_choice(choice: Any, expected: Any) -> None:
     assert body.get("toolConfig", {}).get("functionCallingConfig") == expected
 
 
+def tool(parameters: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "f", "parameters": parameters}}
+
+
+NODE = {"type": "object", "properties": {"value": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"$ref": "#/$defs/Node", "$defs": {"Node": NODE}}, NODE),
+        ({"allOf": [{"$ref": "#/$defs/Node"}], "$defs": {"Node": NODE}}, NODE),
+        ({"properties": NODE["properties"]}, NODE),
+        ({"oneOf": [NODE, NODE]}, {"type": "object", "anyOf": [NODE, NODE]}),
+        ({"type": "object", "properties": {}}, None),
+        ({"type": "object", "additionalProperties": True}, None),
+    ],
+)
+def test_parameters_are_sent_wherever_they_are_declared(parameters: Any, expected: Any) -> None:
+    """A function is without parameters only if none are left when references are resolved."""
+    [declared] = body_of([USER], tools=[tool(parameters)])["tools"][0]["functionDeclarations"]
+    assert declared.get("parameters") == expected
+
+
+def test_schemas_that_cannot_be_read_are_refused_by_name() -> None:
+    """The caller learns which of its schemas it is."""
+    broken = {"type": "object", "properties": {"a": {**NODE, "required": True}}}
+    with pytest.raises(GatewayError) as caught:
+        call([USER], tools=[TOOL, tool(broken)])
+    assert caught.value.param == "tools[1].function.parameters"
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": broken}}
+    with pytest.raises(GatewayError) as caught:
+        call([USER], response_format=form)
+    assert caught.value.param == "response_format.json_schema.schema"
+
+
+def test_references_of_all_schemas_of_a_request_are_bounded_together() -> None:
+    """Many schemas that grow a little less than one may are as bad as one that grows more."""
+    large = {**NODE, "description": "d" * 1000}
+    parameters = {
+        "type": "object",
+        "properties": {f"p{number}": {"$ref": "#/$defs/D"} for number in range(100)},
+        "$defs": {"D": large},
+    }
+    assert call([USER], tools=[tool(parameters)] * 9)
+    with pytest.raises(GatewayError, match="too large with its references resolved"):
+        call([USER], tools=[tool(parameters)] * 11)
+
+
+def test_names_of_dropped_keys_fit_a_header() -> None:
+    """A caller may give a key any name."""
+    given: dict[str, Any] = {"a\r\nb": 1, "größe": 1, "a,b": 1, "x" * 9999: 1}
+    assert call([USER], **given).dropped == ("a%0D%0Ab", "gr%C3%B6%C3%9Fe", "a%2Cb", "x" * 64)
+
+
+def test_own_words_cannot_make_more_of_an_answer_than_was_agreed() -> None:
+    """What a request may cost is reckoned from its limit; there is one answer."""
+    own = msgspec.Raw(b'{"maxOutputTokens":65536,"max_output_tokens":9,"candidate_count":8}')
+    sent = call([USER], max_tokens=1, generationConfig=own)
+    assert json.loads(sent.body)["generationConfig"] == {"maxOutputTokens": 1}
+    assert sent.dropped == (
+        "generationConfig.maxOutputTokens",
+        "generationConfig.max_output_tokens",
+        "generationConfig.candidate_count",
+    )
+    alone = call([USER], generationConfig=msgspec.Raw(b'{"max_output_tokens":9}'))
+    assert json.loads(alone.body)["generationConfig"] == {"maxOutputTokens": 9}
+    assert alone.dropped == ()
+
+
 def test_parameters_are_mapped_merged_or_dropped_by_name() -> None:
     """Known ones are renamed, those in the provider's own words merged, all others reported."""
     sent = call(
@@ -245,7 +315,7 @@ def test_parameters_are_mapped_merged_or_dropped_by_name() -> None:
         stop="END",
         max_tokens=9,
         max_completion_tokens=8,
-        generationConfig=msgspec.Raw(b'{"candidateCount":1,"topP":0.6}'),
+        generationConfig=msgspec.Raw(b'{"candidateCount":1,"topP":0.6,"responseLogprobs":true}'),
         safetySettings=msgspec.Raw(b'[{"category":"C"}]'),
         cachedContent=msgspec.Raw(b'"cachedContents/1"'),
         response_format={"type": "json_object"},
@@ -266,7 +336,7 @@ def test_parameters_are_mapped_merged_or_dropped_by_name() -> None:
         "stopSequences": ["END"],
         "maxOutputTokens": 8,
         "responseMimeType": "application/json",
-        "candidateCount": 1,
+        "responseLogprobs": True,
     }
     assert body["safetySettings"] == [{"category": "C"}]
     assert body["cachedContent"] == "cachedContents/1"

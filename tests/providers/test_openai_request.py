@@ -137,6 +137,8 @@ def test_reasoning_becomes_an_effort() -> None:
     assert sent["reasoning_effort"] == "low"
     assert "reasoning" not in sent
     assert call.dropped == ("reasoning.summary",)
+    strange = encode(OPENAI, reasoning={"effort": "low", "a\r\nb": 1})
+    assert strange.dropped == ("reasoning.a%0D%0Ab",)
     own = body(OPENAI, reasoning={"effort": "low"}, reasoning_effort="high")
     assert own["reasoning_effort"] == "high"
 

@@ -123,6 +123,8 @@ def test_status_and_body_decide_reason_and_next_step(
         ({"message": "m", "code": "insufficient_quota"}, LIMITED, False),
         ({"message": "m", "status": "UNAVAILABLE"}, OVERLOADED, True),
         ({"message": "m", "type": "never heard of"}, ERROR, True),
+        ({"message": "m", "code": "²"}, ERROR, True),
+        ({"message": "m", "code": "9" * 5000}, ERROR, True),
         ("m", ERROR, True),
         (7, ERROR, True),
     ],
@@ -209,6 +211,7 @@ def test_messages_are_short_and_clean(status: int, body: Any) -> None:
         ({"retry_after": "99999999"}, 86_400.0),
         ({"retry_after": "soon"}, None),
         ({"retry_after": "nan"}, None),
+        ({"retry_after": "Wed, 21 Oct 2026 07:28:00 +99999999999"}, None),
         ({}, None),
     ],
 )

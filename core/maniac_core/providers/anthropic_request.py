@@ -196,7 +196,8 @@ class _Encoder:
             # A caller who speaks of thinking in this wire's own terms counts it into the limit.
             self._body["max_tokens"] = limit
             return
-        limit = limit or largest or _DEFAULT_MAX_TOKENS
+        if limit is None:
+            limit = largest or _DEFAULT_MAX_TOKENS
         total = min(limit + self._budget, largest or limit + self._budget)
         self._body["max_tokens"] = total
         if not self._budget or "thinking" in self._body:

@@ -34,6 +34,7 @@ from maniac_core.providers.retry_after import retry_after_s
 # What decoding a provider's bytes as JSON may raise: bad syntax or types, bad UTF-8 in a string, deep nesting.
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+_HTTP_STATUS = re.compile(r"[45][0-9]{2}")
 _MAX_MESSAGE = 500
 _MAX_PARAM = 100
 
@@ -201,9 +202,10 @@ def detail_of(error: Any) -> ErrorDetail:
     code = error.get("code")
     status = None
     for candidate in (code, error.get("status_code"), error.get("status")):
-        number = int(candidate) if isinstance(candidate, str) and candidate.isdigit() else candidate
-        if isinstance(number, int) and 400 <= number <= 599:
-            status = number
+        if isinstance(candidate, str) and _HTTP_STATUS.fullmatch(candidate):
+            candidate = int(candidate)  # noqa: PLW2901 - the same number
+        if isinstance(candidate, int) and 400 <= candidate <= 599:
+            status = candidate
             break
     kind = error.get("type") or error.get("status")
     param = error.get("param")

@@ -49,11 +49,6 @@ def estimate_answer_tokens(choices: Iterable[Choice]) -> int:
     return tokens
 
 
-def estimate_text_tokens(text: str) -> int:
-    """Return about how many tokens a text has."""
-    return _tokens(_size(text))
-
-
 def _tokens(size: int) -> int:
     return -(-size // BYTES_PER_TOKEN)
 

@@ -21,7 +21,7 @@ from maniac_core.providers.given import (
     take_tools,
 )
 from maniac_core.providers.reasoning import gemini_thinking, take_reasoning
-from maniac_core.providers.schema_subset import gemini_schema
+from maniac_core.providers.schema_subset import Room, SchemaError, gemini_schema
 
 # Keys of this wire that a caller may give in its own words.
 _OWN_KEYS = ("safetySettings", "cachedContent")
@@ -54,11 +54,10 @@ def encode_body(target: Target, prompt: Prompt) -> tuple[JsonObject, tuple[str, 
         conversation, needs_signatures=_UNSIGNED.search(target.model.lower()) is None
     )
     given.drop(*OPENAI_ONLY, "user")
-    _add_tools(body, given)
-    own = given.take("generationConfig")
-    if own is not None and not isinstance(own, dict):
-        raise invalid("generationConfig", "must be an object")
-    config = {**_generation_config(target, given), **(own or {})}
+    room = Room()
+    _add_tools(body, given, room)
+    config = _generation_config(target, given, room)
+    _add_own_config(config, target, given)
     if config:
         body["generationConfig"] = config
     for key in _OWN_KEYS:
@@ -70,7 +69,7 @@ def encode_body(target: Target, prompt: Prompt) -> tuple[JsonObject, tuple[str, 
     return body, tuple(given.dropped)
 
 
-def _generation_config(target: Target, given: Given) -> JsonObject:
+def _generation_config(target: Target, given: Given, room: Room) -> JsonObject:
     config: JsonObject = {}
     for name, own_name in _SAMPLING.items():
         value = given.take(name)
@@ -83,7 +82,8 @@ def _generation_config(target: Target, given: Given) -> JsonObject:
     if form is not None:
         config["responseMimeType"] = "application/json"
         if form.schema is not None:
-            config["responseSchema"] = gemini_schema(form.schema)
+            where = "response_format.json_schema.schema"
+            config["responseSchema"] = _schema(form.schema, where, room)
     limit = take_limit(given)
     reasoning = take_reasoning(given)
     budget = 0
@@ -101,14 +101,40 @@ def _generation_config(target: Target, given: Given) -> JsonObject:
     return config
 
 
-def _add_tools(body: JsonObject, given: Given) -> None:
+def _add_own_config(config: JsonObject, target: Target, given: Given) -> None:
+    """Add what the caller says in the wire's own words, but nothing that makes more of an answer than was agreed."""
+    own = given.take("generationConfig")
+    if own is None:
+        return
+    if not isinstance(own, dict):
+        raise invalid("generationConfig", "must be an object")
+    for key, value in own.items():
+        # The wire takes both spellings of a name.
+        match key.replace("_", "").lower():
+            case "candidatecount":
+                if value != 1:
+                    given.note(f"generationConfig.{key}")
+            case "maxoutputtokens":
+                if "maxOutputTokens" in config or type(value) is not int:
+                    given.note(f"generationConfig.{key}")
+                else:
+                    config["maxOutputTokens"] = min(value, target.max_output_tokens or value)
+            case _:
+                config[key] = value
+
+
+def _add_tools(body: JsonObject, given: Given, room: Room) -> None:
     tools = take_tools(given)
     mode, name = take_tool_choice(given)
     if given.take("parallel_tool_calls") is False:
         given.note("parallel_tool_calls")
     if not tools:
         return
-    body["tools"] = [{"functionDeclarations": [_declaration(tool) for tool in tools]}]
+    declarations = [
+        _declaration(tool, f"tools[{position}].function.parameters", room)
+        for position, tool in enumerate(tools)
+    ]
+    body["tools"] = [{"functionDeclarations": declarations}]
     if mode is not None:
         calling: dict[str, Any] = {"mode": _MODES[mode]}
         if name is not None:
@@ -116,11 +142,19 @@ def _add_tools(body: JsonObject, given: Given) -> None:
         body["toolConfig"] = {"functionCallingConfig": calling}
 
 
-def _declaration(tool: Tool) -> JsonObject:
+def _declaration(tool: Tool, param: str, room: Room) -> JsonObject:
     declaration: JsonObject = {"name": tool.name}
     if tool.description is not None:
         declaration["description"] = tool.description
+    parameters = _schema(tool.parameters or {}, param, room)
     # A function without parameters says so by leaving them out.
-    if tool.parameters and tool.parameters.get("properties"):
-        declaration["parameters"] = gemini_schema(tool.parameters)
+    if parameters.get("properties") or parameters.get("anyOf"):
+        declaration["parameters"] = {"type": "object", **parameters}
     return declaration
+
+
+def _schema(schema: JsonObject, param: str, room: Room) -> JsonObject:
+    try:
+        return gemini_schema(schema, room)
+    except SchemaError as err:
+        raise invalid(param, str(err)) from None

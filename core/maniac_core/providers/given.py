@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -24,6 +25,8 @@ OPENAI_ONLY = (
     "function_call",
     "logit_bias",
 )
+# Longer than the name of any parameter.
+_MAX_NAME = 64
 
 
 class Given:
@@ -50,6 +53,7 @@ class Given:
 
     def note(self, name: str) -> None:
         """Note that something asked for is not sent."""
+        name = shown_name(name)
         if name not in self.dropped:
             self.dropped.append(name)
 
@@ -76,6 +80,11 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
     description: str | None = None
     schema: JsonObject | None = None
     """None: any JSON object."""
+
+
+def shown_name(name: str) -> str:
+    """Return a parameter's name as a header can hold it: a caller may have given a key any name."""
+    return quote(name[:_MAX_NAME], safe="[]")
 
 
 def plain(value: Any) -> Any:

@@ -33,6 +33,7 @@ import msgspec
 from maniac_core.domain.chat import Answer, JsonObject
 from maniac_core.providers.base import HttpCall, Prompt, Target, UpstreamFailure
 from maniac_core.providers.errors import response_failure
+from maniac_core.providers.given import shown_name
 from maniac_core.providers.openai_answer import decode_answer
 from maniac_core.providers.openai_stream import OpenAIStreamDecoder
 
@@ -159,7 +160,8 @@ def _flatten_reasoning(parameters: JsonObject) -> tuple[str, ...]:
     if effort is not None:
         # A caller who also sends the wire's own key means that one.
         parameters.setdefault("reasoning_effort", effort)
-    return tuple([f"reasoning.{key}" for key, value in reasoning.items() if value is not None])
+    lost = [f"reasoning.{key}" for key, value in reasoning.items() if value is not None]
+    return tuple([shown_name(name) for name in lost])
 
 
 def _set_limit(habits: Habits, model: str, parameters: JsonObject) -> None:

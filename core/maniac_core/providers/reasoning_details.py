@@ -39,6 +39,9 @@ def merge_details(details: list[JsonObject]) -> list[JsonObject]:
     block_of: dict[tuple[object, object], _Block] = {}
     for detail in details:
         kind, index = detail.get("type"), detail.get("index")
+        # Clients send these; what is no name or number tells no block.
+        kind = kind if isinstance(kind, str) else None
+        index = index if isinstance(index, int | str) else None
         block: _Block | None = None
         if kind == "reasoning.encrypted":
             pass

@@ -41,16 +41,57 @@ _GEMINI_KEPT = (
     "pattern",
     "minimum",
     "maximum",
-    "required",
     "propertyOrdering",
     "default",
 )
+_OF_OBJECTS = ("properties", "required")
 _GEMINI_NOTED = ("exclusiveMinimum", "exclusiveMaximum", "multipleOf", "uniqueItems")
 _GEMINI_FORMATS = frozenset({"date-time", "enum", "float", "double", "int32", "int64"})
 
 
+class SchemaError(Exception):
+    """The schema cannot be read; says why, as the rest of a sentence about it."""
+
+
 class _Unsupported(Exception):
     """The schema cannot be expressed."""
+
+
+class Room:
+    """What resolved references may add to the schemas of one request: references to references multiply."""
+
+    def __init__(self) -> None:
+        self._left_bytes = 1024 * 1024
+
+    def take(self, size: int) -> None:
+        """Use up so many bytes of JSON.
+
+        Raises:
+            SchemaError: there are not so many.
+        """
+        self._left_bytes -= size
+        if self._left_bytes < 0:
+            raise SchemaError("is too large with its references resolved")
+
+
+class _Definitions:
+    """What the references of one schema lead to."""
+
+    def __init__(self, schema: JsonObject, room: Room) -> None:
+        self._named = {**_map(schema, "definitions"), **_map(schema, "$defs")}
+        self._sizes: dict[str, int] = {}
+        self._room = room
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._named
+
+    def resolve(self, name: str) -> JsonObject:
+        """Return a definition, to be copied to where it is referred to; empty if there is none."""
+        definition = _object(self._named.get(name))
+        if name not in self._sizes:
+            self._sizes[name] = len(msgspec.json.encode(definition))
+        self._room.take(self._sizes[name])
+        return definition
 
 
 def anthropic_schema(schema: JsonObject) -> JsonObject | None:
@@ -58,37 +99,46 @@ def anthropic_schema(schema: JsonObject) -> JsonObject | None:
 
     Objects there are closed: one that is open, or a schema that refers to itself, cannot be expressed.
     """
-    definitions = {**(schema.get("definitions") or {}), **(schema.get("$defs") or {})}
     try:
-        _check_references(schema, definitions, ())
+        definitions = {**_map(schema, "definitions"), **_map(schema, "$defs")}
+        _check_references(schema, definitions, (), set())
         return _anthropic(schema)
-    except _Unsupported:
+    except (_Unsupported, SchemaError, RecursionError):
         return None
 
 
-def gemini_schema(schema: JsonObject) -> JsonObject:
+def gemini_schema(schema: JsonObject, room: Room) -> JsonObject:
     """Return a schema in the OpenAPI subset of Gemini: references resolved, unions as anyOf, types that may be null.
 
     A schema that refers to itself is cut off at the inner reference: any object fits there.
+
+    Raises:
+        SchemaError: it is malformed, or grows beyond measure when its references are resolved.
     """
-    definitions = {**(schema.get("definitions") or {}), **(schema.get("$defs") or {})}
-    return _gemini(schema, definitions, ())
+    try:
+        return _gemini(schema, _Definitions(schema, room), ())
+    except RecursionError:
+        raise SchemaError("is nested too deeply") from None
 
 
-def _check_references(node: Any, definitions: JsonObject, inside: tuple[str, ...]) -> None:
+def _check_references(
+    node: Any, definitions: JsonObject, inside: tuple[str, ...], checked: set[str]
+) -> None:
     if isinstance(node, list):
         for item in node:
-            _check_references(item, definitions, inside)
+            _check_references(item, definitions, inside, checked)
     elif isinstance(node, dict):
         reference = node.get("$ref")
         if isinstance(reference, str):
             name = _name_of(reference)
             if name in inside or name not in definitions:
                 raise _Unsupported
-            _check_references(definitions[name], definitions, (*inside, name))
+            if name not in checked:
+                _check_references(definitions[name], definitions, (*inside, name), checked)
+                checked.add(name)
         for key, value in node.items():
             if key not in ("$defs", "definitions", "enum", "const", "default", "examples"):
-                _check_references(value, definitions, inside)
+                _check_references(value, definitions, inside, checked)
 
 
 def _anthropic(node: Any) -> JsonObject:
@@ -98,13 +148,14 @@ def _anthropic(node: Any) -> JsonObject:
     lost: JsonObject = {}
     for key, value in node.items():
         if key in ("properties", "$defs", "definitions"):
-            reduced[key] = {name: _anthropic(child) for name, child in value.items()}
+            reduced[key] = {name: _anthropic(child) for name, child in _map(node, key).items()}
         elif key in ("anyOf", "oneOf", "allOf"):
-            reduced["anyOf" if key == "oneOf" else key] = [_anthropic(child) for child in value]
+            children = [_anthropic(child) for child in _list(node, key)]
+            reduced["anyOf" if key == "oneOf" else key] = children
         elif key == "items":
             reduced[key] = _anthropic(value)
         elif (
-            (key == "format" and value not in _ANTHROPIC_FORMATS)
+            (key == "format" and not _is_one_of(value, _ANTHROPIC_FORMATS))
             or key in _ANTHROPIC_NOTED
             or (key == "minItems" and value not in (0, 1))
         ):
@@ -120,7 +171,7 @@ def _anthropic(node: Any) -> JsonObject:
     return _noted(reduced, lost)
 
 
-def _gemini(node: Any, definitions: JsonObject, inside: tuple[str, ...]) -> JsonObject:
+def _gemini(node: Any, definitions: _Definitions, inside: tuple[str, ...]) -> JsonObject:
     if not isinstance(node, dict):
         # `true` and `{}` allow anything; `false`, nothing, has no counterpart.
         return {}
@@ -129,20 +180,33 @@ def _gemini(node: Any, definitions: JsonObject, inside: tuple[str, ...]) -> Json
         if name in inside or name not in definitions:
             return {"type": "object"}
         rest = {key: value for key, value in node.items() if key != "$ref"}
-        return _gemini({**_object(definitions[name]), **rest}, definitions, (*inside, name))
+        return _gemini({**definitions.resolve(name), **rest}, definitions, (*inside, name))
     node = _merged(node, definitions, inside)
     reduced: JsonObject = {key: node[key] for key in _GEMINI_KEPT if key in node}
     lost: JsonObject = {key: node[key] for key in _GEMINI_NOTED if key in node}
     _gemini_type(node, reduced, lost)
+    properties = _map(node, "properties")
     if "properties" in node:
         reduced["properties"] = {
-            name: _gemini(child, definitions, inside) for name, child in node["properties"].items()
+            name: _gemini(child, definitions, inside) for name, child in properties.items()
         }
-        if "required" in reduced:
-            # Naming a property that is not there is refused.
-            reduced["required"] = [n for n in reduced["required"] if n in node["properties"]]
+    # Naming a property that is not there is refused.
+    for name in _list(node, "required"):
+        is_there = isinstance(name, str) and name in properties
+        (reduced if is_there else lost).setdefault("required", []).append(name)
     if isinstance(node.get("items"), dict):
         reduced["items"] = _gemini(node["items"], definitions, inside)
+    elif reduced.get("type") == "array":
+        # An array has to say what it holds, be it anything.
+        reduced["items"] = {}
+    if "properties" in reduced and "anyOf" not in reduced:
+        reduced.setdefault("type", "object")
+    for choice in reduced.get("anyOf", ()):
+        if choice["type"] == "array":
+            choice["items"] = reduced.pop("items", {})
+        elif choice["type"] == "object":
+            # Refused beside the types, where they say nothing of the others.
+            choice |= {key: reduced.pop(key) for key in _OF_OBJECTS if key in reduced}
     choices = [_gemini(child, definitions, inside) for child in _choices(node)]
     kept = [choice for choice in choices if choice.get("type") != "null"]
     if len(kept) < len(choices):
@@ -180,32 +244,61 @@ def _gemini_type(node: JsonObject, reduced: JsonObject, lost: JsonObject) -> Non
     if kind is not None:
         reduced["type"] = kind
     form = node.get("format")
-    if form in _GEMINI_FORMATS:
+    if _is_one_of(form, _GEMINI_FORMATS):
         reduced["format"] = form
     elif form is not None:
         lost["format"] = form
 
 
-def _merged(node: JsonObject, definitions: JsonObject, inside: tuple[str, ...]) -> JsonObject:
+def _merged(node: JsonObject, definitions: _Definitions, inside: tuple[str, ...]) -> JsonObject:
     """Return the node with the parts of its `allOf` merged into it."""
     if not isinstance(node.get("allOf"), list):
         return node
     merged = {key: value for key, value in node.items() if key != "allOf"}
+    # Copies, which grow in place.
+    properties, required = dict(_map(node, "properties")), list(_list(node, "required"))
     for part in node["allOf"]:
         if not isinstance(part, dict):
             continue
         name = _name_of(part["$ref"]) if isinstance(part.get("$ref"), str) else None
         if name is not None and name not in inside:
-            part = {**_object(definitions.get(name)), **part}  # noqa: PLW2901 - the part resolved
+            part = {**definitions.resolve(name), **part}  # noqa: PLW2901 - the part resolved
         flat = _merged(part, definitions, inside if name is None else (*inside, name))
         for key, value in flat.items():
             if key == "properties":
-                merged[key] = {**value, **(merged.get(key) or {})}
+                for own, child in _map(flat, key).items():
+                    properties.setdefault(own, child)
+                merged[key] = properties
             elif key == "required":
-                merged[key] = [*(merged.get(key) or []), *value]
+                required += _list(flat, key)
+                merged[key] = required
             elif key != "$ref":
                 merged.setdefault(key, value)
     return merged
+
+
+def _map(node: JsonObject, key: str) -> JsonObject:
+    """Return an object inside a schema; null, as some languages write an empty one, is empty."""
+    value = node.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise SchemaError(f"is no JSON Schema: {key} must be an object")
+    return value
+
+
+def _list(node: JsonObject, key: str) -> list[Any]:
+    """Return an array inside a schema; null is empty."""
+    value = node.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise SchemaError(f"is no JSON Schema: {key} must be an array")
+    return value
+
+
+def _is_one_of(value: Any, names: frozenset[str]) -> bool:
+    return isinstance(value, str) and value in names
 
 
 def _object(node: Any) -> JsonObject:
