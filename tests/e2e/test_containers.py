@@ -103,6 +103,15 @@ def test_a_container_is_made_read_listed_changed_and_deleted(
             "validation_error",
             "default_parameters.temperature",
         ),
+        *(
+            (
+                {"label": "x", "initial_model": "mock/m1", "default_parameters": {name: number}},
+                422,
+                "validation_error",
+                f"default_parameters.{name}",
+            )
+            for name, number in [("max_tokens", 64.5), ("seed", 2**63), ("top_logprobs", 1e300)]
+        ),
     ],
 )
 def test_bad_containers_are_refused(
@@ -162,6 +171,17 @@ def test_defaults_are_merged_into_a_routed_request(
     assert answer["container"] == label
     assert answer["model"] == "mock/m1"
     assert listed["total"] == 3
+
+
+def test_whole_numbers_reach_the_provider_as_integers(
+    http: httpx.Client, upstream: Upstream, label: str
+) -> None:
+    """Defaults are kept as they came, but 64.0 is sent as 64, as in a request of its own."""
+    given = {"max_tokens": 64.0, "seed": 5.0, "temperature": 1.0}
+    make(http, label, default_parameters=given)
+    sent = sent_through(http, upstream, f"maniac:{label}")
+
+    assert [repr(sent[name]) for name in given] == ["64", "5", "1.0"]
 
 
 def test_optimized_values_hold_for_the_container_and_not_for_its_models(

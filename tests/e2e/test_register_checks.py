@@ -151,6 +151,13 @@ def test_an_input_may_have_all_that_a_request_may_have(http: httpx.Client, label
         ({"input": INPUT, "output": {}}, "output.choices: is required"),
         ({"input": INPUT, "output": {"choices": [{"message": []}]}}, "output.choices[0].message"),
         ({"input": INPUT, "output": {"choices": [{"message": {}}]}}, "message.role: is required"),
+        (
+            {
+                "input": INPUT,
+                "output": {"choices": [{"index": 0.5, "message": {"role": "assistant"}}]},
+            },
+            "output.choices[0].index: must be a whole number",
+        ),
         ({"input": INPUT, "output": output(tags=[1])}, "output.tags[0]"),
         ({"input": INPUT, "output": output(spend=-1)}, "output.spend"),
         ({"input": INPUT, "output": output(id="x" * 600)}, "output.id"),

@@ -141,6 +141,31 @@ async def test_a_chunked_body_is_refused_as_soon_as_it_is_too_large(
     assert b"connection: close" in head
 
 
+MANAGEMENT = [
+    ("POST", "/v1/containers"),
+    ("PATCH", "/v1/containers/box"),
+    ("POST", "/v1/containers/box/models"),
+    ("POST", "/v1/models"),
+    ("POST", "/v1/evaluators"),
+    ("PATCH", "/v1/evaluators/judge"),
+    ("POST", "/v1/datasets"),
+]
+
+
+@pytest.mark.parametrize(("verb", "path"), MANAGEMENT)
+async def test_management_requests_have_the_same_limit(
+    tight_edge: Any, client: httpx.AsyncClient, verb: str, path: str
+) -> None:
+    """Above it they are a 413 as well; below it a body is read, whatever the framework's own limit."""
+    async with tight_edge.client() as tight:
+        refused = await tight.request(verb, path, content=b"{}".ljust(2001))
+    taken = await client.request(verb, path, content=b"[]".ljust(11_000_000))
+
+    assert refused.status_code == 413
+    assert refused.json()["error"]["code"] == "payload_too_large"
+    assert taken.status_code == 422
+
+
 async def test_a_client_that_waits_for_100_continue_is_told_no(tight_edge: Any, core: Any) -> None:
     """With `Expect: 100-continue` an oversized body is refused before any of it is sent."""
     del core
@@ -155,15 +180,17 @@ async def test_a_client_that_waits_for_100_continue_is_told_no(tight_edge: Any, 
     assert b"100 Continue" not in answer
 
 
-async def test_a_cut_upload_is_nobodys_error(edge: Any, core: Any) -> None:
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/containers"])
+async def test_a_cut_upload_is_nobodys_error(edge: Any, core: Any, path: bytes) -> None:
     """A client that leaves in the middle of its body leaves one log line and no call."""
+    request_id = b"cut-upload" + path.replace(b"/", b"-")
     start = (
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-request-id: cut-upload\r\n"
+        b"POST " + path + b" HTTP/1.1\r\nhost: x\r\nx-request-id: " + request_id + b"\r\n"
         b"content-length: 500\r\n\r\n{"
     )
     async with edge.connection(start):
         pass
-    record = await edge.record("cut-upload")
+    record = await edge.record(request_id.decode())
 
     assert record["status"] == 499
     assert core.calls == []
@@ -183,3 +210,17 @@ async def test_what_is_not_http_gets_the_envelope(edge: Any, junk: bytes) -> Non
     assert b"x-request-id: req_" in answer
     async with edge.client() as client:
         assert (await client.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "resource",
+    ["chat/completions", "containers", "files", "evaluators", "datasets", "traces", "usage"],
+)
+async def test_an_offset_beyond_64_bits_is_out_of_range_in_every_list(
+    client: httpx.AsyncClient, resource: str
+) -> None:
+    """What no core can be asked for is the caller's mistake."""
+    answer = await client.get(f"/v1/{resource}", params={"offset": 2**63})
+
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["query", "offset"]

@@ -31,6 +31,7 @@ _VALUES: dict[str, Any] = {
     "text": "1",
     "bytea": b"1",
     "float8": 1,
+    "bool": True,
 }
 _STATEMENTS = [
     name for name in _QUERIES.names() if "?" not in _QUERIES.text(name) and name not in FOLDS

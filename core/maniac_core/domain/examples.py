@@ -207,7 +207,7 @@ class OutputChoice(msgspec.Struct):
     """One answer."""
 
     message: OutputMessage
-    index: int | None = None
+    index: int | float | None = None
     finish_reason: str | None = None
 
 

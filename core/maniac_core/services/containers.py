@@ -173,7 +173,7 @@ class ContainerService:
             )
         changed = msgspec.structs.replace(container, **changes)
         try:
-            await self._store.update(caller.project, changed)
+            await self._store.update(caller.project, changed, changes.keys())
         except StorageError as err:
             raise unavailable() from err
         self.forget()

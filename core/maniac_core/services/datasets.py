@@ -104,11 +104,13 @@ class DatasetService:
         """Yield the items in order, a line each, with its line end.
 
         Raises:
-            GatewayError: DEPENDENCY_UNAVAILABLE.
+            GatewayError: DATASET_NOT_FOUND, it was deleted meanwhile and some are missing; DEPENDENCY_UNAVAILABLE.
         """
         batches = self._store.items(dataset)
+        missing = dataset.size
         try:
             async for items in batches:
+                missing -= len(items)
                 for item in items:
                     completion = item.completion
                     if form == "fine_tuning":
@@ -134,6 +136,9 @@ class DatasetService:
             raise unavailable() from err
         finally:
             await batches.aclose()
+        if missing:
+            # Part of a dataset must not look like the whole.
+            raise _not_found(dataset.id)
 
 
 def _check(wanted: Dataset) -> None:

@@ -99,7 +99,7 @@ class EvaluatorService:
         check_evaluator(changed)
         changed = await self._resolved(caller, changed, changes.keys() & {"container", "model"})
         try:
-            await self._store.update(caller.project, changed)
+            await self._store.update(caller.project, changed, changes.keys())
         except ConstraintError as err:
             raise _name_taken(changed) from err
         except StorageError as err:

@@ -206,7 +206,11 @@ def _check_output(answer: ExampleOutput) -> None:
     if spend is not None and not (math.isfinite(spend) and 0 <= spend <= _MAX_SPEND_USD):
         raise _invalid("output.spend", f"must be USD, from 0 to {_MAX_SPEND_USD}")
     for position, choice in enumerate(answer.choices):
-        if choice.index is not None and not 0 <= choice.index < 2**31:
+        if choice.index is None:
+            continue
+        if isinstance(choice.index, float) and not choice.index.is_integer():
+            raise _invalid(f"output.choices[{position}].index", "must be a whole number")
+        if not 0 <= choice.index < 2**31:
             raise _invalid(f"output.choices[{position}].index", "is out of range")
 
 
@@ -240,7 +244,7 @@ _raw_choices = msgspec.json.Decoder(list[_RawChoice]).decode
 def _choices(raw: msgspec.Raw, choices: list[OutputChoice]) -> list[dict[str, Any]]:
     return [
         {
-            "index": position if choice.index is None else choice.index,
+            "index": position if choice.index is None else int(choice.index),
             "message": given.message,
             "finish_reason": _finish(choice),
             "logprobs": None,

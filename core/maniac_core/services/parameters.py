@@ -12,6 +12,7 @@ _CONSUMED = frozenset(
     {"tags", "metadata", "trace", "store", "models", "model", "stream", "container", "container_id"}
 )
 _DROPPED = ("logprobs", "top_logprobs")
+_INTEGERS = ("max_tokens", "max_completion_tokens", "seed")
 
 
 def clean_parameters(parameters: JsonObject, *, reject: bool) -> tuple[JsonObject, list[str]]:
@@ -32,6 +33,11 @@ def clean_parameters(parameters: JsonObject, *, reject: bool) -> tuple[JsonObjec
         )
     # `logprobs: false` asks for nothing, so nothing is dropped.
     dropped = [key for key in _DROPPED if cleaned.pop(key, None)]
+    for key in _INTEGERS:
+        # Defaults are kept as they were given, and providers refuse 64.0 where they expect 64.
+        value = cleaned.get(key)
+        if isinstance(value, float) and value.is_integer():
+            cleaned[key] = int(value)
     response_format = cleaned.get("response_format")
     if isinstance(response_format, dict) and isinstance(response_format.get("json_schema"), dict):
         schema = response_format["json_schema"]

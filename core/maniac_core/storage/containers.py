@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -12,6 +13,16 @@ from maniac_core.domain.records import Page
 from maniac_core.storage.base import Database, Row, Statement
 
 _LAST = 1 << 62
+_MUTABLE = (
+    "default_model",  # and best_model_id, which says what it was chosen by
+    "default_system_prompt",
+    "default_parameters",
+    "default_few_shot_messages",
+    "system_prompt_prefix",
+    "optimized_system_prompt",
+    "optimized_parameters",
+    "optimized_few_shot_messages",
+)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -75,9 +86,11 @@ class ContainerStore:
         """
         await self._database.write([Statement("add_container", _params(project, container))])
 
-    async def update(self, project: int, container: Container) -> None:
-        """Replace what may change of a live container."""
-        await self._database.write([Statement("update_container", _params(project, container))])
+    async def update(self, project: int, container: Container, fields: Collection[str]) -> None:
+        """Replace these fields of a live container; others may be changed at the same time."""
+        params = _params(project, container)
+        params.update({f"sets_{field}": field in fields for field in _MUTABLE})
+        await self._database.write([Statement("update_container", params)])
 
     async def delete(self, project: int, container_id: str, deleted: int) -> None:
         """Delete a live container softly; `deleted` is Unix seconds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -11,6 +12,20 @@ from maniac_core.domain.records import Page
 from maniac_core.storage.base import Database, Row, Statement
 
 _LAST = 1 << 62
+_MUTABLE = (
+    "name",
+    "description",
+    "container",
+    "mode",
+    "api",
+    "pass_threshold",
+    "metadata",
+    "model",
+    "prompt",
+    "inference_parameters",
+    "source",
+    "requirements",
+)
 _encode = msgspec.json.Encoder().encode
 _decode_texts = msgspec.json.Decoder(tuple[str, ...]).decode
 
@@ -67,13 +82,15 @@ class EvaluatorStore:
         """
         await self._database.write([Statement("add_evaluator", _params(project, evaluator))])
 
-    async def update(self, project: int, evaluator: Evaluator) -> None:
-        """Replace what may change of an evaluator.
+    async def update(self, project: int, evaluator: Evaluator, fields: Collection[str]) -> None:
+        """Replace these fields of an evaluator; others may be changed at the same time.
 
         Raises:
             ConstraintError: the project has another one of that name.
         """
-        await self._database.write([Statement("update_evaluator", _params(project, evaluator))])
+        params = _params(project, evaluator)
+        params.update({f"sets_{field}": field in fields for field in _MUTABLE})
+        await self._database.write([Statement("update_evaluator", params)])
 
     async def delete(self, project: int, evaluator_id: str) -> None:
         """Delete an evaluator."""

@@ -9,6 +9,8 @@ import msgspec
 from litestar import Request, Response, delete, get, patch, post
 from maniac_gateway.v1 import containers_pb2
 
+from maniac_edge.config import EdgeConfig
+from maniac_edge.connection import read_body
 from maniac_edge.convert import containers as convert
 from maniac_edge.core_client import CoreClient
 from maniac_edge.openapi import Operation
@@ -38,9 +40,12 @@ async def list_containers(request: Request[Any, Any, Any], core: CoreClient) -> 
 
 
 @post("/containers", status_code=200, include_in_schema=False)
-async def create_container(request: Request[Any, Any, Any], core: CoreClient) -> Response[bytes]:
+async def create_container(
+    request: Request[Any, Any, Any], core: CoreClient, config: EdgeConfig
+) -> Response[bytes]:
     """Make one."""
-    body = decode_body(await request.body(), _create)
+    data = await read_body(request.scope, request.receive, config.max_body_bytes)
+    body = decode_body(data, _create)
     made = await core.call(
         core.containers.CreateContainer,
         containers_pb2.CreateContainerRequest(container=convert.container_from_json(body)),
@@ -64,10 +69,11 @@ async def get_container(
 
 @patch(_PATH, include_in_schema=False)
 async def update_container(
-    request: Request[Any, Any, Any], container: str, core: CoreClient
+    request: Request[Any, Any, Any], container: str, core: CoreClient, config: EdgeConfig
 ) -> Response[bytes]:
     """Change one."""
-    body = decode_body(await request.body(), _update)
+    data = await read_body(request.scope, request.receive, config.max_body_bytes)
+    body = decode_body(data, _update)
     changed = await core.call(
         core.containers.UpdateContainer,
         convert.update_from_json(unquote(container), body),
@@ -91,10 +97,11 @@ async def delete_container(
 
 @post(f"{_PATH}/models", status_code=200, include_in_schema=False)
 async def attach_model(
-    request: Request[Any, Any, Any], container: str, core: CoreClient
+    request: Request[Any, Any, Any], container: str, core: CoreClient, config: EdgeConfig
 ) -> Response[bytes]:
     """Attach a model."""
-    body = decode_body(await request.body(), _attach)
+    data = await read_body(request.scope, request.receive, config.max_body_bytes)
+    body = decode_body(data, _attach)
     attached = await core.call(
         core.containers.AddContainerModel,
         convert.attach_from_json(unquote(container), body),

@@ -10,6 +10,7 @@ from litestar import Request, Response, delete, get, post
 from maniac_gateway.v1 import datasets_pb2
 
 from maniac_edge.config import EdgeConfig
+from maniac_edge.connection import read_body
 from maniac_edge.controllers.dataset_content import get_dataset_content
 from maniac_edge.convert import datasets as convert
 from maniac_edge.core_client import CoreClient
@@ -42,7 +43,8 @@ async def create_dataset(
     request: Request[Any, Any, Any], core: CoreClient, config: EdgeConfig
 ) -> Response[bytes]:
     """Make one."""
-    wanted = convert.create_from_json(decode_body(await request.body(), _create))
+    data = await read_body(request.scope, request.receive, config.max_body_bytes)
+    wanted = convert.create_from_json(decode_body(data, _create))
     made = await core.call(
         core.datasets.CreateDataset,
         wanted,

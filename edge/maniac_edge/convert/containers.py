@@ -10,9 +10,12 @@ from maniac_gateway.v1 import containers_pb2
 from msgspec import UNSET, UnsetType
 
 from maniac_edge.schemas import containers as schema
-from maniac_edge.validation import body_object
+from maniac_edge.schemas.common import FieldError
+from maniac_edge.validation import body_object, validation_error
 
 _decode_parameters = msgspec.json.Decoder(schema.InferenceParameters)
+_INTEGERS = ("top_logprobs", "max_tokens", "max_completion_tokens", "seed")
+_INT64_MAX = 2**63 - 1
 
 
 def container_from_json(body: schema.ContainerCreate) -> containers_pb2.Container:
@@ -26,7 +29,7 @@ def container_from_json(body: schema.ContainerCreate) -> containers_pb2.Containe
         label=body.label,
         api=body.api or "",
         initial_model=body.initial_model,
-        default_parameters_json=_parameters(body.default_parameters),
+        default_parameters_json=parameters_from_json(body.default_parameters, "default_parameters"),
         default_system_prompt=body.initial_system_prompt if prompt is None else prompt,
     )
 
@@ -45,7 +48,9 @@ def update_from_json(
         request.values.default_model = body.default_model or ""
     if body.default_parameters is not UNSET:
         request.update_mask.paths.append("default_parameters_json")
-        request.values.default_parameters_json = _parameters(body.default_parameters)
+        request.values.default_parameters_json = parameters_from_json(
+            body.default_parameters, "default_parameters"
+        )
     if body.default_system_prompt is not UNSET:
         request.update_mask.paths.append("default_system_prompt")
         if body.default_system_prompt is not None:
@@ -65,7 +70,7 @@ def attach_from_json(
         container=container,
         model=body.model,
         slug=body.slug,
-        default_parameters_json=_parameters(body.default_parameters),
+        default_parameters_json=parameters_from_json(body.default_parameters, "default_parameters"),
         default_system_prompt=body.default_system_prompt,
     )
 
@@ -111,8 +116,27 @@ def iso_time(time: Timestamp) -> str:
     return time.ToDatetime().isoformat(timespec="seconds") + "Z"
 
 
-def _parameters(value: msgspec.Raw | UnsetType) -> bytes:
-    return body_object(value, "default_parameters", _decode_parameters)
+def parameters_from_json(value: msgspec.Raw | UnsetType, field: str) -> bytes:
+    """Return the text of default parameters after checking those that are known; empty for null or absent.
+
+    Raises:
+        EdgeError: VALIDATION_ERROR naming the parameter.
+    """
+    text = body_object(value, field, _decode_parameters)
+    if text:
+        given = _decode_parameters.decode(text)
+        for name in _INTEGERS:
+            number = getattr(given, name)
+            if number is None:
+                continue
+            loc: list[str | int] = ["body", field, name]
+            if isinstance(number, float) and not number.is_integer():
+                message = "Must be a whole number."
+                raise validation_error([FieldError(loc=loc, msg=message, type="int_from_float")])
+            if abs(number) > _INT64_MAX:
+                message = "Is out of range."
+                raise validation_error([FieldError(loc=loc, msg=message, type="value_error")])
+    return text
 
 
 def _optional(container: containers_pb2.Container, field: Any) -> str | None:

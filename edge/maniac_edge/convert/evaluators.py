@@ -6,16 +6,14 @@ from typing import Any
 
 import msgspec
 from maniac_gateway.v1 import evaluators_pb2
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
-from maniac_edge.convert.containers import iso_time
+from maniac_edge.convert.containers import iso_time, parameters_from_json
 from maniac_edge.schemas import evaluators as schema
 from maniac_edge.schemas.common import FieldError
-from maniac_edge.schemas.containers import InferenceParameters
 from maniac_edge.validation import body_object, validation_error
 
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_decode_parameters = msgspec.json.Decoder(InferenceParameters)
 _MODE_PREFIX = "EVALUATOR_MODE_"
 _FIELDS_OF = {
     "judge": ("model", "prompt", "inference_parameters"),
@@ -112,18 +110,12 @@ def evaluator_to_json(evaluator: evaluators_pb2.Evaluator) -> schema.Evaluator:
 def _value(name: str, value: Any) -> Any:
     """Return a JSON field's value as the message takes it; None for null and absent."""
     if name == "metadata":
-        return _text(value, name, _decode_object)
+        return body_object(value, name, _decode_object) or None
     if name == "inference_parameters":
-        return _text(value, name, _decode_parameters)
+        return parameters_from_json(value, name) or None
     if name == "mode" and value is not None:
         return evaluators_pb2.EvaluatorMode.Value(f"{_MODE_PREFIX}{value.upper()}")
     return value
-
-
-def _text(
-    value: msgspec.Raw | UnsetType, name: str, decoder: msgspec.json.Decoder[Any]
-) -> bytes | None:
-    return body_object(value, name, decoder) or None
 
 
 def _set(message: Any, path: str, value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from maniac_edge.schemas.common import Integer, JsonObject
+from maniac_edge.schemas.common import Integer, JsonObject, Offset
 
 Operator = Literal[
     "equals",
@@ -38,7 +38,7 @@ class DatasetQuery(msgspec.Struct):
     """Which page."""
 
     limit: Annotated[int, Meta(ge=1, le=100)] = 100
-    offset: Annotated[int, Meta(ge=0)] = 0
+    offset: Offset = 0
     container: Annotated[
         str | None, Meta(description="Only those of this container: label or id.")
     ] = None

@@ -40,13 +40,22 @@ VALUES (:uid, :project, :label, :api, :initial_model, :default_system_prompt, :d
 SELECT count(*) AS total FROM containers WHERE project = :project AND deleted IS NULL
 
 -- name: update_container
--- Replace what may change of a live container.
+-- Replace some fields of a live container; the others stay as they are by then.
 UPDATE containers
-   SET default_model = :default_model, best_model_id = :best_model_id,
-       default_system_prompt = :default_system_prompt, default_parameters = :default_parameters,
-       default_few_shot = :default_few_shot, system_prompt_prefix = :system_prompt_prefix,
-       optimized_system_prompt = :optimized_system_prompt, optimized_parameters = :optimized_parameters,
-       optimized_few_shot = :optimized_few_shot
+   SET default_model = CASE WHEN :sets_default_model THEN :default_model ELSE default_model END,
+       best_model_id = CASE WHEN :sets_default_model THEN :best_model_id ELSE best_model_id END,
+       default_system_prompt =
+           CASE WHEN :sets_default_system_prompt THEN :default_system_prompt ELSE default_system_prompt END,
+       default_parameters = CASE WHEN :sets_default_parameters THEN :default_parameters ELSE default_parameters END,
+       default_few_shot = CASE WHEN :sets_default_few_shot_messages THEN :default_few_shot ELSE default_few_shot END,
+       system_prompt_prefix =
+           CASE WHEN :sets_system_prompt_prefix THEN :system_prompt_prefix ELSE system_prompt_prefix END,
+       optimized_system_prompt =
+           CASE WHEN :sets_optimized_system_prompt THEN :optimized_system_prompt ELSE optimized_system_prompt END,
+       optimized_parameters =
+           CASE WHEN :sets_optimized_parameters THEN :optimized_parameters ELSE optimized_parameters END,
+       optimized_few_shot =
+           CASE WHEN :sets_optimized_few_shot_messages THEN :optimized_few_shot ELSE optimized_few_shot END
  WHERE uid = :uid AND project = :project AND deleted IS NULL
 
 -- name: delete_container

@@ -46,11 +46,21 @@ SELECT COUNT(*) AS total FROM evaluators WHERE project = :project
 SELECT COUNT(*) AS total FROM evaluators WHERE project = :project AND container = :container
 
 -- name: update_evaluator
--- Replace what may change; the unique index refuses the name of another.
+-- Replace some fields, the others stay as they are by then; the unique index refuses the name of another.
 UPDATE evaluators
-   SET name = :name, description = :description, container = :container, mode = :mode, api = :api,
-       pass_threshold = :pass_threshold, metadata = :metadata, model = :model, prompt = :prompt,
-       inference_parameters = :inference_parameters, source = :source, requirements = :requirements
+   SET name = CASE WHEN :sets_name THEN :name ELSE name END,
+       description = CASE WHEN :sets_description THEN :description ELSE description END,
+       container = CASE WHEN :sets_container THEN :container ELSE container END,
+       mode = CASE WHEN :sets_mode THEN :mode ELSE mode END,
+       api = CASE WHEN :sets_api THEN :api ELSE api END,
+       pass_threshold = CASE WHEN :sets_pass_threshold THEN :pass_threshold ELSE pass_threshold END,
+       metadata = CASE WHEN :sets_metadata THEN :metadata ELSE metadata END,
+       model = CASE WHEN :sets_model THEN :model ELSE model END,
+       prompt = CASE WHEN :sets_prompt THEN :prompt ELSE prompt END,
+       inference_parameters =
+           CASE WHEN :sets_inference_parameters THEN :inference_parameters ELSE inference_parameters END,
+       source = CASE WHEN :sets_source THEN :source ELSE source END,
+       requirements = CASE WHEN :sets_requirements THEN :requirements ELSE requirements END
  WHERE uid = :uid AND project = :project
 
 -- name: delete_evaluator
