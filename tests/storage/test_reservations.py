@@ -192,6 +192,41 @@ async def test_what_was_reserved_for_a_caller_who_left_meanwhile_comes_back(
     await core.close()
 
 
+class _Held(BudgetStore):
+    """Has reserved, and tells so only when it may."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.has_reserved = asyncio.Event()
+        self.may_tell = asyncio.Event()
+
+    async def reserve(
+        self, claims: Sequence[Claim], *, now: int, until: int, unused: Sequence[Hold] = ()
+    ) -> list[Hold | None]:
+        holds = await super().reserve(claims, now=now, until=until, unused=unused)
+        self.has_reserved.set()
+        await self.may_tell.wait()
+        return holds
+
+
+async def test_what_is_being_reserved_when_a_core_stops_comes_back(
+    database: Database, spender: Caller
+) -> None:
+    """Neither the request that left nor the advance keeps anything; whoever still waits is told."""
+    budgets = _Held(database)
+    await _limit(budgets, spender, PLENTY)
+    core = Reservations(budgets)
+    staying, leaving = (asyncio.create_task(core.take(spender, 1)) for _ in range(2))
+    await budgets.has_reserved.wait()
+    assert await _reserved(budgets) == 2 + REQUESTS
+    leaving.cancel()
+    closing = asyncio.create_task(core.close())
+    budgets.may_tell.set()
+    await closing
+    assert await _reserved(budgets) == 1
+    assert await staying is not None
+
+
 class _Looking(BudgetStore):
     """Asks, during each transaction, whether anything comes back."""
 

@@ -84,10 +84,12 @@ class Reservations:
 
     async def close(self) -> None:
         """Give back what was reserved ahead, and stop renewing; what running requests hold ends by itself."""
-        tasks = [task for task in (self._taking, self._keeping) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._taking is not None:
+            # Cancelled, it would not know what was reserved, and nobody could use that before it ends by itself.
+            await asyncio.wait([self._taking])
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
         self._unused += self._advances.remove_all()
         if self._unused:
             await self._renew([])
