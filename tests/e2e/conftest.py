@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from gateway import CONFIG, Gateway
+from observing import Observed, start_observed
 from upstream import Upstream
 
 
@@ -57,3 +58,18 @@ def start_gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     yield start
     for gateway in started:
         gateway.stop()
+
+
+@pytest.fixture(scope="module")
+def _observed(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+    observed = start_observed(tmp_path_factory.mktemp("observed"), _upstream.base_url)
+    yield observed
+    observed.gateway.stop()
+    observed.collector.stop()
+
+
+@pytest.fixture
+def observed(_observed: Observed, upstream: Upstream) -> Observed:
+    """A gateway with metrics and traces, its provider with nothing left of other tests."""
+    del upstream
+    return _observed

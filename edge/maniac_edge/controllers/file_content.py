@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 from urllib.parse import unquote
 
-import grpc
 from litestar import Request, Response, get
-from litestar.types import Receive, Scope, Send
+from litestar.types import Send
 from maniac_gateway.v1 import files_pb2
 
 from maniac_edge.config import EdgeConfig
-from maniac_edge.connection import until_gone
 from maniac_edge.context import Header, RequestContext
 from maniac_edge.convert.files import WHOLE, ByteRange, range_from_header
-from maniac_edge.core_client import CoreClient, failed, take_headers
-from maniac_edge.errors import ClientGoneError, EdgeError, internal_error
+from maniac_edge.core_client import CoreClient
+from maniac_edge.core_download import CoreDownload, DownloadResponse
+from maniac_edge.errors import EdgeError, internal_error
 from maniac_edge.responses import context_of
-
-_log = logging.getLogger(__name__)
 
 
 @get("/files/{file_id:str}/content", include_in_schema=False)
@@ -40,8 +36,8 @@ async def get_file_content(
     return _ContentResponse(download, context)
 
 
-class _Download:
-    """One call of the core, which has answered with the file before anything is sent."""
+class _Download(CoreDownload[files_pb2.DownloadFileResponse]):
+    """A file, or a range of it."""
 
     def __init__(
         self,
@@ -54,9 +50,9 @@ class _Download:
         request = files_pb2.DownloadFileRequest(
             id=file_id, offset=wanted.offset, limit=wanted.limit
         )
+        call = core.files.DownloadFile(request, timeout=timeout_s, metadata=context.metadata)
+        super().__init__(call, context)
         self._wanted = wanted
-        self._context = context
-        self._call = core.files.DownloadFile(request, timeout=timeout_s, metadata=context.metadata)
         self.file = files_pb2.File()
 
     @property
@@ -64,30 +60,21 @@ class _Download:
         """The entity tag of the whole file."""
         return b'"%s"' % self.file.sha256.encode()
 
-    async def open(self) -> None:
+    async def open(self) -> files_pb2.DownloadFileResponse:
         """Wait for the file.
 
         Raises:
             EdgeError: what the core says; RANGE_NOT_SATISFIABLE with its header.
         """
-        response = await self._read()
-        if response is None:
-            raise internal_error()
-        take_headers(self._context, await self._call.initial_metadata())
+        try:
+            response = await super().open()
+        except EdgeError as error:
+            if error.code == "range_not_satisfiable":
+                size = (error.details or {}).get("size_bytes", 0)
+                error.headers = ((b"content-range", b"bytes */%d" % size),)
+            raise
         self.file = response.file
-
-    async def chunk(self) -> bytes | None:
-        """Return the next bytes; None at the end.
-
-        Raises:
-            EdgeError: the core failed; what was returned is not the whole.
-        """
-        response = await self._read()
-        return None if response is None else response.chunk
-
-    def close(self) -> None:
-        """End the call if it still runs."""
-        self._call.cancel()
+        return response
 
     def head(self) -> tuple[int, int, list[Header]]:
         """Return status, length of the body and headers of the answer."""
@@ -105,45 +92,15 @@ class _Download:
         headers.append((b"content-range", b"bytes %d-%d/%d" % (start, start + length - 1, size)))
         return 206, length, headers
 
-    async def _read(self) -> files_pb2.DownloadFileResponse | None:
-        try:
-            response = await self._call.read()
-        except grpc.aio.AioRpcError as err:
-            error = failed(err, self._context)
-            if error.code == "range_not_satisfiable":
-                size = (error.details or {}).get("size_bytes", 0)
-                error.headers = ((b"content-range", b"bytes */%d" % size),)
-            raise error from err
-        return None if response is grpc.aio.EOF else response  # type: ignore[return-value]
 
-
-class _ContentResponse(Response[None]):
+class _ContentResponse(DownloadResponse):
     """Sends the bytes as they come."""
 
-    def __init__(self, download: _Download, context: RequestContext) -> None:
-        super().__init__(None)
-        self._download = download
-        self._context = context
+    what = "a download"
+    _download: _Download
 
-    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
-        """Return the ASGI app that sends it."""
-        return self._send
-
-    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del receive
-        try:
-            async with until_gone(scope):
-                await self._relay(send)
-        except ClientGoneError:
-            self._context.client_gone = True
-        except EdgeError as err:
-            # The head is out. An answer that ends early closes the connection, and so cannot look whole.
-            self._context.error_code = err.code
-            _log.warning("a download broke off: %s", err.message)
-        finally:
-            self._download.close()
-
-    async def _relay(self, send: Send) -> None:
+    async def relay(self, send: Send) -> None:
+        """Send head and bytes."""
         status, left, headers = self._download.head()
         start: Any = {"type": "http.response.start", "status": status, "headers": headers}
         await send(start)
