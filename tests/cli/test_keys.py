@@ -38,11 +38,13 @@ def test_list_shows_tenancy_and_state_without_the_secret(keys: Run) -> None:
     assert keys("list", "--project", "other").stdout.count("\n") == 1
 
 
-def test_revoked_key_is_listed_as_such(keys: Run) -> None:
-    """A key is revoked by the id that the list shows."""
+@pytest.mark.parametrize("column", [0, 1])
+def test_revoked_key_is_listed_as_such(keys: Run, column: int) -> None:
+    """A key is revoked by the id or the prefix that the list shows."""
     keys("create", "--name", "old")
-    key_id = keys("list").stdout.splitlines()[1].split()[0]
-    revoked = keys("revoke", key_id)
+    row = keys("list").stdout.splitlines()[1].split()
+    key_id = row[0]
+    revoked = keys("revoke", row[column])
     assert (revoked.returncode, f"revoked {key_id}" in revoked.stdout) == (0, True)
     assert re.search(r"old .+ revoked \d{4}-", keys("list").stdout)
 

@@ -38,6 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _run(arguments: argparse.Namespace) -> int:
     limit = parse_usd(arguments.usd) if arguments.action == "set" else 0
+    if arguments.action != "list" and arguments.kind == "key":
+        # Lists show a prefix with the mark that more follows.
+        arguments.name = arguments.name.removesuffix("…")
     database = open_database(load_core(arguments).core)
     await database.start()
     service = BudgetService(BudgetStore(database))

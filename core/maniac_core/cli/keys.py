@@ -48,7 +48,8 @@ async def _run(arguments: argparse.Namespace) -> int:
             case "list":
                 _print_table(await service.list(arguments.project))
             case "revoke":
-                key = await service.revoke(arguments.id)
+                # Lists show a prefix with the mark that more follows.
+                key = await service.revoke(arguments.id.removesuffix("…"))
                 sys.stdout.write(f"revoked {key.id} ({key.name}, {key.prefix}…)\n")
     finally:
         await database.close()
