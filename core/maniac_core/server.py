@@ -165,7 +165,7 @@ class Core:
                 spool=self._spool,
                 database=self._database,
             )
-        service = IdempotentCompletions(
+        service = self._completions = IdempotentCompletions(
             (self._tracing.completions if self._tracing is not None else CompletionService)(
                 planner,
                 runner,
@@ -287,6 +287,7 @@ class Core:
         await self._server.stop(grace_s)
         for transport in self._transports:
             await transport.aclose()
+        await self._completions.close()
         await self._reservations.close()
         await self._windows.aclose()
         if self._metrics is not None:

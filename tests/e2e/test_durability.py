@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gateway import CONFIG, Gateway
-from upstream import Upstream
+from upstream import Exchange, Upstream, answer_or_stream
 
 BODY: dict[str, Any] = {"model": "mock/m1", "messages": [{"role": "user", "content": "Hi"}]}
 Start = Callable[..., Gateway]
@@ -26,6 +27,14 @@ def locked(gateway: Gateway) -> Iterator[None]:
     finally:
         database.execute("ROLLBACK")
         database.close()
+
+
+def wait_for_replay(gateway: Gateway) -> None:
+    """Wait until all that was spooled is committed."""
+    deadline = time.monotonic() + 60
+    while (gateway.data_dir / "spool" / "records.jsonl").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # There is no event across processes to wait for.
 
 
 def with_durability(upstream: Upstream, durability: str) -> str:
@@ -78,3 +87,32 @@ def test_available_answers_and_commits_later_once(start_gateway: Start, upstream
     assert [answer.status_code for answer in answers] == [200, 200]
     assert {item["id"] for item in listed["data"]} == {answer.json()["id"] for answer in answers}
     assert listed["total"] == 2
+
+
+def test_a_spooled_answer_is_what_its_key_stands_for_once_committed(
+    start_gateway: Start, upstream: Upstream
+) -> None:
+    """A repetition under the same Idempotency-Key gets the answer that waited in the spool."""
+    gateway = start_gateway(with_durability(upstream, "available"))
+    go_on = upstream.event()
+
+    async def slow(exchange: Exchange) -> None:
+        await go_on.wait()
+        await answer_or_stream(exchange)
+
+    upstream.handler = slow
+    with gateway.client() as client, ThreadPoolExecutor(1) as threads:
+        ask = functools.partial(
+            client.post, "/v1/chat/completions", json=BODY, headers={"idempotency-key": "k"}
+        )
+        running = threads.submit(ask)
+        upstream.wait_for_requests(1)
+        with locked(gateway):
+            upstream.set(go_on)
+            first = running.result()
+        wait_for_replay(gateway)
+        second = ask()
+
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert second.json() == first.json()
+    assert len(upstream.exchanges) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import uuid
 from collections.abc import Iterator
@@ -204,3 +205,12 @@ def test_200_errors_are_named_and_all_are_counted(http: httpx.Client, label: str
     assert answer["ok"] is False
     assert answer["summary"]["failed"] == 500
     assert [error["index"] for error in answer["errors"]] == list(range(200))
+
+
+def test_a_compressed_registration_is_refused_as_such(http: httpx.Client, label: str) -> None:
+    """Nothing of it is read: the refusal says what to do instead of that the JSON is broken."""
+    body = gzip.compress(json.dumps({"container": label, "items": []}).encode())
+    answer = http.post(PATH, content=body, headers={"content-encoding": "gzip"})
+
+    assert answer.status_code == 400
+    assert "compressed" in answer.json()["error"]["message"]

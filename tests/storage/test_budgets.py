@@ -6,7 +6,9 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 
+import msgspec
 import pytest
 from maniac_core.domain.budgets import Hold, Limit, Owner, Period, period_end, period_starts
 from maniac_core.domain.chat import Usage
@@ -19,6 +21,7 @@ from maniac_core.storage.keys import KeyStore
 
 RecordFactory = Callable[..., CompletionRecord]
 Reserve = Callable[..., Awaitable[Hold | None]]
+ReadTable = Callable[[str], list[dict[str, Any]]]
 _ids = itertools.count()
 
 
@@ -119,25 +122,85 @@ async def test_a_record_charges_what_was_spent_and_gives_back_the_rest(
     completions: CompletionStore,
     make_record: RecordFactory,
 ) -> None:
-    """Charge and release come with the record; an unknown price charges all that was reserved, nothing used nothing."""
+    """Charge and release come with the record; the spend of usage reports may lack what had no price."""
     for owner in _owners(spender):
         await budgets.set(owner, _limit(100), now_s())
-    for spend, usage, expected in (
-        (7, Usage(input_tokens=1), 7),
-        (None, Usage(input_tokens=1), 7 + 30),
-        (None, Usage(), 7 + 30),
-        (0, Usage(), 7 + 30),
-    ):
+    for charge, spend, expected in ((7, 7, 7), (11, None, 18), (0, None, 18), (0, 0, 18)):
         hold, more = await reserve(20), await reserve(10)
         assert hold is not None
         assert more is not None
         await completions.capture(
-            make_record(caller=spender, spend_nano_usd=spend, usage=usage, holds=(hold, more))
+            make_record(
+                caller=spender, spend_nano_usd=spend, charge_nano_usd=charge, holds=(hold, more)
+            )
         )
         states = {
             (one.spent_nano_usd, one.reserved_nano_usd) for one in await budgets.list(now_s())
         }
         assert states == {(expected, 0)}
+
+
+async def test_what_an_earlier_version_spooled_is_charged_as_it_would_have(
+    budgets: BudgetStore,
+    reserve: Reserve,
+    spender: Caller,
+    completions: CompletionStore,
+    make_record: RecordFactory,
+) -> None:
+    """Records without a charge: an unknown price charges all that was reserved, nothing used nothing."""
+    await budgets.set(_owners(spender)[0], _limit(100), now_s())
+    for spend, usage in (
+        (7, Usage(input_tokens=1)),
+        (None, Usage(input_tokens=1)),
+        (None, Usage()),
+        (0, Usage()),
+    ):
+        holds = (await reserve(20), await reserve(5))
+        record = make_record(caller=spender, spend_nano_usd=spend, usage=usage, holds=holds)
+        fields = msgspec.to_builtins(record)
+        del fields["charge_nano_usd"]
+        await completions.capture(
+            msgspec.json.decode(msgspec.json.encode(fields), type=CompletionRecord)
+        )
+    [budget] = await budgets.list(now_s())
+    assert (budget.spent_nano_usd, budget.reserved_nano_usd) == (7 + 25, 0)
+
+
+async def test_a_new_budget_owes_nothing_for_a_removed_one(
+    budgets: BudgetStore,
+    reserve: Reserve,
+    spender: Caller,
+    completions: CompletionStore,
+    make_record: RecordFactory,
+) -> None:
+    """What runs when its budget is removed has reserved nothing of the next budget, and is not charged to it."""
+    organization, _, key = _owners(spender)
+    await budgets.set(organization, _limit(100), now_s())
+    hold = await reserve(20)
+    assert await budgets.remove(organization, "total")
+    await budgets.set(key, _limit(100), now_s())
+    # Its period begins.
+    other = await reserve(100)
+    assert other is not None
+    record = make_record(caller=spender, spend_nano_usd=7, charge_nano_usd=7, holds=(hold,))
+    await completions.capture(record)
+    [budget] = await budgets.list(now_s())
+    assert (budget.kind, budget.spent_nano_usd, budget.reserved_nano_usd) == ("key", 0, 100)
+
+
+async def test_removing_a_budget_leaves_what_is_reserved_of_others(
+    budgets: BudgetStore, reserve: Reserve, spender: Caller, read_table: ReadTable
+) -> None:
+    """Of the removed one nothing is left."""
+    organization, _, key = _owners(spender)
+    for owner in (organization, key):
+        await budgets.set(owner, _limit(100), now_s())
+    assert await reserve(20)
+    assert await budgets.remove(organization, "total")
+    [budget] = await budgets.list(now_s())
+    assert budget.reserved_nano_usd == 20
+    assert len(read_table("SELECT * FROM budget_reservations")) == 1
+    assert len(read_table("SELECT * FROM budget_windows")) == 1
 
 
 async def test_reservations_that_nobody_renews_end(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,36 @@ def test_a_failing_migration_leaves_nothing(tmp_path: Path, end: str) -> None:
     tables = _read(path, "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
     assert tables == [("a",), ("schema_migrations",)]
     assert migrate(path, [_FIRST, _SECOND]) == ["0002_second"]
+
+
+def test_budgets_of_an_older_file_keep_their_ids_and_give_them_to_no_other(tmp_path: Path) -> None:
+    """Also of a budget that was removed while a request ran that had reserved of it; that goes."""
+    path = tmp_path / "gateway.db"
+    migrate(path, [one for one in shipped_migrations("sqlite") if one.version < 9])
+    script = """
+        INSERT INTO budgets VALUES (3, 1, 0, 0, 'day', 500, 11), (7, 1, 2, 4, 'total', 9, 12);
+        INSERT INTO budget_windows VALUES (3, 86400, 40), (7, 0, 5);
+        INSERT INTO budget_reservations VALUES ('a', 3, 86400, 6, 99);
+    """
+    removed = "INSERT INTO budget_reservations VALUES ('b', 9, 0, 8, 99)"
+    tables = ("budgets", "budget_windows", "budget_reservations")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+        before = [_read(path, f"SELECT * FROM {name} ORDER BY 1") for name in tables]
+        connection.executescript(removed)
+    assert "0009_budget_ids" in migrate(path)
+    assert [_read(path, f"SELECT * FROM {name} ORDER BY 1") for name in tables] == before
+    changes = "SELECT version FROM cache_versions WHERE name = 'budgets'"
+    [(told,)] = _read(path, changes)
+    add = "INSERT INTO budgets VALUES (NULL, 5, 0, 0, 'day', 1, 1) RETURNING id"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        assert connection.execute(add).fetchall() == [(10,)]
+        connection.execute("UPDATE budgets SET limit_nano_usd = 2 WHERE id = 10")
+        connection.execute("DELETE FROM budgets WHERE id = 10")
+        assert connection.execute(add).fetchall() == [(11,)]
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute(add)
+    assert _read(path, changes) == [(told + 4,)], "running cores are told of each change"
 
 
 def test_starters_at_the_same_time_are_safe(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 from maniac_core.config import CoreConfig
+from maniac_core.domain.budgets import Limit, Owner, Period
 from maniac_core.domain.chat import Trace
 from maniac_core.domain.containers import Container
 from maniac_core.domain.ids import now_s, uuid_id
@@ -20,6 +21,7 @@ from maniac_core.domain.records import Attempt, CompletionFilter, CompletionReco
 from maniac_core.storage import move as move_module
 from maniac_core.storage import open_database
 from maniac_core.storage.base import Database, StorageError
+from maniac_core.storage.budgets import BudgetStore
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.containers import ContainerStore
 from maniac_core.storage.keys import KeyStore
@@ -28,6 +30,7 @@ from maniac_core.storage.move import Outcome, move
 from maniac_core.storage.postgres_migrate import migrate_postgres
 
 RecordFactory = Callable[..., CompletionRecord]
+_PERIODS: tuple[Period, ...] = ("day", "month", "total")
 _SUMS = ("completion_counts", "facet_counts", "usage_daily", "usage_tags_daily", "traces")
 
 
@@ -89,6 +92,10 @@ async def records(
             created=1,
         )
         await ContainerStore(database).add(row.caller.project, container)
+        budgets, owner = BudgetStore(database), Owner(organization=row.caller.organization)
+        for period in _PERIODS:
+            await budgets.set(owner, Limit(nano_usd=10**9, period=period), now_s())
+        await budgets.remove(owner, "day")
         records = [
             make_record(
                 caller=row.caller,
@@ -124,6 +131,7 @@ async def _state(config: CoreConfig, records: list[CompletionRecord]) -> list[An
             [await store.explain(caller.project, record.id) for record in records],
             await KeyStore(database).list(),
             await ContainerStore(database).list(caller.project, Page()),
+            await BudgetStore(database).list(now_s()),
         ]
 
 
@@ -189,6 +197,9 @@ async def test_work_goes_on_after_the_move(
         [first] = await store.list(caller.project, CompletionFilter(), Page(limit=1))
         assert first.id == new.id
         assert len({key.project_id for key in await KeyStore(database).list()}) == 2
+        budgets, owner = BudgetStore(database), Owner(organization=caller.organization)
+        await budgets.set(owner, Limit(nano_usd=5, period="day"), now_s())
+        assert len(await budgets.list(now_s())) == 3
 
 
 async def test_a_running_gateway_is_copied_and_then_followed(

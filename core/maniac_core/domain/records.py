@@ -63,6 +63,16 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     spend_nano_usd: int | None
 
 
+class KeyClaim(msgspec.Struct, frozen=True, kw_only=True):
+    """The claim that a request has on an Idempotency-Key of its project."""
+
+    key: str
+    owner: str
+    """Id of the claim: another request may have taken the key over."""
+    until: int
+    """Unix seconds. How long the key stands for the request once that is completed."""
+
+
 class CompletionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is kept of one request."""
 
@@ -103,17 +113,12 @@ class CompletionRecord(msgspec.Struct, frozen=True, kw_only=True):
     route: bytes | None = None
     """How it was routed, a JSON object: candidates, dropped parameters, prices."""
     attempts: tuple[Attempt, ...] = ()
+    charge_nano_usd: int | None = None
+    """What budgets are charged where something was reserved. None: an earlier version spooled it without."""
     holds: tuple[Hold, ...] = ()
     """What was reserved from budgets and is given back with this record."""
-
-    @property
-    def charge_nano_usd(self) -> int:
-        """What budgets are charged: the spend; if tokens of an unknown price were used, all that was reserved."""
-        if self.spend_nano_usd is not None:
-            return self.spend_nano_usd
-        if not self.usage.total_tokens:
-            return 0
-        return sum(hold.amount_nano_usd for hold in self.holds)
+    claim: KeyClaim | None = None
+    """Of a completed request: what makes this record the answer of its key."""
 
     @property
     def is_listed(self) -> bool:

@@ -31,6 +31,8 @@ _LONGEST_WAIT_S = 10.0
 # Another candidate answers sooner than one that wants a longer pause than this.
 _LONGEST_WAIT_WITH_OTHERS_S = 2.0
 _LONGEST_RETRY_AFTER_S = 60
+# Timers may end a little early.
+_DEADLINE_SLACK_S = 0.05
 _UNHEALTHY = frozenset(
     {
         Reason.ERROR_REASON_UPSTREAM_ERROR,
@@ -132,7 +134,7 @@ class Runner:
                 result = await perform(upstream, step, deadline)
             except UpstreamFailure as failure:
                 last = failure
-                _report(breaker, permit, failure)
+                _report(breaker, permit, failure, deadline)
                 trail.end(_outcome_of(failure), failure)
                 if failure.other_key and other_keys > 0:
                     other_keys -= 1
@@ -162,11 +164,17 @@ class Runner:
         return _SkippedError(failure)
 
 
-def _report(breaker: Breaker | None, permit: int, failure: UpstreamFailure) -> None:
+def _report(
+    breaker: Breaker | None, permit: int, failure: UpstreamFailure, deadline: float | None
+) -> None:
     """Tell the breaker; what no retry would mend (an account without credit, a wrong address) is no outage."""
     if breaker is None:
         return
-    if failure.reason in _UNHEALTHY and (failure.retry or _outcome_of(failure) == "timeout"):
+    is_timeout = _outcome_of(failure) == "timeout"
+    if is_timeout and deadline is not None and time.monotonic() > deadline - _DEADLINE_SLACK_S:
+        # The caller was in a hurry, which says nothing of the provider.
+        breaker.abandoned(permit)
+    elif failure.reason in _UNHEALTHY and (failure.retry or is_timeout):
         breaker.failed(permit)
     else:
         breaker.succeeded(permit)

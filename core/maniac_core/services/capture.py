@@ -6,14 +6,14 @@ import asyncio
 import functools
 import logging
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from maniac_core.domain.chat import ChatRequest, Choice, Usage
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import completion_id, now_s
-from maniac_core.domain.records import Caller, CompletionRecord, Status, UsageSource
+from maniac_core.domain.records import Caller, CompletionRecord, KeyClaim, Status, UsageSource
 from maniac_core.providers.prices import Prices
 from maniac_core.services.accumulate import Accumulator
 from maniac_core.services.holds import Holds
@@ -27,6 +27,19 @@ _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
+class Claim(Protocol):
+    """The claim on the key of a request, as its capture sees it."""
+
+    @property
+    def given(self) -> KeyClaim:
+        """What its record is to carry."""
+
+    def answered(
+        self, record: CompletionRecord, choices: list[Choice], pending: asyncio.Future[None]
+    ) -> None:
+        """The request is completed; `pending` is done once its record is durable."""
+
+
 class Call(msgspec.Struct, kw_only=True):
     """One admitted request, and what its answer's head will say."""
 
@@ -38,6 +51,8 @@ class Call(msgspec.Struct, kw_only=True):
     """Headers that a dialect may forward, lower-case."""
     idempotency_key: str | None = None
     """Requests of a project under one key are done once."""
+    claim: Claim | None = None
+    """On that key."""
     rate: RateState | None = None
     dropped: list[str] = []
     """Parameters that were accepted but not sent."""
@@ -127,6 +142,8 @@ class Capture:
             self.tokens.settle(record.usage.total_tokens)
         pending = self._store.capture(record)
         pending.add_done_callback(_log_lost)
+        if self.call.claim is not None and status == "completed":
+            self.call.claim.answered(record, choices or [], pending)
         if self.call.spans is not None:
             self.call.spans.finish(record, pending)
         return pending
@@ -178,7 +195,9 @@ class Capture:
                 msgspec.structs.replace(attempt, error_message=None)
                 for attempt in self.trail.attempts
             ),
+            charge_nano_usd=self.trail.charge_nano_usd,
             holds=self.holds.close() if self.holds is not None else (),
+            claim=call.claim.given if call.claim is not None and status == "completed" else None,
         )
 
     def _input(self, step: Step | None) -> bytes:

@@ -161,7 +161,7 @@ class CompletionService:
     async def _answer(
         self, capture: Capture, upstream: Upstream, step: Step, deadline: float | None
     ) -> tuple[Answer, tuple[str, ...]]:
-        await self._spending.cover(capture, step)
+        await self._cover(capture, step)
         try:
             return await upstream.answer(
                 step.candidate.model,
@@ -178,7 +178,7 @@ class CompletionService:
         self, capture: Capture, upstream: Upstream, step: Step, deadline: float | None
     ) -> tuple[UpstreamStream, list[StreamItem]]:
         """Open a stream and read it up to its first content: until then another upstream can still take over."""
-        await self._spending.cover(capture, step)
+        await self._cover(capture, step)
         folded = capture.folded = Accumulator()
         stream: UpstreamStream | None = None
         held: list[StreamItem] = []
@@ -205,6 +205,14 @@ class CompletionService:
             raise
         stream.first_content_came()
         return stream, held
+
+    async def _cover(self, capture: Capture, step: Step) -> None:
+        try:
+            await self._spending.cover(capture, step)
+        except asyncio.CancelledError:
+            # Nothing was sent, so there was no attempt.
+            capture.trail.is_open = False
+            raise
 
     def _bill(
         self, capture: Capture, choices: list[Choice], reported: Usage | None

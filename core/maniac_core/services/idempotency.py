@@ -1,6 +1,7 @@
 """Idempotency: a chat request repeated under the same `Idempotency-Key` is answered with the first one's result.
 
-The key is claimed in the database before a provider is called, so that it holds for every core. A failed or cancelled
+The key is claimed in the database before a provider is called, so that it holds for every core. What it stands for is
+committed with the record of its request, so that nothing is paid for that a retry would not get. A failed or cancelled
 request frees its key, because a retry is then wanted. Content of `store: false` requests is never written: their
 results can be repeated by the core that made them, while it remembers.
 """
@@ -12,7 +13,8 @@ import contextlib
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any
 
 import msgspec
 
@@ -26,7 +28,7 @@ from maniac_core.domain.chat import (
 )
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import now_s, uuid_id
-from maniac_core.domain.records import StoredCompletion
+from maniac_core.domain.records import CompletionRecord, KeyClaim, StoredCompletion
 from maniac_core.services.capture import Call
 from maniac_core.services.completions import CompletionService
 from maniac_core.services.outage import unavailable
@@ -62,6 +64,12 @@ class IdempotentCompletions:
         self._keys = keys
         self._store = store
         self._remembered: OrderedDict[str, Completion] = OrderedDict()
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Wait until no key is claimed any more by a request that has ended."""
+        while self._settling:
+            await asyncio.wait(self._settling)
 
     async def create(self, call: Call, request: ChatRequest) -> Completion:
         """Answer whole; see CompletionService.
@@ -76,11 +84,7 @@ class IdempotentCompletions:
         if first is not None:
             return first
         async with claim:
-            completion = await self._completions.create(call, request)
-            await claim.finish(completion.id)
-            if not request.store:
-                self._remember(completion)
-        return completion
+            return await self._completions.create(call, request)
 
     async def stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[list[Chunk], None]:
         """Answer in chunks; a repeated answer comes in few. See CompletionService.
@@ -100,31 +104,36 @@ class IdempotentCompletions:
             yield _chunks_of(first, include_usage=request.include_usage)
             return
         async with claim:
-            completion_id = ""
             inner = self._completions.stream(call, request)
             async with contextlib.aclosing(inner):
                 async for batch in inner:
-                    completion_id = batch[0].id
                     yield batch
-            await claim.finish(completion_id)
 
     def _claim(self, call: Call, key: str, fingerprint: bytes) -> _Claim:
-        return _Claim(self._keys, call, key, fingerprint, is_optional=self._is_optional)
+        return _Claim(
+            self._keys,
+            call,
+            key,
+            fingerprint,
+            is_optional=self._is_optional,
+            remember=self._remember,
+            start=self._start,
+        )
 
     async def _claim_or_find(self, claim: _Claim, call: Call) -> Completion | None:
         """Claim the key and return None, or wait for the request that has it and return its result."""
         while not await claim.take():
-            state = await claim.find()
-            if state is None:
-                continue
-            if state.fingerprint != claim.fingerprint:
-                raise GatewayError(
-                    Reason.ERROR_REASON_IDEMPOTENCY_KEY_REUSED,
-                    "This Idempotency-Key was used with a different request.",
-                )
-            if state.completion is not None:
-                return await self._result(call, state.completion)
-            await asyncio.sleep(_POLL_S)
+            # Only read meanwhile: to try for the claim would lock its row, which the first request's record needs.
+            while (state := await claim.find()) is not None:
+                if state.fingerprint != claim.fingerprint:
+                    raise GatewayError(
+                        Reason.ERROR_REASON_IDEMPOTENCY_KEY_REUSED,
+                        "This Idempotency-Key was used with a different request.",
+                    )
+                if state.completion is not None:
+                    return await self._result(call, state.completion)
+                await asyncio.sleep(_POLL_S)
+        call.claim = claim
         return None
 
     async def _result(self, call: Call, completion_id: str) -> Completion:
@@ -140,7 +149,13 @@ class IdempotentCompletions:
                 Reason.ERROR_REASON_CONFLICT,
                 "A request with this Idempotency-Key was answered, but its result is not stored.",
             )
-        return _completion_of(stored)
+        return _completion_of(stored, _decode_choices(stored.output))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+        return task
 
     def _remember(self, completion: Completion) -> None:
         self._remembered[completion.id] = completion
@@ -149,7 +164,11 @@ class IdempotentCompletions:
 
 
 class _Claim:
-    """The claim of one key by one request; as a context it is renewed, and released unless it was finished."""
+    """The claim of one key by one request.
+
+    As a context it is renewed, and released at the end unless the request was completed. Nobody who is cancelled waits
+    for that: it is done in tasks that `start` begins.
+    """
 
     def __init__(
         self,
@@ -159,6 +178,8 @@ class _Claim:
         fingerprint: bytes,
         *,
         is_optional: bool,
+        remember: Callable[[Completion], None],
+        start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
         if len(key) > _MAX_KEY_LENGTH:
             raise GatewayError(
@@ -171,13 +192,30 @@ class _Claim:
         self._key = key
         self._owner = uuid_id()
         self._is_optional = is_optional
-        self._is_finished = False
+        self._remember = remember
+        self._start = start
+        self._is_taken = False
+        self._recorded: asyncio.Future[None] | None = None
+
+    @property
+    def given(self) -> KeyClaim:
+        """What the record of the request carries."""
+        return KeyClaim(key=self._key, owner=self._owner, until=now_s() + _KEPT_S)
+
+    def answered(
+        self, record: CompletionRecord, choices: list[Choice], pending: asyncio.Future[None]
+    ) -> None:
+        """The request is completed; its key is not to be released unless the record cannot be kept."""
+        self._recorded = pending
+        if not record.store:
+            # Before it is committed, because who waits for it may read that sooner than the writer's loop hears of it.
+            self._remember(_completion_of(record, choices))
 
     async def take(self) -> bool:
         """Try to claim the key; also True when there is none to be had, and the request is done all the same."""
         now = now_s()
-        try:
-            return await self._keys.claim(
+        claiming = asyncio.ensure_future(
+            self._keys.claim(
                 self._project,
                 self._key,
                 fingerprint=self.fingerprint,
@@ -185,48 +223,37 @@ class _Claim:
                 now=now,
                 until=now + _LEASE_S,
             )
+        )
+        try:
+            self._is_taken = await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # The database takes the claim all the same.
+            self._start(self._give_up(claiming))
+            raise
         except StorageError as err:
-            self._do_without(err)
-            self._is_finished = True
+            if not self._is_optional:
+                raise unavailable() from err
+            _log.warning(
+                "a request is answered although its idempotency key is not claimed: %s", err
+            )
             return True
+        return self._is_taken
 
     async def find(self) -> KeyState | None:
         """Return what the key stands for."""
         try:
-            return await self._keys.find(self._project, self._key)
+            return await self._keys.find(self._project, self._key, now=now_s())
         except StorageError as err:
             raise unavailable() from err
-
-    async def finish(self, completion_id: str) -> None:
-        """The request is answered and recorded."""
-        now = now_s()
-        try:
-            await self._keys.finish(
-                self._project,
-                self._key,
-                owner=self._owner,
-                completion=completion_id,
-                now=now,
-                until=now + _KEPT_S,
-            )
-        except StorageError as err:
-            self._do_without(err)
-        self._is_finished = True
-
-    def _do_without(self, err: StorageError) -> None:
-        if not self._is_optional:
-            raise unavailable() from err
-        _log.warning("a request is answered although its idempotency key is not kept: %s", err)
 
     async def __aenter__(self) -> None:
         self._renewer = asyncio.create_task(self._renew())
 
-    async def __aexit__(self, *_: object) -> None:
-        self._renewer.cancel()
-        if not self._is_finished:
-            # The caller may be gone; the key is to be free for its retry all the same.
-            release = asyncio.ensure_future(self._release())
-            await asyncio.shield(release)
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        settling = self._start(self._settle())
+        if kind is None or issubclass(kind, Exception):
+            # Who is told of a failure may repeat the request at once.
+            await asyncio.shield(settling)
 
     async def _renew(self) -> None:
         while True:
@@ -235,6 +262,24 @@ class _Claim:
                 await self._keys.renew(
                     self._project, self._key, owner=self._owner, until=now_s() + _LEASE_S
                 )
+
+    async def _settle(self) -> None:
+        try:
+            if not await self._is_recorded() and self._is_taken:
+                await self._release()
+        finally:
+            self._renewer.cancel()
+
+    async def _is_recorded(self) -> bool:
+        if self._recorded is None:
+            return False
+        await asyncio.wait([self._recorded])
+        return not self._recorded.cancelled() and self._recorded.exception() is None
+
+    async def _give_up(self, claiming: asyncio.Future[bool]) -> None:
+        await asyncio.wait([claiming])
+        if claiming.exception() is None and claiming.result():
+            await self._release()
 
     async def _release(self) -> None:
         try:
@@ -248,16 +293,17 @@ def _fingerprint(request: ChatRequest, *, stream: bool) -> bytes:
     return hashlib.sha256(_encode([request, stream])).digest()
 
 
-def _completion_of(stored: StoredCompletion) -> Completion:
-    assert stored.output is not None
+def _completion_of(
+    record: CompletionRecord | StoredCompletion, choices: list[Choice]
+) -> Completion:
     return Completion(
-        id=stored.id,
-        created=stored.created,
-        model=stored.model or "",
-        provider=stored.provider or "",
-        container=stored.container_label,
-        choices=_decode_choices(stored.output),
-        usage=stored.usage,
+        id=record.id,
+        created=record.created,
+        model=record.model or "",
+        provider=record.provider or "",
+        container=record.container_label,
+        choices=choices,
+        usage=record.usage,
     )
 
 

@@ -46,8 +46,9 @@ class Spending:
         if holds is not None and holds.covered is step and not capture.trail.was_called:
             # Reckoned a moment ago, before the request was let through.
             return
-        worst = self._worst_case(step)
-        missing = worst + (capture.trail.spend_nano_usd() or 0)
+        trail = capture.trail
+        trail.worst_nano_usd = self._worst_case(step)
+        missing = trail.worst_nano_usd + trail.charge_nano_usd
         missing -= holds.total_nano_usd if holds is not None else 0
         if missing <= 0:
             return

@@ -62,6 +62,10 @@ class Trail:
         """Whether an attempt is running."""
         self.was_called = False
         """Whether any provider was called."""
+        self.worst_nano_usd = 0
+        """What is reserved for the running attempt, or else for the next one."""
+        self.charge_nano_usd = 0
+        """What budgets are charged for the attempts that are over."""
         self._bill: Bill | None = None
         self._bills: list[Bill] = []
         self._started_us = 0
@@ -139,6 +143,7 @@ class Trail:
         bill = self._bill
         if bill is not None:
             self._bills.append(bill)
+            self.charge_nano_usd += self._charge(bill)
         http_status = 200 if outcome == "ok" else None
         if isinstance(failure, UpstreamFailure):
             http_status = failure.http_status
@@ -158,6 +163,12 @@ class Trail:
         )
         self.attempts.append(attempt)
         return attempt
+
+    def _charge(self, bill: Bill) -> int:
+        if bill.spend_nano_usd is not None:
+            return bill.spend_nano_usd
+        # Nobody knows what it cost: at most what was reserved for it, which is nothing where no price is needed.
+        return self.worst_nano_usd if bill.usage.total_tokens else 0
 
 
 def reason_name(reason: Reason.ValueType) -> str:

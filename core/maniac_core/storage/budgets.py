@@ -136,8 +136,13 @@ class BudgetStore:
     async def remove(self, owner: Owner, period: Period) -> bool:
         """Remove a budget and return whether there was one."""
         params = {**msgspec.structs.asdict(owner), "period": period}
+        # In the order in which captures lock them.
         results = await self._database.write(
-            [Statement("remove_budget_windows", params), Statement("remove_budget", params)]
+            [
+                Statement("remove_budget_reservations", params),
+                Statement("remove_budget_windows", params),
+                Statement("remove_budget", params),
+            ]
         )
         return bool(results[-1])
 

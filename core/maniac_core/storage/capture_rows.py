@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from maniac_core.domain.chat import Usage
-from maniac_core.domain.records import Attempt, CompletionRecord
+from maniac_core.domain.records import Attempt, CompletionRecord, KeyClaim
 from maniac_core.storage.canonical import content_hash, facets
 
 _SECONDS_PER_DAY = 86_400
@@ -59,6 +59,8 @@ def _add_record(
     for attempt in record.attempts:
         tables["insert_attempt"].append(_attempt_row(seq, attempt, store=store))
     folds.add_usage(record)
+    if record.claim is not None:
+        folds.add_claim(record, record.claim)
     if record.holds:
         folds.add_charge(record)
     if record.trace is not None:
@@ -194,6 +196,7 @@ class _Folds:
         self._charges: dict[tuple[int, int], int] = {}
         self._holds: list[RowValues] = []
         self._parts: dict[str, int] = {}
+        self._claims: list[RowValues] = []
         self._traces: dict[RowValues, _TraceFold] = {}
         self._trace_containers: set[RowValues] = set()
 
@@ -223,7 +226,7 @@ class _Folds:
                 _add_sums(self._tags, key, record)
 
     def add_charge(self, record: CompletionRecord) -> None:
-        charge = record.charge_nano_usd
+        charge = _charge(record)
         for window in record.holds[0].windows:
             self._charges[window] = self._charges.get(window, 0) + charge
         for hold in record.holds:
@@ -231,6 +234,9 @@ class _Folds:
                 self._parts[hold.id] = self._parts.get(hold.id, 0) + hold.amount_nano_usd
             else:
                 self._holds.append((hold.id,))
+
+    def add_claim(self, record: CompletionRecord, claim: KeyClaim) -> None:
+        self._claims.append((record.id, claim.until, record.caller.project, claim.key, claim.owner))
 
     def add_trace(self, seq: int, record: CompletionRecord, trace_id: str) -> None:
         key = (record.caller.project, trace_id)
@@ -274,6 +280,7 @@ class _Folds:
             ],
             "insert_trace_container": sorted(self._trace_containers),
             "fold_usage_tags": sorted((*key, *sums) for key, sums in self._tags.items()),
+            "answer_claim": self._claims,
             # Last, because other cores wait for the rows of a budget.
             "drop_reservation": sorted(self._holds),
             "shrink_reservation": [(amount, one) for one, amount in sorted(self._parts.items())],
@@ -286,6 +293,15 @@ class _Folds:
 def _tag(tag: str) -> str:
     """Return the form in which a tag is summed; PostgreSQL takes no zero character."""
     return tag[:_LONGEST_TAG].replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _charge(record: CompletionRecord) -> int:
+    """Return what budgets are charged; of a record that does not say it, as the version charged that spooled it."""
+    if record.charge_nano_usd is not None:
+        return record.charge_nano_usd
+    if record.spend_nano_usd is not None:
+        return record.spend_nano_usd
+    return sum(hold.amount_nano_usd for hold in record.holds) if record.usage.total_tokens else 0
 
 
 def _add_sums(folds: dict[RowValues, list[int]], key: RowValues, record: CompletionRecord) -> None:

@@ -16,7 +16,10 @@ class KeyState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IdempotencyStore:
-    """Keys of all projects; every method sees one project only. Times are Unix seconds."""
+    """Keys of all projects; every method sees one project only. Times are Unix seconds.
+
+    What a key stands for is written with the record of its request; see `CompletionRecord.claim`.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -24,7 +27,10 @@ class IdempotencyStore:
     async def claim(
         self, project: int, key: str, *, fingerprint: bytes, owner: str, now: int, until: int
     ) -> bool:
-        """Claim a key that is free, or whose claim or time is over; return whether it worked."""
+        """Claim a key that is free, or whose claim or time is over; return whether it worked.
+
+        Other keys whose time is over are removed.
+        """
         params = {
             "project": project,
             "key": key,
@@ -33,13 +39,18 @@ class IdempotencyStore:
             "now": now,
             "expires": until,
         }
-        rows = await self._database.write([Statement("claim_idempotency_key", params)])
-        return bool(rows[0])
+        rows, _ = await self._database.write(
+            [
+                Statement("claim_idempotency_key", params),
+                Statement("forget_idempotency_keys", {"now": now}),
+            ]
+        )
+        return bool(rows)
 
-    async def find(self, project: int, key: str) -> KeyState | None:
-        """Return what a key stands for."""
+    async def find(self, project: int, key: str, *, now: int) -> KeyState | None:
+        """Return what a key stands for; None: it can be claimed."""
         row = await self._database.fetch_one(
-            "find_idempotency_key", {"project": project, "key": key}
+            "find_idempotency_key", {"project": project, "key": key, "now": now}
         )
         if row is None:
             return None
@@ -50,25 +61,7 @@ class IdempotencyStore:
         params = {"project": project, "key": key, "owner": owner, "expires": until}
         await self._database.write([Statement("renew_idempotency_key", params)])
 
-    async def finish(
-        self, project: int, key: str, *, owner: str, completion: str, now: int, until: int
-    ) -> None:
-        """Name the record that answered, and remove keys whose time is over."""
-        params = {
-            "project": project,
-            "key": key,
-            "owner": owner,
-            "completion": completion,
-            "expires": until,
-        }
-        await self._database.write(
-            [
-                Statement("finish_idempotency_key", params),
-                Statement("forget_idempotency_keys", {"now": now}),
-            ]
-        )
-
     async def release(self, project: int, key: str, *, owner: str) -> None:
-        """Free the key of a request that failed."""
+        """Free the key of a request that failed; one that stands for a record stays."""
         params = {"project": project, "key": key, "owner": owner}
         await self._database.write([Statement("release_idempotency_key", params)])

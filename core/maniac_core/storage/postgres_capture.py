@@ -27,6 +27,7 @@ _STATEMENTS = (
     *(
         "fold_traces",
         "insert_trace_container",
+        "answer_claim",
         "drop_reservation",
         "shrink_reservation",
         "charge_budget",

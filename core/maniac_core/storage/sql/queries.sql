@@ -405,6 +405,10 @@ ON CONFLICT (project, tag, day, api_key, model, provider, container, status) DO 
   spend_nano_usd = usage_tags_daily.spend_nano_usd + excluded.spend_nano_usd,
   unpriced = usage_tags_daily.unpriced + excluded.unpriced
 
+-- name: answer_claim
+-- The record is what the key of its request stands for from now on.
+UPDATE idempotency_keys SET completion = ?, expires = ? WHERE project = ? AND key = ? AND owner = ?
+
 -- name: drop_reservation
 -- Give back what a request had reserved.
 DELETE FROM budget_reservations WHERE id = ?

@@ -97,6 +97,13 @@ SELECT p.organization, p.id, k.id, CAST(:period AS TEXT), CAST(:limit AS BIGINT)
   JOIN projects p ON p.id = k.project
  WHERE k.uid = :uid
 
+-- name: remove_budget_reservations
+-- Remove what is reserved of a budget that is about to be removed.
+DELETE FROM budget_reservations
+ WHERE budget IN (SELECT id FROM budgets
+                   WHERE organization = :organization AND project = :project AND api_key = :api_key
+                     AND period = :period)
+
 -- name: remove_budget_windows
 -- Remove the periods of a budget that is about to be removed.
 DELETE FROM budget_windows

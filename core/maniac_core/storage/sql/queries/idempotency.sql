@@ -12,22 +12,19 @@ ON CONFLICT (project, key) DO UPDATE
 RETURNING owner
 
 -- name: find_idempotency_key
--- What a key stands for.
-SELECT fingerprint, completion, expires FROM idempotency_keys WHERE project = :project AND key = :key
+-- What a key stands for, unless its time is over.
+SELECT fingerprint, completion FROM idempotency_keys
+ WHERE project = :project AND key = :key AND expires >= :now
 
 -- name: renew_idempotency_key
 -- Keep a claim while its request runs.
 UPDATE idempotency_keys SET expires = :expires
  WHERE project = :project AND key = :key AND owner = :owner AND completion IS NULL
 
--- name: finish_idempotency_key
--- The claimed request is answered.
-UPDATE idempotency_keys SET completion = :completion, expires = :expires
- WHERE project = :project AND key = :key AND owner = :owner
-
 -- name: release_idempotency_key
 -- The claimed request failed, so that a retry runs anew.
-DELETE FROM idempotency_keys WHERE project = :project AND key = :key AND owner = :owner
+DELETE FROM idempotency_keys
+ WHERE project = :project AND key = :key AND owner = :owner AND completion IS NULL
 
 -- name: forget_idempotency_keys
 -- Remove keys whose time is over.

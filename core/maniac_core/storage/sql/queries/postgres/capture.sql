@@ -38,6 +38,14 @@ INSERT INTO usage_tags_daily_deltas (
   unpriced
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
+-- name: answer_claim
+-- Records are what the keys of their requests stand for from now on.
+UPDATE idempotency_keys k SET completion = c.completion, expires = c.expires
+  FROM unnest(
+         CAST(? AS text[]), CAST(? AS bigint[]), CAST(? AS bigint[]), CAST(? AS text[]), CAST(? AS text[])
+       ) c (completion, expires, project, key, owner)
+ WHERE k.project = c.project AND k.key = c.key AND k.owner = c.owner
+
 -- name: drop_reservation
 -- Give back what a request had reserved.
 DELETE FROM budget_reservations WHERE id = ANY (CAST(? AS text[]))
