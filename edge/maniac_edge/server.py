@@ -25,8 +25,13 @@ from maniac_edge.errors import EdgeError, envelope
 from maniac_edge.gathering import GatheringTransport
 
 # Above the idle time after which clients drop a pooled connection, so that it is the client who closes it and no
-# request meets a connection that is just going away.
+# request meets a connection that is just going away. A head has to be complete by then, and a body to go on.
 _IDLE_CONNECTION_S = 75
+# Of a request line with its headers, and of whatever is no body after them. Nothing else bounds it, and nobody was
+# asked for a key yet.
+_MAX_HEAD_BYTES = 64 * 1024
+_INVALID = "Invalid HTTP request received."
+_HEAD_TOO_LARGE = f"The head of the request is larger than {_MAX_HEAD_BYTES} bytes."
 _GC_THRESHOLD = 20_000
 _log = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -89,45 +94,109 @@ class EdgeServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
+class _HeadTooLargeError(Exception):
+    """Leaves the parser as the context of its own error."""
+
+
 class EdgeProtocol(HttpToolsProtocol):
-    """HTTP/1.1, whose refusal of what is not HTTP looks like every other refusal."""
+    """HTTP/1.1, whose refusal of what is not HTTP looks like every other refusal.
+
+    A client that stops in the middle of a request, or sends none, is left after the time of an idle connection.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Serve a connection, its writes gathered."""
         gathering: Any = GatheringTransport(transport, self.loop)
         self._extensions = {CLIENT_WATCH: ClientWatch()}
+        self._head_bytes = 0
+        self._heard_at = 0.0
+        self._in_body = False
         super().connection_made(gathering)
+        self._wait_for_client(self.timeout_keep_alive)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever answers that nobody listens any more."""
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()
         self._extensions[CLIENT_WATCH].note_gone()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close, unless a body goes on, or waits for us."""
+        if self._in_body and not self.transport.is_closing():
+            now = self.loop.time()
+            heard_at = now if self.flow.read_paused else self._heard_at
+            if (left_s := heard_at + self.timeout_keep_alive - now) > 0:
+                self._wait_for_client(left_s)
+                return
+        super().timeout_keep_alive_handler()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; an offer to speak another protocol is passed over, and its request served."""
-        self._unset_keepalive_if_required()
+        self._heard_at = self.loop.time()
+        self._head_bytes += len(data)
+        rest: bytes | memoryview = data
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
-            if self.parser.get_method() == b"CONNECT":
-                self._refuse()
-            else:
-                self._pass_over_offer(data[offer.args[0] :])
-        except httptools.HttpParserError:
-            self._refuse()
+            while rest:
+                rest = self._parse(rest)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as err:
+            is_large = isinstance(err.__context__, _HeadTooLargeError)
+            self._refuse(_HEAD_TOO_LARGE if is_large else _INVALID)
+            return
+        if self._head_bytes > _MAX_HEAD_BYTES:
+            self._refuse(_HEAD_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         """Start serving, unless the request comes again without its offer."""
+        if self._head_bytes > _MAX_HEAD_BYTES:
+            # Of these bytes some may be a body, or further requests.
+            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            if size > _MAX_HEAD_BYTES:
+                raise _HeadTooLargeError
         if not self.parser.should_upgrade():
+            self._in_body = True
             self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]
             super().on_headers_complete()
+            # Trailers are nobody's.
+            self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._head_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note the end of the body, which the parser sees at once where there is an offer."""
         if not self.parser.should_upgrade():
+            self._head_bytes = 0
+            self._in_body = False
+            if not self.cycle.response_complete:
+                self._unset_keepalive_if_required()
             super().on_message_complete()
 
-    def _pass_over_offer(self, rest: bytes) -> None:
+    def on_response_complete(self) -> None:
+        """Go on with the next request, whose body may still be on its way."""
+        super().on_response_complete()
+        if self._in_body and self.timeout_keep_alive_task is None:
+            self._wait_for_client(self.timeout_keep_alive)
+
+    def _wait_for_client(self, timeout_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            timeout_s, self.timeout_keep_alive_handler
+        )
+
+    def _parse(self, data: bytes | memoryview) -> memoryview:
+        """Parse, and return what comes after an offer."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            if self.parser.get_method() == b"CONNECT":
+                raise
+            self._pass_over_offer()
+            # No copy: with an offer in each of many requests at once there would be as many.
+            return memoryview(data)[offer.args[0] :]
+        return memoryview(b"")
+
+    def _pass_over_offer(self) -> None:
         # After the head of such a request the parser takes the rest for the other protocol. Some HTTP libraries offer
         # h2c with each first request, bodies included.
         lines = [b"%s %s HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
@@ -141,10 +210,9 @@ class EdgeProtocol(HttpToolsProtocol):
             lines.append(b"%s: %s\r\n" % (name, kept))
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.data_received(b"".join([*lines, b"\r\n", rest]))
+        self.parser.feed_data(b"".join([*lines, b"\r\n"]))
 
-    def _refuse(self) -> None:
-        message = "Invalid HTTP request received."
+    def _refuse(self, message: str) -> None:
         _log.warning(message)
         self.send_400_response(message)
 

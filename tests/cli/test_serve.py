@@ -41,6 +41,16 @@ def test_first_start_prints_a_key_and_the_second_none(
     assert _complete(second, key).status_code == 200
 
 
+def test_a_folder_that_is_there_keeps_its_mode(serve: Callable[..., Any], tmp_path: Path) -> None:
+    """It may be for more than the gateway; what holds prompts in it is the owner's own."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    folder.chmod(0o755)
+    serve()
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder / "gateway.db")]
+    assert modes == [0o755, 0o600]
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_printed_curl_line_streams_an_answer(serve: Callable[..., Any]) -> None:
     """What a newcomer pastes gives a whole stream."""

@@ -158,6 +158,8 @@ UNTYPED: dict[str, dict[str, Any]] = {
         "messages": [chat_pb2.ChatMessage(role="user", text="Hi", extra_json=b'{"content":5}')]
     },
     "extra_json": {"extra_json": b'{"n":2}'},
+    "tags": {"tags": ["x"] * 257},
+    "models": {"models": ["mock/m1"] * 257},
     "temperature": {"temperature": float("nan")},
     "logit_bias": {"logit_bias": {"5": float("inf")}},
     "tools[0].function.name": {"tools": [chat_pb2.Tool()]},

@@ -160,6 +160,7 @@ def test_an_input_may_have_all_that_a_request_may_have(http: httpx.Client, label
             "output.choices[0].index: must be a whole number",
         ),
         ({"input": INPUT, "output": output(tags=[1])}, "output.tags[0]"),
+        ({"input": INPUT, "tags": ["x"] * 257}, "tags: must not hold more than 256 items"),
         ({"input": INPUT, "output": output(spend=-1)}, "output.spend"),
         ({"input": INPUT, "output": output(id="x" * 600)}, "output.id"),
         (

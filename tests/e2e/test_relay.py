@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import IO, Any
 
 import httpx
@@ -109,6 +110,24 @@ def test_a_large_body_among_small_ones(gateway: Gateway, upstream: Upstream) -> 
     assert answered.status_code == 200
     assert received > len(text)
     assert answers == [200] * 50
+
+
+def test_what_failed_requests_sent_is_let_go(gateway: Gateway) -> None:
+    """Nothing of a request is kept until the collector of cycles comes, which is seldom."""
+    large = {"model": "nobody/m1", "messages": [{"role": "user", "content": "x" * 16_000_000}]}
+    with gateway.client() as client:
+        assert client.post("/v1/chat/completions", json=large).status_code == 404
+        before = core_memory_mib(gateway)
+        for _ in range(20):
+            assert client.post("/v1/chat/completions", json=large).status_code == 404
+    # Of 320 MB and their copies.
+    assert core_memory_mib(gateway) - before < 160
+
+
+def core_memory_mib(gateway: Gateway) -> float:
+    (core,) = gateway.children(" core")
+    fields = Path(f"/proc/{core}/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 async def test_a_reader_that_stops_stops_only_its_own_provider(

@@ -317,7 +317,9 @@ class EdgeProcess:
 
 
 @asynccontextmanager
-async def run_edge(core: str, **settings: object) -> AsyncGenerator[EdgeProcess, None]:
+async def run_edge(
+    core: str, *, python: tuple[str, ...] = ("-m", "maniac_edge"), **settings: object
+) -> AsyncGenerator[EdgeProcess, None]:
     """Run an edge on a free port."""
     environ = {
         "PATH": "/usr/bin:/bin",
@@ -325,7 +327,7 @@ async def run_edge(core: str, **settings: object) -> AsyncGenerator[EdgeProcess,
         **{f"MANIAC_EDGE__{key.upper()}": str(value) for key, value in settings.items()},
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "maniac_edge", "--port", "0", "--core", core,
+        sys.executable, *python, "--port", "0", "--core", core,
         env=environ, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     edge = EdgeProcess(process)
@@ -374,7 +376,11 @@ async def edge(shared_core: ScriptedCore) -> AsyncGenerator[EdgeProcess, None]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def tight_edge(shared_core: ScriptedCore) -> AsyncGenerator[EdgeProcess, None]:
     """An edge with a small body limit, strict requests and early keep-alive comments."""
-    settings = {"max_body_bytes": 2000, "strict_requests": "true", "keep_alive_comment_s": 0.05}
+    settings: dict[str, Any] = {
+        "max_body_bytes": 2000,
+        "strict_requests": "true",
+        "keep_alive_comment_s": 0.05,
+    }
     async with run_edge(shared_core.target, **settings) as process:
         yield process
 

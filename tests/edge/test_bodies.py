@@ -107,6 +107,34 @@ async def test_the_content_type_does_not_matter(
     assert answer.status_code == 200
 
 
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate", "br", "identity, ZSTD"])
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/v1/containers", "/v1/datasets", "/v1/files"]
+)
+async def test_a_compressed_body_is_refused_as_such(
+    client: httpx.AsyncClient, core: Any, path: str, coding: str
+) -> None:
+    """A client that compresses its bodies is told so, not that its JSON is broken."""
+    headers = {"content-encoding": coding, "content-type": "multipart/form-data; boundary=b"}
+    answer = await client.post(path, content=b"\x1f\x8b\x08...", headers=headers)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "invalid_value"
+    assert "compressed" in answer.json()["error"]["message"]
+    assert answer.headers.get_list("connection") == ["close"]
+    assert core.asked("create") == []
+
+
+@pytest.mark.parametrize("coding", ["identity", "", "utf-8"])
+async def test_an_encoding_that_compresses_nothing_does_not_matter(
+    client: httpx.AsyncClient, coding: str
+) -> None:
+    """A plain body is read, also where the header names a charset by mistake."""
+    answer = await client.post(URL, content=GOOD, headers={"content-encoding": coding})
+
+    assert answer.status_code == 200
+
+
 async def test_an_announced_size_above_the_limit_is_refused(tight_edge: Any, core: Any) -> None:
     """A body whose Content-Length is above the limit is a 413, after the gates."""
     async with tight_edge.client() as client:

@@ -1,4 +1,4 @@
-"""The data folder: readable by its owner only, and used by one `serve` at a time."""
+"""The data folder: made readable by its owner only, and used by one `serve` at a time."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ class InUseError(Exception):
 def prepare(folder: Path) -> None:
     """Make the folder if it is not there; it will hold prompts, so nobody else may read it.
 
+    One that is there keeps its mode, since it may be for more than this; the files in it are our own in any case.
+
     Raises:
-        OSError: it cannot be made or is not ours.
+        OSError: it cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import msgspec
@@ -61,3 +62,14 @@ def mapping_of(reason: errors_pb2.ErrorReason.ValueType) -> errors_pb2.ErrorMapp
     """Return the row of the error table for a reason."""
     value = errors_pb2.ErrorReason.DESCRIPTOR.values_by_number[reason]
     return value.GetOptions().Extensions[errors_pb2.error_mapping]
+
+
+def let_go(error: BaseException | None) -> None:
+    """Free what the frames that an error passed still hold: the request, a body that was too large.
+
+    Errors that were kept in a variable are in a cycle with its frame, and the collector comes seldom.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__

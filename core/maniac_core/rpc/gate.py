@@ -13,7 +13,7 @@ import msgspec
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
-from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.domain.errors import GatewayError, Reason, let_go
 from maniac_core.domain.ids import request_id
 from maniac_core.services.auth import Authenticator
 from maniac_core.services.capture import Call
@@ -161,11 +161,15 @@ def unary(
         try:
             return await handler(self, request, context)
         except GatewayError as error:
-            await abort(context, error)
+            failure = error
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary: logged and told as INTERNAL
-            await abort(context, _internal(error))
+            failure = _internal(error)
+        let_go(failure)
+        # grpc keeps the error that ends a call in a cycle with this frame, and the request may be large.
+        del request
+        return await abort(context, failure)
 
     return wrapped
 
@@ -178,18 +182,24 @@ def streaming(
     @functools.wraps(handler)
     async def wrapped(self: _S, request: _Q, context: Context) -> AsyncGenerator[_R, None]:
         messages = handler(self, request, context)
+        # As above.
+        del request
+        failure: GatewayError | None = None
         try:
             async for message in messages:
                 yield message
         except GatewayError as error:
-            await abort(context, error)
+            failure = error
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary: logged and told as INTERNAL
-            await abort(context, _internal(error))
+            failure = _internal(error)
         finally:
             # A cancelled call must not leave its upstream to the garbage collector.
             await messages.aclose()
+        if failure is not None:
+            let_go(failure)
+            await abort(context, failure)
 
     return wrapped
 

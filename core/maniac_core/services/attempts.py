@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.domain.errors import GatewayError, Reason, let_go
 from maniac_core.domain.records import Outcome
 from maniac_core.providers.base import UpstreamFailure
 from maniac_core.providers.upstream import Upstream
@@ -91,6 +91,7 @@ class Runner:
                 if skipped is None or skip.failure.retry_after_s is not None:
                     skipped = skip.failure
             except UpstreamFailure as failure:
+                let_go(failure)
                 last = failure
                 if failure.reason == Reason.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED:
                     too_small = step

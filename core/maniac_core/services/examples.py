@@ -52,6 +52,7 @@ _MAX_SPEND_USD = 10**6
 _LAST_SECOND = 253_402_300_799
 """The end of the year 9999: no protobuf timestamp goes beyond it."""
 _MAX_ID = 512
+_MAX_TAGS = 256
 
 
 class ExampleReader:
@@ -80,6 +81,9 @@ class ExampleReader:
             _check_output(answer)
             output = _encode(_choices(raw["choices"], answer.choices)) if answer.choices else None
             usage = _usage(raw["usage"]) if answer.usage else None
+        tags = example.tags or tuple((answer and answer.tags) or given.tags or ())
+        if len(tags) > _MAX_TAGS:
+            raise _invalid("tags", f"must not hold more than {_MAX_TAGS} items")
         trace = given.trace or (answer.trace if answer else None)
         model, provider, model_id = self._served(given, answer)
         return CompletionRecord(
@@ -104,7 +108,7 @@ class ExampleReader:
             else round(answer.spend * 1e9),
             time_to_first_token_us=None,
             latency_us=0,
-            tags=example.tags or tuple((answer and answer.tags) or given.tags or ()),
+            tags=tags,
             metadata=metadata if metadata is not None else _metadata(given, answer),
             trace=trace.as_trace() if trace else None,
             input=_request(members),

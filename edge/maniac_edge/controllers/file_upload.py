@@ -10,7 +10,7 @@ from litestar.types import Receive
 from maniac_gateway.v1 import files_pb2
 
 from maniac_edge.config import EdgeConfig
-from maniac_edge.connection import until_gone
+from maniac_edge.connection import declared_size, until_gone
 from maniac_edge.convert.files import file_to_json
 from maniac_edge.core_client import CoreClient
 from maniac_edge.core_upload import CoreUpload
@@ -22,6 +22,7 @@ from maniac_edge.responses import context_of, json_response
 _FORM_OVERHEAD_BYTES = 64 * 1024
 # Small pieces are gathered, because a message costs more than its bytes; large ones are cut.
 _MESSAGE_BYTES = 256 * 1024
+_CLOSE = (b"connection", b"close")
 
 
 @post("/files", status_code=200, include_in_schema=False)
@@ -34,8 +35,8 @@ async def create_file(
     try:
         file = await _relay(request, body, core, config)
     except EdgeError as err:
-        if not body.is_read:
-            err.headers = (*err.headers, (b"connection", b"close"))
+        if not body.is_read and _CLOSE not in err.headers:
+            err.headers = (*err.headers, _CLOSE)
         raise
     return json_response(file_to_json(file))
 
@@ -89,13 +90,12 @@ class _Body:
         self._size_bytes = 0
 
     def check_declared_size(self) -> None:
-        """Refuse a body whose announced size is too large, before any of it is read.
+        """Refuse a body that is too large or compressed by its own head, before any of it is read.
 
         Raises:
-            EdgeError: PAYLOAD_TOO_LARGE.
+            EdgeError: PAYLOAD_TOO_LARGE; INVALID_VALUE if the body is compressed.
         """
-        declared = next((value for name, value in self._headers if name == b"content-length"), b"")
-        if declared.isdigit() and int(declared) > self._max_bytes:
+        if declared_size(self._headers) > self._max_bytes:
             raise file_too_large(self._max_file_bytes)
 
     async def read(self, ended: asyncio.Future[None]) -> bytes | None:
