@@ -28,7 +28,9 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _PASSING = (pg.DeadlockDetectedError, pg.SerializationError, pg.InvalidCachedStatementError)
 _ABOUT_VALUES = (pg.DataError, pg.IntegrityConstraintViolationError, pg.ProgramLimitExceededError)
 _ABOUT_PROGRAM = (TypeError, ValueError, LookupError, pg.SyntaxOrAccessError)
-FAILURES = (pg.PostgresError, pg.InterfaceError, OSError, TimeoutError, *_ABOUT_PROGRAM)
+UNUSABLE = (TimeoutError, pg.InternalClientError)
+"""What a connection fails with that is not closed and of no use: the server may still work, or has ended the session."""
+FAILURES = (pg.PostgresError, pg.InterfaceError, OSError, *UNUSABLE, *_ABOUT_PROGRAM)
 """Everything that a statement can fail with."""
 
 

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.postgres_connection import (
+    UNUSABLE,
     Connection,
     as_storage_error,
     close,
@@ -127,8 +128,7 @@ class Writer(Generic[WorkT, ResultT]):
         try:
             results = await self._commit(connection, [work for work, _ in batch])
         except Exception as err:  # noqa: BLE001  # Told to everyone of the batch; the task must live.
-            if isinstance(err, TimeoutError):
-                # Whether the server still works on it is not known.
+            if isinstance(err, UNUSABLE):
                 connection.terminate()
             if is_about_one_row(err) and len(batch) > 1:
                 middle = len(batch) // 2
