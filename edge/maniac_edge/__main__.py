@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     from maniac_edge import logs, server  # noqa: PLC0415
 
     logs.configure(config.log_format)
+    server.work_in_batches()
     try:
         edge = server.build_server(config)
     except (ConfigError, OSError) as err:

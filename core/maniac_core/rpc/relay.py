@@ -30,6 +30,9 @@ _log = logging.getLogger(__name__)
 _MAX_UNREAD_BYTES = 1024 * 1024
 # In one message, whose size is limited.
 _MAX_FRAMES = 64
+# While so many calls run, a message waits this long for more frames: one costs as much as a dozen frames.
+_MANY_CALLS = 16
+_GATHER_S = 0.001
 # A stream that has not begun by then tells the rate limit ahead: the edge may send its first bytes, a comment, before
 # there is any chunk. Most streams begin earlier, and save the frame.
 _ANNOUNCE_AFTER_S = 0.2
@@ -106,16 +109,23 @@ class _Link:
                     return
                 self._wake.clear()
                 await self._wake.wait()
-                # While each turn of the loop brings more, the message can wait.
-                count = 0
-                while count < len(self._frames) < _MAX_FRAMES:
-                    count = len(self._frames)
-                    await asyncio.sleep(0)
+                await self._gather()
                 continue
             frames, self._frames = self._frames[:_MAX_FRAMES], self._frames[_MAX_FRAMES:]
             message = relay_pb2.RelayResponse(frames=frames, draining=self._is_draining)
             self._told_draining = self._is_draining
             await context.write(message)
+
+    async def _gather(self) -> None:
+        """Wait for what else may go with the next message."""
+        if len(self._calls) >= _MANY_CALLS:
+            await asyncio.sleep(_GATHER_S)
+            return
+        # While each turn of the loop brings more, the message can wait.
+        count = 0
+        while count < len(self._frames) < _MAX_FRAMES:
+            count = len(self._frames)
+            await asyncio.sleep(0)
 
     def send(self, frame: Frame) -> None:
         """Queue a frame."""
