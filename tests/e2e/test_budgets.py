@@ -365,6 +365,18 @@ def test_nonsense_on_the_command_line_is_refused(spending: Gateway) -> None:
     assert run("budgets", "list").stdout == before
 
 
+def test_a_budget_of_a_key_is_removed_by_its_prefix_as_lists_show_it(
+    spending: Gateway, make_key: Callable[..., httpx.Client]
+) -> None:
+    """What is copied from `keys list` names the key."""
+    make_key("--name", "listed").close()
+    rows = run_command(spending, "keys", "list").splitlines()
+    (prefix,) = [row.split()[1] for row in rows if " listed " in row]
+    assert prefix.endswith("…")
+    run_command(spending, "budgets", "set", "key", prefix, "--usd", "1")
+    assert run_command(spending, "budgets", "remove", "key", prefix) == "removed\n"
+
+
 def test_a_limit_of_tokens_beyond_all_sums_is_402(
     make_key: Callable[..., httpx.Client], upstream: Upstream
 ) -> None:

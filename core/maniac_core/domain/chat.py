@@ -14,6 +14,8 @@ JsonObject = dict[str, Any]
 
 STREAMED_EXTRAS = ("annotations", "audio", "images")
 """Keys of an answer's message, beside those that are typed, that a stream carries too."""
+MAX_TAGS = 256
+"""Of one completion: each is a row in the daily sums."""
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):

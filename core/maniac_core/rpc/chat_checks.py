@@ -8,6 +8,7 @@ from typing import Any
 
 from maniac_gateway.v1 import chat_pb2
 
+from maniac_core.domain.chat import MAX_TAGS
 from maniac_core.domain.errors import GatewayError, Reason
 
 _ROLES = frozenset({"system", "user", "assistant", "developer", "tool"})
@@ -16,9 +17,7 @@ _MODES = frozenset({"none", "auto", "required"})
 _FORMATS = frozenset({"text", "json_object", "json_schema"})
 _EFFORTS = frozenset({"none", "minimal", "low", "medium", "high", "xhigh"})
 _SUMMARIES = frozenset({"auto", "concise", "detailed"})
-_LISTS = frozenset({"tags", "models"})
-_MAX_ITEMS = 256
-"""Of a list whose items each cost a search or a row."""
+_LONGEST = {"tags": MAX_TAGS, "models": 256}
 _NUMBERS = frozenset({"frequency_penalty", "presence_penalty", "temperature", "top_p"})
 
 
@@ -35,9 +34,9 @@ def check_params(given: Mapping[str, Any]) -> None:
         if message.HasField("parts"):
             for j, part in enumerate(message.parts.parts):
                 _one_of(_PARTS, part.type, "messages", i, "content", j, "type")
-    for name in _LISTS.intersection(given):
-        if len(given[name]) > _MAX_ITEMS:
-            raise _invalid(name, f"{name} must not hold more than {_MAX_ITEMS} items.")
+    for name, longest in _LONGEST.items():
+        if name in given and len(given[name]) > longest:
+            raise _invalid(name, f"{name} must not hold more than {longest} items.")
     for name in _NUMBERS.intersection(given):
         if not math.isfinite(given[name]):
             raise _invalid(name, f"{name} must be a finite number.")

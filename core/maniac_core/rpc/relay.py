@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 _MAX_UNREAD_BYTES = 1024 * 1024
 # In one message, whose size is limited.
 _MAX_FRAMES = 64
-# While so many calls run, a message waits this long for more frames: one costs as much as a dozen frames.
+# While so many calls run, a message waits this long for more frames, since each message has a cost of its own.
 _MANY_CALLS = 16
 _GATHER_S = 0.001
 # A stream that has not begun by then tells the rate limit ahead: the edge may send its first bytes, a comment, before

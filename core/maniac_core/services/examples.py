@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from maniac_core.domain.chat import Usage
+from maniac_core.domain.chat import MAX_TAGS, Usage
 from maniac_core.domain.containers import Container
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.examples import (
@@ -52,7 +52,6 @@ _MAX_SPEND_USD = 10**6
 _LAST_SECOND = 253_402_300_799
 """The end of the year 9999: no protobuf timestamp goes beyond it."""
 _MAX_ID = 512
-_MAX_TAGS = 256
 
 
 class ExampleReader:
@@ -82,8 +81,8 @@ class ExampleReader:
             output = _encode(_choices(raw["choices"], answer.choices)) if answer.choices else None
             usage = _usage(raw["usage"]) if answer.usage else None
         tags = example.tags or tuple((answer and answer.tags) or given.tags or ())
-        if len(tags) > _MAX_TAGS:
-            raise _invalid("tags", f"must not hold more than {_MAX_TAGS} items")
+        if len(tags) > MAX_TAGS:
+            raise _invalid("tags", f"must not hold more than {MAX_TAGS} items")
         trace = given.trace or (answer.trace if answer else None)
         model, provider, model_id = self._served(given, answer)
         return CompletionRecord(

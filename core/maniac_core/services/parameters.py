@@ -33,7 +33,7 @@ def clean_parameters(parameters: JsonObject, *, reject: bool) -> tuple[JsonObjec
         )
     # `logprobs: false` asks for nothing, so nothing is dropped.
     dropped = [key for key in _DROPPED if cleaned.pop(key, None)]
-    for key in _INTEGERS:
+    for key in () if reject else _INTEGERS:
         # Defaults are kept as they were given, and providers refuse 64.0 where they expect 64.
         value = cleaned.get(key)
         if isinstance(value, float) and value.is_integer():
