@@ -75,7 +75,8 @@ class ProviderConfig(_Table, frozen=True):
     max_retries: _Count = 2
     """Further tries on this upstream before falling back."""
     breaker: bool = True
-    """Whether to stop calling it for a while after repeated failures."""
+    """Whether to stop calling a model for a while after it failed repeatedly, and all of them when no connection to the
+    provider can be made."""
     timeouts: Timeouts = Timeouts()
     unpriced: Literal["refuse", "allow"] = "refuse"
     """Whether callers with a budget may use its models of unknown price; what these cost is then in no budget."""

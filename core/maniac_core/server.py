@@ -50,6 +50,7 @@ from maniac_core.services.files import FileService
 from maniac_core.services.idempotency import IdempotentCompletions
 from maniac_core.services.keys import KeyService
 from maniac_core.services.limits import MemoryWindows, RateLimiter, Windows
+from maniac_core.services.model_labels import ModelLabels
 from maniac_core.services.models import ModelService
 from maniac_core.services.plan import Planner
 from maniac_core.services.redis_windows import redis_windows
@@ -159,8 +160,10 @@ class Core:
         runner = Runner(upstreams)
         recorder: Recorder = self._spool
         if self._metrics is not None:
-            recorder = self._metrics.recorder(recorder, router.knows)
+            labels = ModelLabels(router.knows)
+            recorder = self._metrics.recorder(recorder, labels)
             self._metrics.watch(
+                models=labels,
                 runner=runner,
                 limiter=limiter,
                 windows=self._windows,

@@ -177,21 +177,28 @@ def test_names_of_callers_make_no_series(observed: Observed, upstream: Upstream)
 
 
 def test_a_provider_that_is_paused_shows(observed: Observed, upstream: Upstream) -> None:
-    """The breaker opens after five failures; what is not sent while it pauses counts as skipped."""
+    """A model's breaker opens after five failures, its provider's does not; what is not sent meanwhile counts as skipped."""
 
     async def fail(exchange: Exchange) -> None:
         await exchange.respond(503, b"{}")
 
     core = _Change(observed.core_metrics)
     breaker = {"gen_ai_provider_name": "frail"}
-    closed = ("maniac_breaker_state", frozenset({**breaker, "state": "closed"}.items()))
-    opened = ("maniac_breaker_state", frozenset({**breaker, "state": "open"}.items()))
-    assert _scrape(observed.core_metrics)[closed] == 1
+
+    def state(model: str, state: str) -> tuple[str, frozenset[tuple[str, str]]]:
+        labels = {**breaker, "gen_ai_request_model": model, "state": state}
+        # The helper leaves out empty labels, which are the same as none.
+        return "maniac_breaker_state", frozenset((k, v) for k, v in labels.items() if v)
+
+    before = _scrape(observed.core_metrics)
+    assert before[state("", "closed")] == 1
+    assert state("m1", "closed") not in before
     upstream.handler = fail
     for _ in range(5):
         assert observed.ask("frail/m1").status_code == 503
     scraped = _scrape(observed.core_metrics)
-    assert (scraped[closed], scraped[opened]) == (0, 1)
+    assert (scraped[state("m1", "closed")], scraped[state("m1", "open")]) == (0, 1)
+    assert (scraped[state("", "closed")], scraped[state("", "open")]) == (1, 0)
     core.look()
     assert core("maniac_upstream_attempts_total", **breaker, outcome="failed") == 5
     # On a slow machine the pause may be over, and the next request a probe; but the pauses grow.

@@ -47,6 +47,7 @@ TABLES = {
     "gemini": 'kind = "gemini"\napi_key_env = "FAULTS_KEY_A"',
     "unreachable": "",
     "unreachable_again": "max_retries = 1",
+    "gone": "breaker = true\nmax_retries = 2",
     "unconnected": f"timeouts = {{ {LONG.replace('connect_s = 20', 'connect_s = 0.3')} }}",
 }
 HEAD = """
@@ -89,6 +90,7 @@ def dead_ports() -> Iterator[dict[str, int]]:
         yield {
             "unreachable": refusing,
             "unreachable_again": refusing,
+            "gone": refusing,
             "unconnected": full.getsockname()[1],
         }
         for filler in fillers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from maniac_core.services import breaker as module
 from maniac_core.services.breaker import Breaker
+from maniac_core.services.breakers import ProviderBreakers
 
 
 class Clock:
@@ -56,7 +57,7 @@ def test_it_opens_after_five_failures_in_a_row(clock: Clock) -> None:
     assert breaker.retry_after_s == 0.0
 
 
-def test_pauses_double_up_to_half_a_minute(clock: Clock) -> None:
+def test_pauses_double_up_to_ten_seconds(clock: Clock) -> None:
     """Each failed probe doubles the pause; success closes it and makes the next pause short again."""
     breaker = opened()
     pauses = []
@@ -64,9 +65,9 @@ def test_pauses_double_up_to_half_a_minute(clock: Clock) -> None:
         pauses.append(breaker.retry_after_s)
         clock.now += pauses[-1]
         breaker.failed(permit_of(breaker))
-    assert pauses == [1, 2, 4, 8, 16, 30, 30]
+    assert pauses == [1, 2, 4, 8, 10, 10, 10]
 
-    clock.now += 30
+    clock.now += 10
     breaker.succeeded(permit_of(breaker))
     for _ in range(5):
         breaker.failed(permit_of(breaker))
@@ -110,3 +111,86 @@ def test_old_news_is_ignored(clock: Clock) -> None:
     assert breaker.enter() is None
     breaker.succeeded(probe)
     assert breaker.enter() is not None
+
+
+def test_a_probe_that_hangs_holds_up_no_other(clock: Clock) -> None:
+    """After 10 s another one may go; whichever succeeds ends the pause, and what the old one failed with is no news."""
+    breaker = opened()
+    clock.now += 1
+    hanging = permit_of(breaker)
+    clock.now += 10
+    other = permit_of(breaker)
+    breaker.failed(hanging)
+    assert breaker.enter() is None
+
+    breaker.succeeded(hanging)
+
+    assert breaker.state == "closed"
+    breaker.failed(other)
+    assert breaker.enter() is not None
+
+
+def test_a_repeat_counts_for_a_probe_only(clock: Clock) -> None:
+    """The retries of one request count once, but the end of a probe is always told."""
+    breaker = Breaker("demo")
+    for number in range(20):
+        breaker.failed(permit_of(breaker), is_repeat=number % 5 > 0)
+        assert breaker.state == "closed" or number > 14
+    breaker = opened()
+    clock.now += 1
+
+    breaker.failed(permit_of(breaker), is_repeat=True)
+
+    assert breaker.retry_after_s == 2.0
+
+
+def fail(breakers: ProviderBreakers, model: str, times: int) -> None:
+    for _ in range(times):
+        permit = breakers.enter(model)
+        assert permit is not None
+        permit.failed()
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_dead_model_pauses_itself_alone() -> None:
+    """A healthy model of the provider neither suffers nor hides that another one is dead."""
+    breakers = ProviderBreakers("demo")
+    for _ in range(5):
+        fail(breakers, "dead", 1)
+        healthy = breakers.enter("healthy")
+        assert healthy is not None
+        healthy.succeeded()
+
+    assert breakers.enter("dead") is None
+    assert breakers.is_reachable()
+    assert breakers.enter("healthy") is not None
+
+
+def test_a_provider_that_cannot_be_reached_is_paused_as_a_whole(clock: Clock) -> None:
+    """Connections that fail say nothing about a model; one that is made ends the pause for all."""
+    breakers = ProviderBreakers("demo")
+    for model in "abcde":
+        permit = breakers.enter(model)
+        assert permit is not None
+        permit.unreachable(is_repeat=False)
+
+    assert breakers.enter("f") is None
+    assert not breakers.is_reachable()
+    clock.now += 1
+    probe = breakers.enter("a")
+    assert probe is not None
+    assert breakers.enter("b") is None
+    probe.failed()
+    assert breakers.enter("b") is not None
+
+
+@pytest.mark.usefixtures("clock")
+def test_names_that_callers_invent_are_forgotten_again() -> None:
+    """What is kept is bounded, and models that are paused are kept longest."""
+    breakers = ProviderBreakers("demo")
+    fail(breakers, "dead", 5)
+    for number in range(3000):
+        fail(breakers, f"invented-{number}", 1)
+
+    assert len(dict(breakers.states())) == 1001
+    assert breakers.enter("dead") is None

@@ -134,6 +134,8 @@ class UpstreamFailure(Exception):
         self.http_status = http_status
         self.retry_after_s = retry_after_s
         self.param = param
+        self.is_unreachable = False
+        """Whether no connection to the provider could be made, so that it says nothing about the model."""
         self.other_key = False
         """Whether another key of the same provider may do better at once."""
         self.may_be_billed = False

@@ -35,6 +35,16 @@ _TIMEOUTS = frozenset(
         TransportErrorKind.IDLE_TIMEOUT,
     }
 )
+# No connection could be made. A proxy that refuses counts: every call of the provider goes through it.
+_UNREACHABLE = frozenset(
+    {
+        TransportErrorKind.CONNECT,
+        TransportErrorKind.DNS,
+        TransportErrorKind.TLS,
+        TransportErrorKind.PROXY,
+        TransportErrorKind.CONNECT_TIMEOUT,
+    }
+)
 # Another try would go the same way, or would have to wait as long again.
 _FINAL = frozenset(
     {
@@ -63,6 +73,7 @@ def transport_failure(
         fall_back=True,
         http_status=http_status,
     )
+    failure.is_unreachable = kind in _UNREACHABLE
     failure.may_be_billed = http_status is not None
     return failure
 

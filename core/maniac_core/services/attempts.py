@@ -16,7 +16,7 @@ from maniac_core.domain.errors import GatewayError, Reason, let_go
 from maniac_core.domain.records import Outcome
 from maniac_core.providers.base import UpstreamFailure
 from maniac_core.providers.upstream import Upstream
-from maniac_core.services.breaker import Breaker, BreakerState
+from maniac_core.services.breakers import Permit, ProviderBreakers
 from maniac_core.services.plan import Step
 from maniac_core.services.trail import Trail
 
@@ -55,14 +55,12 @@ class Runner:
 
     def __init__(self, upstreams: Mapping[str, Upstream]) -> None:
         self._upstreams = upstreams
-        self._breakers = {
-            name: Breaker(name) for name, upstream in upstreams.items() if upstream.config.breaker
+        self.breakers = {
+            name: ProviderBreakers(name)
+            for name, upstream in upstreams.items()
+            if upstream.config.breaker
         }
-
-    @property
-    def breaker_states(self) -> dict[str, BreakerState]:
-        """The state of each upstream that has a breaker."""
-        return {name: breaker.state for name, breaker in self._breakers.items()}
+        """Those of each provider that has any."""
 
     async def run(
         self, steps: list[Step], trail: Trail, deadline: float | None, perform: Perform[_T]
@@ -78,6 +76,7 @@ class Runner:
         last: UpstreamFailure | None = None
         skipped: UpstreamFailure | None = None
         too_small: Step | None = None
+        unreachable: set[str] = set()
         for position, step in enumerate(steps):
             if too_small is not None and not _is_larger(step, too_small):
                 continue
@@ -85,7 +84,7 @@ class Runner:
                 break
             is_last = position == len(steps) - 1
             try:
-                return await self._try(step, trail, deadline, perform, is_last=is_last)
+                return await self._try(step, trail, deadline, perform, unreachable, is_last=is_last)
             except _SkippedError as skip:
                 # Of several reasons one that passes is worth more to the caller than one that stays.
                 if skipped is None or skip.failure.retry_after_s is not None:
@@ -113,29 +112,31 @@ class Runner:
         trail: Trail,
         deadline: float | None,
         perform: Perform[_T],
+        unreachable: set[str],
         *,
         is_last: bool,
     ) -> _T:
+        """Try one step. `unreachable`: the providers that this request has found to be so."""
         upstream = self._upstreams.get(step.candidate.provider)
         if upstream is None or upstream.needs_key:
             raise self._skip(step, trail, _key_missing(step.candidate.provider))
-        breaker = self._breakers.get(upstream.name)
+        breakers = self.breakers.get(upstream.name)
+        permit: Permit | None = None
         tries = 0
         other_keys = upstream.key_count - 1
         last: UpstreamFailure | None = None
         while True:
-            permit = breaker.enter() if breaker is not None else 0
-            if permit is None:
-                assert breaker is not None
-                if last is not None:
-                    raise last
-                raise self._skip(step, trail, _paused(upstream.name, breaker.retry_after_s))
+            if breakers is not None:
+                permit = breakers.enter(step.candidate.model)
+                if permit is None:
+                    raise last or self._skip(step, trail, _paused(breakers, step))
             trail.begin(step)
             try:
                 result = await perform(upstream, step, deadline)
             except UpstreamFailure as failure:
                 last = failure
-                _report(breaker, permit, failure, deadline)
+                if permit is not None:
+                    _report(permit, failure, deadline, unreachable, upstream.name)
                 trail.end(_outcome_of(failure), failure)
                 if failure.other_key and other_keys > 0:
                     other_keys -= 1
@@ -149,15 +150,15 @@ class Runner:
                 trail.waited(wait_s)
             except BaseException as error:
                 # Cancelled, or the dialect refused to encode, or no budget covers a further try.
-                if breaker is not None:
-                    breaker.abandoned(permit)
+                if permit is not None:
+                    permit.abandoned()
                 if last is not None and isinstance(error, GatewayError):
                     trail.skip(step, error)
                     raise last from error
                 raise
             else:
-                if breaker is not None:
-                    breaker.succeeded(permit)
+                if permit is not None:
+                    permit.succeeded()
                 return result
 
     def _skip(self, step: Step, trail: Trail, failure: UpstreamFailure) -> _SkippedError:
@@ -166,19 +167,24 @@ class Runner:
 
 
 def _report(
-    breaker: Breaker | None, permit: int, failure: UpstreamFailure, deadline: float | None
+    permit: Permit,
+    failure: UpstreamFailure,
+    deadline: float | None,
+    unreachable: set[str],
+    provider: str,
 ) -> None:
-    """Tell the breaker; what no retry would mend (an account without credit, a wrong address) is no outage."""
-    if breaker is None:
-        return
+    """Tell the breakers; what no retry would mend (an account without credit, a wrong address) is no outage."""
     is_timeout = _outcome_of(failure) == "timeout"
     if is_timeout and deadline is not None and time.monotonic() > deadline - _DEADLINE_SLACK_S:
         # The caller was in a hurry, which says nothing of the provider.
-        breaker.abandoned(permit)
+        permit.abandoned()
+    elif failure.is_unreachable:
+        permit.unreachable(is_repeat=provider in unreachable)
+        unreachable.add(provider)
     elif failure.reason in _UNHEALTHY and (failure.retry or is_timeout):
-        breaker.failed(permit)
+        permit.failed()
     else:
-        breaker.succeeded(permit)
+        permit.succeeded()
 
 
 def _pause(
@@ -231,10 +237,14 @@ def _key_missing(provider: str) -> UpstreamFailure:
     )
 
 
-def _paused(provider: str, retry_after_s: float) -> UpstreamFailure:
+def _paused(breakers: ProviderBreakers, step: Step) -> UpstreamFailure:
+    if breakers.is_reachable():
+        what = f"{step.candidate.slug} keeps failing"
+    else:
+        what = f"{breakers.provider} cannot be reached"
     return UpstreamFailure(
         Reason.ERROR_REASON_UPSTREAM_OVERLOADED,
-        f"{provider} keeps failing and is not called for the moment.",
+        f"{what} and is not called for the moment.",
         fall_back=True,
-        retry_after_s=max(1.0, retry_after_s),
+        retry_after_s=max(1.0, breakers.retry_after_s(step.candidate.model)),
     )

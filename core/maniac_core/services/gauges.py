@@ -10,12 +10,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from maniac_core.services.attempts import Runner
+from maniac_core.services.breaker import BreakerState
 from maniac_core.services.limits import RateLimiter, Windows
+from maniac_core.services.model_labels import OTHER, ModelLabels
 from maniac_core.services.redis_windows import RedisWindows
 from maniac_core.services.spool import Spool
 from maniac_core.storage.base import Database, StorageError
 
-_BREAKER_STATES = ("closed", "open", "half_open")
+# From the best to the worst: models that share a label show the worst.
+_STATES: tuple[BreakerState, ...] = ("closed", "half_open", "open")
 _DATABASE_S = 2.0
 
 
@@ -26,6 +29,7 @@ class CoreCollector(Collector):
         self,
         loop: asyncio.AbstractEventLoop,
         *,
+        models: ModelLabels,
         runner: Runner,
         limiter: RateLimiter,
         windows: Windows,
@@ -33,6 +37,7 @@ class CoreCollector(Collector):
         database: Database,
     ) -> None:
         self._loop = loop
+        self._models = models
         self._runner = runner
         self._limiter = limiter
         self._windows = windows
@@ -48,12 +53,19 @@ class CoreCollector(Collector):
     def _breakers(self) -> Iterator[Metric]:
         family = GaugeMetricFamily(
             "maniac_breaker_state",
-            "1 for the state that a provider's circuit breaker is in.",
-            labels=("gen_ai_provider_name", "state"),
+            "1 for the state of a circuit breaker: of a model that has failed, or, without a model, of a provider.",
+            labels=("gen_ai_provider_name", "gen_ai_request_model", "state"),
         )
-        for name, state in self._runner.breaker_states.items():
-            for each in _BREAKER_STATES:
-                family.add_metric((name, each), float(each == state))
+        for provider, breakers in self._runner.breakers.items():
+            worst: dict[str, BreakerState] = {}
+            for model, state in breakers.states():
+                label = model
+                if model and self._models.label(f"{provider}/{model}") == OTHER:
+                    label = OTHER
+                worst[label] = max(state, worst.get(label, "closed"), key=_STATES.index)
+            for label, state in worst.items():
+                for each in _STATES:
+                    family.add_metric((provider, label, each), float(each == state))
         yield family
 
     def _limits(self) -> Iterator[Metric]:

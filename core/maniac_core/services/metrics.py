@@ -26,6 +26,7 @@ from maniac_core.domain.records import Attempt, CompletionRecord
 from maniac_core.services.attempts import Runner
 from maniac_core.services.gauges import CoreCollector
 from maniac_core.services.limits import RateLimiter, Windows
+from maniac_core.services.model_labels import OTHER, ModelLabels
 from maniac_core.services.spool import Recorder, Spool
 from maniac_core.services.trail import error_code
 from maniac_core.storage.base import Database
@@ -38,9 +39,6 @@ _FIRST_TOKEN_S = (
 )
 _COMMIT_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _TOKENS = tuple([4**power for power in range(14)])
-# A provider that answers to every name makes no more series than this.
-_MAX_UNKNOWN_MODELS = 200
-_OTHER = "_OTHER"
 _OPERATION = "chat"
 _MetricT = TypeVar("_MetricT", Counter, Histogram)
 _CALL = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_response_model")
@@ -60,16 +58,14 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         self._close: Callable[[], None] | None = None
 
-    def recorder(self, inner: Recorder, knows: Callable[[str], bool]) -> Recorder:
-        """Return a Recorder that measures what passes.
-
-        `knows`: whether a model's slug is known without a caller having named it.
-        """
-        return _MeteredRecorder(inner, self._registry, knows)
+    def recorder(self, inner: Recorder, models: ModelLabels) -> Recorder:
+        """Return a Recorder that measures what passes."""
+        return _MeteredRecorder(inner, self._registry, models)
 
     def watch(
         self,
         *,
+        models: ModelLabels,
         runner: Runner,
         limiter: RateLimiter,
         windows: Windows,
@@ -80,6 +76,7 @@ class Metrics:
         self._registry.register(
             CoreCollector(
                 asyncio.get_running_loop(),
+                models=models,
                 runner=runner,
                 limiter=limiter,
                 windows=windows,
@@ -117,12 +114,9 @@ class Metrics:
 class _MeteredRecorder:
     """A Recorder that measures what passes."""
 
-    def __init__(
-        self, inner: Recorder, registry: CollectorRegistry, knows: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, inner: Recorder, registry: CollectorRegistry, models: ModelLabels) -> None:
         self._inner = inner
-        self._knows = knows
-        self._answered: set[str] = set()
+        self._models = models
         self._duration = _cached(
             Histogram(
                 "gen_ai_server_request_duration_seconds",
@@ -229,7 +223,11 @@ class _MeteredRecorder:
         error_type = error_code(record.error_reason)
         if record.status == "cancelled":
             error_type = "cancelled"
-        call = (_OPERATION, record.provider or "", self._model(record.model, is_answer=is_answer))
+        call = (
+            _OPERATION,
+            record.provider or "",
+            self._models.label(record.model, is_answer=is_answer),
+        )
         self._duration(*call, error_type).observe(record.latency_us / 1e6)
         streamed = "true" if record.streamed else "false"
         self._completions(record.status, streamed, error_type).inc()
@@ -262,21 +260,10 @@ class _MeteredRecorder:
         if attempt.outcome == "skipped":
             return
         slug = f"{attempt.provider}/{attempt.model}"
-        known = self._model(slug, is_answer=attempt.outcome == "ok")
+        known = self._models.label(slug, is_answer=attempt.outcome == "ok")
         self._attempt_duration(
             _OPERATION,
             attempt.provider,
-            _OTHER if known == _OTHER else attempt.model,
+            OTHER if known == OTHER else attempt.model,
             "cancelled" if attempt.outcome == "cancelled" else error_code(attempt.error_reason),
         ).observe(attempt.latency_us / 1e6)
-
-    def _model(self, slug: str | None, *, is_answer: bool) -> str:
-        """Return a model as a label: one that is known or has answered by its name, any other under one for all."""
-        if slug is None:
-            return ""
-        if slug in self._answered or self._knows(slug):
-            return slug
-        if is_answer and len(self._answered) < _MAX_UNKNOWN_MODELS:
-            self._answered.add(slug)
-            return slug
-        return _OTHER
