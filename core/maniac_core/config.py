@@ -35,6 +35,8 @@ DEFAULT_LOCAL_MODEL = "smollm2-135m-instruct"
 """What `maniac-gateway pull` fetches and `serve` serves unless told otherwise."""
 LOCAL_PROVIDER = "local"
 """First part of the embedded model's slug."""
+DEMO_PROVIDER = "demo"
+"""The scripted provider that `serve` offers when there is no other."""
 
 
 class ConfigError(Exception):
@@ -244,6 +246,11 @@ def local_provider(core: CoreConfig) -> ProviderConfig | None:
         # A long prompt is read at some hundred tokens a second by two cores.
         timeouts=Timeouts(first_token_s=300.0),
     )
+
+
+def demo_provider() -> ProviderConfig:
+    """Return the provider that repeats what it is sent, for a gateway that has no other."""
+    return ProviderConfig(kind="scripted", models=("echo",))
 
 
 def _read(path: Path | None) -> dict[str, Any]:

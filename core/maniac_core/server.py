@@ -18,7 +18,16 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from maniac_core.config import Config, ConfigError, CoreConfig, ProviderConfig, resolve_keys
+from maniac_core.config import (
+    DEMO_PROVIDER,
+    LOCAL_PROVIDER,
+    Config,
+    ConfigError,
+    CoreConfig,
+    ProviderConfig,
+    demo_provider,
+    resolve_keys,
+)
 from maniac_core.providers.catalogue import Catalogue
 from maniac_core.providers.registry import DIALECTS
 from maniac_core.providers.scripted import ScriptedTransport
@@ -93,8 +102,12 @@ _SWITCH_INTERVAL_S = 0.0005
 class Core:
     """A core that can be started and stopped on a running event loop."""
 
-    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: Config, environ: Mapping[str, str], *, has_demo: bool = False
+    ) -> None:
+        """`has_demo`: whether the scripted provider `demo` answers as long as there is no other."""
         self.config = config
+        self._has_demo = has_demo
         self._environ = environ
         self._database = open_database(config.core)
         self._http = HttpTransport(environ=_without_loopback_proxy(environ))
@@ -106,9 +119,12 @@ class Core:
 
     def _build(self) -> grpc.aio.Server:
         config = self.config.core
-        providers = self.config.providers
+        providers = dict(self.config.providers)
         catalogue = Catalogue(providers)
-        router = Router.bundled(providers, catalogue)
+        router = self._router = Router.bundled(providers, catalogue)
+        if self._has_demo:
+            providers.setdefault(DEMO_PROVIDER, demo_provider())
+            self._offer_demo()
         provider_keys = {
             name: resolve_keys(provider, self._environ) for name, provider in providers.items()
         }
@@ -235,6 +251,15 @@ class Core:
         )
         return server
 
+    def drop_local_model(self) -> None:
+        """Stop offering the embedded model: its process is given up."""
+        self._router.drop(LOCAL_PROVIDER)
+        self._offer_demo()
+
+    def _offer_demo(self) -> None:
+        if self._has_demo and not self._router.has_providers:
+            self._router.adopt(DEMO_PROVIDER, demo_provider())
+
     def _recall_advances_when_due(self) -> None:
         def changed(tables: frozenset[str]) -> None:
             if "budgets" in tables:
@@ -304,11 +329,15 @@ class Core:
 
 
 async def run_core(
-    config: Config, environ: Mapping[str, str], ready: Callable[[], None] = lambda: None
+    config: Config,
+    environ: Mapping[str, str],
+    ready: Callable[[], None] = lambda: None,
+    *,
+    has_demo: bool = False,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the drain. Return the exit status.
 
-    `ready` is called when calls are served.
+    `ready` is called when calls are served. SIGUSR1 says that the embedded model is given up.
     """
     _work_in_batches()
     loop = asyncio.get_running_loop()
@@ -319,7 +348,8 @@ async def run_core(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    core = Core(config, environ)
+    core = Core(config, environ, has_demo=has_demo)
+    loop.add_signal_handler(signal.SIGUSR1, core.drop_local_model)
     await core.start()
     # What start-up made stays for good: the collector need not look at it again. Requests leave few cycles.
     gc.collect()

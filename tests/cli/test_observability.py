@@ -47,7 +47,7 @@ def test_traces_without_opentelemetry(refused: Callable[..., str], tmp_path: Pat
     said = refused(
         PYTHONPATH=str(tmp_path / "hidden"), OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318"
     )
-    assert "pip install 'maniac-gateway[otel]'" in said
+    assert ".venv/bin/pip install '.[otel]'" in said
 
 
 def test_traces_over_a_protocol_that_is_not_spoken(refused: Callable[..., str]) -> None:

@@ -71,11 +71,13 @@ def test_key_from_the_environment_is_taken_and_not_printed(serve: Callable[..., 
     assert _complete(started, key).status_code == 200
 
 
-def test_without_any_model_the_banner_says_what_to_set(serve: Callable[..., Any]) -> None:
-    """A gateway without a model starts, and names the ways to one."""
+def test_without_any_model_a_scripted_one_answers(serve: Callable[..., Any]) -> None:
+    """A gateway without a model starts, names the ways to one, and prints a request that works until then."""
     started = serve(config="[core]\nlocal_model = 'off'")
     assert "OPENAI_API_KEY" in started.banner
-    assert "curl" not in started.banner
+    assert "models  demo/echo\n" in started.banner
+    assert '"model": "demo/echo"' in started.banner
+    assert _complete(started, started.key).status_code == 200
 
 
 @pytest.mark.parametrize(

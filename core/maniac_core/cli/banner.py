@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 
 from maniac_core.cli.first_key import KEY_VARIABLE
-from maniac_core.config import KNOWN_PROVIDERS, LOCAL_PROVIDER, Config
+from maniac_core.config import DEMO_PROVIDER, KNOWN_PROVIDERS, LOCAL_PROVIDER, Config, demo_provider
 
 # A small model of each provider that needs no list of models, for the first request.
 _FIRST_MODELS = {
@@ -27,29 +27,34 @@ def addresses(config: Config, url: str) -> str:
         f"HTTP    {url}/v1  (reference: {url}/docs)\n"
         f"gRPC    {config.core.listen}\n"
         f"data    {config.core.data_dir}\n"
-        f"models  {', '.join(_models(config)) or 'none'}\n"
     )
 
 
-def first_start(config: Config, url: str, secret: str, environ: Mapping[str, str]) -> str:
-    """Return the new key and a curl line that uses it. A key that came from the environment is not shown."""
+def first_key(secret: str, environ: Mapping[str, str]) -> str:
+    """Return the new key. One that came from the environment is not shown."""
     if environ.get(KEY_VARIABLE) == secret:
-        key = f"The API key is the value of {KEY_VARIABLE}.\n"
-        bearer = f"${KEY_VARIABLE}"
-    else:
-        key = f"API key, shown this once (only its hash is kept):\n\n    {secret}\n"
-        bearer = secret
-    return f"{key}\n{_first_request(config, url, bearer)}"
+        return f"\nThe API key is the value of {KEY_VARIABLE}.\n\n"
+    return f"\nAPI key, shown this once (only its hash is kept):\n\n    {secret}\n\n"
 
 
-def _first_request(config: Config, url: str, bearer: str) -> str:
-    model = _first_model(config)
-    if model is None:
-        return (
-            "No model is configured yet. Fetch the embedded one (maniac-gateway pull smollm2-135m-instruct), or set\n"
-            f"{', '.join(variable for _, _, variable in KNOWN_PROVIDERS.values())}, "
-            "or name a provider in a --config file; then start again.\n"
+def models(config: Config, problem: str | None) -> str:
+    """Return what can be called, and why the embedded model cannot, if so."""
+    lines = [f"models  {', '.join(_models(config)) or 'none'}"]
+    if problem is not None:
+        lines.append(f"        no embedded model: {problem}")
+    if config.providers == {DEMO_PROVIDER: demo_provider()}:
+        variables = ", ".join(variable for _, _, variable in KNOWN_PROVIDERS.values())
+        lines.append(
+            f"        {DEMO_PROVIDER} only repeats what it is sent; for real answers set one of "
+            f"{variables}, or name a provider in a --config file"
         )
+    return "\n".join(lines) + "\n"
+
+
+def first_request(config: Config, url: str, secret: str, environ: Mapping[str, str]) -> str:
+    """Return a curl line with the new key in it, or the variable that the key came from."""
+    bearer = f"${KEY_VARIABLE}" if environ.get(KEY_VARIABLE) == secret else secret
+    model = _first_model(config)
     gap = f"\nPut a model of that provider in place of {_SOME_MODEL}.\n"
     body = {
         "model": model,
@@ -57,16 +62,16 @@ def _first_request(config: Config, url: str, bearer: str) -> str:
         "messages": [{"role": "user", "content": "Say hello in one short sentence."}],
     }
     return (
-        "A first completion:\n\n"
+        "\nA first completion:\n\n"
         f"    curl -N {url}/v1/chat/completions \\\n"
         f'      -H "Authorization: Bearer {bearer}" \\\n'
         '      -H "Content-Type: application/json" \\\n'
         f"      -d {shlex.quote(json.dumps(body))}\n"
-        f"{gap if model.endswith(f'/{_SOME_MODEL}') else ''}"
+        f"{gap if model.endswith(f'/{_SOME_MODEL}') else ''}\n"
     )
 
 
-def _first_model(config: Config) -> str | None:
+def _first_model(config: Config) -> str:
     """Return the slug for a first request: the embedded model, else one of the first provider that names one.
 
     A provider that passes every name on has none to show, and leaves a gap to fill.
@@ -76,8 +81,6 @@ def _first_model(config: Config) -> str | None:
         models = config.providers[name].models or (_FIRST_MODELS.get(name),)
         if models[0]:
             return f"{name}/{models[0]}"
-    if not names:
-        return None
     # A scripted provider answers to any name.
     is_scripted = config.providers[names[0]].kind == "scripted"
     return f"{names[0]}/{'anything' if is_scripted else _SOME_MODEL}"

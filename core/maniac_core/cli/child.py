@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,9 @@ _TETHER = str(Path(__file__).with_name("tether.py"))
 _FIRST_BACKOFF_S = 0.1
 _LONGEST_BACKOFF_S = 10.0
 _SETTLED_S = 30.0
+# A program that the gateway can do without is given up at this many deaths within so many seconds.
+_MOST_DEATHS = 5
+_DEATHS_WITHIN_S = 600.0
 
 _log = logging.getLogger(__name__)
 
@@ -41,31 +45,49 @@ class Child:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.died = asyncio.Event()
-        """Set once it has ended without being asked to."""
+        """What the next start runs."""
+        self.lost = asyncio.Event()
+        """Set once it is given up."""
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
 
     async def run(self, is_up: asyncio.Event) -> None:
         """Start it, and again whenever it dies, until `stop`.
 
-        Returns early when an essential program dies before `is_up`: what cannot start once will not the next time.
+        Returns early, with `lost` set, when it dies before `is_up`: what cannot start once will not the next time.
+        A program that is not essential is also given up when it dies too often.
         """
         backoff_s = _FIRST_BACKOFF_S
+        deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
         while not self._stopping:
             started = time.monotonic()
             end = await self._run_once()
             if self._stopping:
                 return
-            self.died.set()
-            if self.program.essential and not is_up.is_set():
-                _log.error("%s %s", self.program.name, end)
+            now = time.monotonic()
+            deaths.append(now)
+            if not is_up.is_set():
+                self._give_up(end)
                 return
-            if time.monotonic() - started > _SETTLED_S:
+            died_too_often = len(deaths) == _MOST_DEATHS and now - deaths[0] < _DEATHS_WITHIN_S
+            if died_too_often and not self.program.essential:
+                self._give_up(f"{end}, the last of {_MOST_DEATHS} times")
+                return
+            if now - started > _SETTLED_S:
                 backoff_s = _FIRST_BACKOFF_S
             _log.error("%s %s; starting it again in %.1f s", self.program.name, end, backoff_s)
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
+
+    def _give_up(self, end: str) -> None:
+        remark = "" if self.program.essential else "; it stays off until the next start"
+        _log.error("%s %s%s", self.program.name, end, remark)
+        self.lost.set()
 
     async def stop(self) -> None:
         """Send SIGTERM and wait for the end; past the program's grace, kill its group."""

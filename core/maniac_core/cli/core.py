@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_core(arguments, local_model=arguments.local_model or "off")
     logs.configure(config.core.log_format)
     try:
-        return uvloop.run(run_core(config, os.environ))
+        return uvloop.run(run_core(config, os.environ, has_demo=arguments.demo))
     except (OSError, StorageError) as err:
         _log.error("core: %s", err)
         return 1

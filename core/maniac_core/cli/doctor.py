@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import os
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -16,12 +16,11 @@ from maniac_core.cli.findings import Finding, fail, ok, warn
 from maniac_core.cli.probe import answers
 from maniac_core.cli.settings import EdgeSettings, listen_address, load_core, load_edge
 from maniac_core.config import DEFAULT_LOCAL_MODEL, Config, ConfigError, local_model_path
+from maniac_core.local.llama import LlamaError, check_file, loading_variables
 from maniac_core.local.pull import verify
 from maniac_core.storage import open_database
 from maniac_core.storage.base import StorageError
 from maniac_core.telemetry import metrics_address
-
-_GGUF_MAGIC = b"GGUF"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -83,19 +82,13 @@ async def _check_database(config: Config) -> Finding:
 
 def _check_llama() -> Finding:
     subject = "llama.cpp"
-    # In a process of its own: compiled for another processor, it would end this one.
-    trial = subprocess.run(
-        [sys.executable, "-c", "import xllamacpp"], check=False, capture_output=True, text=True
-    )
-    if trial.returncode == 0:
-        return ok(subject, "xllamacpp can be loaded")
-    if "No module named 'xllamacpp'" in trial.stderr:
-        return warn(
-            subject,
-            "not installed, so no embedded model; pip install 'maniac-gateway[local]' if you want one",
-        )
-    reason = (trial.stderr.strip().splitlines() or [f"exit status {trial.returncode}"])[-1]
-    return fail(subject, f"xllamacpp is installed but cannot be loaded ({reason}); reinstall it")
+    try:
+        variables = loading_variables(os.environ)
+    except LlamaError as err:
+        is_there = importlib.util.find_spec("xllamacpp") is not None
+        return fail(subject, str(err)) if is_there else warn(subject, f"no embedded model: {err}")
+    with_runtime = ", with the OpenMP runtime that is installed beside it" if variables else ""
+    return ok(subject, f"xllamacpp can be loaded{with_runtime}")
 
 
 def _check_model_file(config: Config) -> Finding:
@@ -109,15 +102,13 @@ def _check_model_file(config: Config) -> Finding:
             return warn(subject, f"{path} is not there; {pull} fetches it")
         return fail(subject, f"{path} is not there; correct [core] local_model")
     try:
-        with path.open("rb") as file:
-            is_gguf = file.read(len(_GGUF_MAGIC)) == _GGUF_MAGIC
-        is_sound = is_gguf and (not is_default or verify(DEFAULT_LOCAL_MODEL, path))
-    except OSError as err:
-        return fail(subject, f"{path} cannot be read: {err.strerror}")
-    if not is_sound and is_default:
-        return fail(subject, f"{path} is damaged; delete it, then {pull}")
+        check_file(path)
+        is_sound = not is_default or verify(DEFAULT_LOCAL_MODEL, path)
+    except (LlamaError, OSError) as err:
+        remedy = f"delete it, then {pull}" if is_default else "correct [core] local_model"
+        return fail(subject, f"{err}; {remedy}")
     if not is_sound:
-        return fail(subject, f"{path} is not a GGUF file; correct [core] local_model")
+        return fail(subject, f"{path} is damaged; delete it, then {pull}")
     return ok(subject, f"{path}{', checksum matches' if is_default else ''}")
 
 

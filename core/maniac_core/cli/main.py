@@ -62,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
         help="GGUF file that a server beside this core serves; without it there is no embedded model",
     )
 
+    core.add_argument(
+        "--demo",
+        action="store_true",
+        help="offer the scripted model demo/echo while there is no other provider",
+    )
+
     edge = _add(commands, "edge", "run an edge alone")
     _add_edge_options(edge)
     edge.add_argument(

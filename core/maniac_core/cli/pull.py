@@ -31,9 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         sys.stdout.write(f"{name}: already at {path}\n")
     if importlib.util.find_spec("xllamacpp") is None:
-        sys.stdout.write(
-            "To serve it, install llama.cpp too: pip install 'maniac-gateway[local]'\n"
-        )
+        sys.stdout.write("To serve it, install llama.cpp too: .venv/bin/pip install '.[local]'\n")
     elif name != DEFAULT_LOCAL_MODEL:
         sys.stdout.write(f'To serve it, set [core] local_model = "{path}"\n')
     return 0

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.util
 import logging
 import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from maniac_core import logs
-from maniac_core.cli import banner, data_dir, ports
+from maniac_core.cli import banner, data_dir, local_model, ports
 from maniac_core.cli.child import Program
 from maniac_core.cli.first_key import ensure_key
 from maniac_core.cli.probe import wait_until_ready
@@ -25,14 +26,7 @@ from maniac_core.cli.settings import (
     load_edge,
 )
 from maniac_core.cli.supervisor import Supervisor
-from maniac_core.config import (
-    DEFAULT_LOCAL_MODEL,
-    LOCAL_PROVIDER,
-    Config,
-    ConfigError,
-    local_model_path,
-    local_provider,
-)
+from maniac_core.config import DEFAULT_LOCAL_MODEL, Config, ConfigError, local_model_path
 from maniac_core.domain.errors import GatewayError
 from maniac_core.local.pull import PullError, pull
 from maniac_core.storage import migrate_database
@@ -40,9 +34,7 @@ from maniac_core.storage.base import StorageError
 from maniac_core.telemetry import metrics_address
 
 _KILL_MARGIN_S = 5.0
-_LOCAL_GRACE_S = 2.0
 _LOCAL_READY_S = 5.0
-_LOCAL_NAME = "local model"
 _LONGEST_SOCKET_PATH = 107
 
 _log = logging.getLogger(__name__)
@@ -57,10 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         data_dir.prepare(folder)
         with data_dir.locked(folder):
-            if arguments.pull and not config.core.local_model:
+            llama = local_model.Llama(problem=None)
+            if local_model_path(config.core) is not None:
+                llama = local_model.try_llama(os.environ)
+            if arguments.pull and not config.core.local_model and llama.problem is None:
                 _pull(folder)
                 config = load_core(arguments)
-            return _serve(arguments, _placed(config, folder), edge)
+            return _serve(arguments, _placed(config, folder), edge, llama)
     except data_dir.InUseError as err:
         sys.stderr.write(f"maniac-gateway: {err}\n")
     except (OSError, StorageError, GatewayError) as err:
@@ -88,22 +83,33 @@ def _placed(config: Config, folder: Path) -> Config:
     return msgspec.structs.replace(config, core=core)
 
 
-def _serve(arguments: argparse.Namespace, config: Config, edge: EdgeSettings) -> int:
+def _serve(
+    arguments: argparse.Namespace, config: Config, edge: EdgeSettings, llama: local_model.Llama
+) -> int:
     port = ports.claim(edge.host, edge.port, "--port")
     edge = msgspec.structs.replace(edge, port=port)
     _claim_for_metrics(config.core.metrics_listen, edge.metrics_listen)
-    config, local_problem = _with_local_model(config)
+    config, problem = local_model.settle(config, llama)
     for name in migrate_database(config.core):
         _log.info("database: applied %s", name)
     secret = asyncio.run(ensure_key(config.core, os.environ))
     sys.stdout.write(banner.addresses(config, edge.url))
-    if local_problem:
-        sys.stdout.write(f"        no embedded model: {local_problem}\n")
     if secret is not None:
         # Now, and not when all is ready: a start that fails later must not lose the key.
-        sys.stdout.write("\n" + banner.first_start(config, edge.url, secret, os.environ) + "\n")
+        sys.stdout.write(banner.first_key(secret, os.environ))
     sys.stdout.flush()
-    return asyncio.run(_supervise(arguments, config, edge))
+
+    serving = _Serving(arguments, config, edge, llama, problem)
+
+    def announce() -> None:
+        offered = local_model.with_demo(serving.config)
+        sys.stdout.write(banner.models(offered, serving.problem))
+        if secret is not None:
+            sys.stdout.write(banner.first_request(offered, edge.url, secret, os.environ))
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+
+    return asyncio.run(serving.run(announce))
 
 
 def _claim_for_metrics(core: str, edge: str) -> None:
@@ -114,66 +120,72 @@ def _claim_for_metrics(core: str, edge: str) -> None:
             ports.claim(*metrics_address(address), f"[{table}] metrics_listen")
 
 
-def _with_local_model(config: Config) -> tuple[Config, str | None]:
-    """Return the configuration with the embedded model only if it can be served, and why it cannot."""
-    core = config.core
-    path = local_model_path(core)
-    ours = local_provider(core)
-    if ours is not None and config.providers.get(LOCAL_PROVIDER) != ours:
-        problem: str | None = f"[providers.{LOCAL_PROVIDER}] is configured, and used instead"
-    elif ours is not None and not ports.is_free("127.0.0.1", core.local_port):
-        problem = f"port {core.local_port} is taken; choose another with [core] local_port"
-        config = _without_local_provider(config)
-    elif ours is not None or path is None:
-        return config, None
-    elif importlib.util.find_spec("xllamacpp") is None:
-        problem = "llama.cpp is not installed; pip install 'maniac-gateway[local]'"
-    elif core.local_model:
-        problem = f"{path} is not there; see [core] local_model"
-    else:
-        problem = "maniac-gateway pull smollm2-135m-instruct fetches one"
-    return msgspec.structs.replace(
-        config, core=msgspec.structs.replace(core, local_model="off")
-    ), problem
+class _Serving:
+    """The processes of one `serve`."""
 
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        config: Config,
+        edge: EdgeSettings,
+        llama: local_model.Llama,
+        problem: str | None,
+    ) -> None:
+        """`problem`: why there is no embedded model."""
+        self._arguments = arguments
+        self.config = config
+        self.problem = problem
+        self._edge = edge
+        self._core_serves = asyncio.Event()
+        self._model_is_off = asyncio.Event()
+        programs = [_core(arguments, config), _edge(arguments, config, edge)]
+        model = local_model_path(config.core)
+        if model is None:
+            self._model_is_off.set()
+        else:
+            programs.insert(0, local_model.program(config, model, llama, os.environ))
+        self._supervisor = Supervisor(programs)
 
-def _without_local_provider(config: Config) -> Config:
-    others = {name: table for name, table in config.providers.items() if name != LOCAL_PROVIDER}
-    return msgspec.structs.replace(config, providers=others)
+    async def run(self, announce: Callable[[], None]) -> int:
+        """Serve until a signal and return the exit status; `announce` is called when all is ready."""
+        watch = asyncio.create_task(self._watch_model())
+        try:
+            return await self._supervisor.run(self._all_ready(), announce)
+        finally:
+            watch.cancel()
 
+    async def _watch_model(self) -> None:
+        """Take the embedded model off the list when its process is given up."""
+        if self._model_is_off.is_set():
+            return
+        await self._supervisor.wait_for_loss(local_model.NAME)
+        # Before that it could not be told.
+        await self._core_serves.wait()
+        self.config = local_model.without(self.config)
+        self.problem = "its process could not be kept running; the log says why"
+        self._supervisor.change(_core(self._arguments, self.config), signal.SIGUSR1)
+        self._model_is_off.set()
 
-async def _supervise(arguments: argparse.Namespace, config: Config, edge: EdgeSettings) -> int:
-    programs = [_core(arguments, config), _edge(arguments, config, edge)]
-    model = local_model_path(config.core)
-    if model is not None:
-        programs.insert(0, _local(config, model))
-
-    def announce() -> None:
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
-
-    supervisor = Supervisor(programs)
-    return await supervisor.run(_all_ready(config, edge, supervisor), announce)
-
-
-async def _all_ready(config: Config, edge: EdgeSettings, supervisor: Supervisor) -> None:
-    await wait_until_ready(edge.local_host, edge.port, "/readyz")
-    if local_model_path(config.core) is None:
-        return
-    # So that the printed request works at once. The default model is loaded by now, or in a moment; nothing waits
-    # long for a large one, nor for one that cannot be loaded.
-    _, pending = await asyncio.wait(
-        [
-            asyncio.create_task(wait_until_ready("127.0.0.1", config.core.local_port, "/health")),
-            asyncio.create_task(supervisor.wait_for_death(_LOCAL_NAME)),
-        ],
-        timeout=_LOCAL_READY_S,
-        return_when=asyncio.FIRST_COMPLETED,
-    )
-    for task in pending:
-        task.cancel()
-    if len(pending) == 2:
-        _log.info("%s: still loading", _LOCAL_NAME)
+    async def _all_ready(self) -> None:
+        await wait_until_ready(self._edge.local_host, self._edge.port, "/readyz")
+        self._core_serves.set()
+        if self._model_is_off.is_set():
+            return
+        # So that the printed request works at once. The default model is loaded by now, or in a moment; nothing waits
+        # long for a large one, nor for one that cannot be loaded.
+        port = self.config.core.local_port
+        _, pending = await asyncio.wait(
+            [
+                asyncio.create_task(wait_until_ready("127.0.0.1", port, "/health")),
+                asyncio.create_task(self._model_is_off.wait()),
+            ],
+            timeout=_LOCAL_READY_S,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        for task in pending:
+            task.cancel()
+        if len(pending) == 2:
+            _log.info("%s: still loading", local_model.NAME)
 
 
 def _core(arguments: argparse.Namespace, config: Config) -> Program:
@@ -186,6 +198,7 @@ def _core(arguments: argparse.Namespace, config: Config) -> Program:
     model = local_model_path(core)
     if model is not None:
         command += ["--local-model", str(model)]
+    command.append("--demo")
     return Program(
         name="core",
         command=tuple(command),
@@ -202,22 +215,4 @@ def _edge(arguments: argparse.Namespace, config: Config, edge: EdgeSettings) -> 
         command=edge_command(arguments, port=edge.port, core=target),
         environ=os.environ,
         grace_s=edge.drain_s + edge.grace_s + _KILL_MARGIN_S,
-    )
-
-
-def _local(config: Config, model: Path) -> Program:
-    command = [sys.executable, "-m", "maniac_core.local.server"]
-    command += ["--model", str(model), "--port", str(config.core.local_port)]
-    command += ["--log-format", config.core.log_format]
-    return Program(
-        name=_LOCAL_NAME,
-        command=tuple(command),
-        # llama.cpp needs none of the providers' keys.
-        environ={
-            name: value
-            for name, value in os.environ.items()
-            if not name.endswith(("_KEY", "_TOKEN"))
-        },
-        grace_s=_LOCAL_GRACE_S,
-        essential=False,
     )

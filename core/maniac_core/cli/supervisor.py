@@ -42,8 +42,15 @@ class Supervisor:
                 runs = [group.create_task(child.run(self._up)) for child in self._children]
                 waiting = group.create_task(ready)
                 stopped = group.create_task(self._stop.wait())
-                await asyncio.wait({waiting, stopped, *runs}, return_when=asyncio.FIRST_COMPLETED)
-                has_failed = any(run.done() for run in runs)
+                essential = [
+                    run
+                    for run, child in zip(runs, self._children, strict=True)
+                    if child.program.essential
+                ]
+                await asyncio.wait(
+                    {waiting, stopped, *essential}, return_when=asyncio.FIRST_COMPLETED
+                )
+                has_failed = any(run.done() for run in essential)
                 if waiting.done() and not has_failed:
                     self._up.set()
                     announce()
@@ -56,11 +63,18 @@ class Supervisor:
             self._kill()
         return 1 if has_failed or self._killed else 0
 
-    async def wait_for_death(self, name: str) -> None:
-        """Wait until the program of that name ends without being asked to; at once, if it ever has."""
-        for child in self._children:
-            if child.program.name == name:
-                await child.died.wait()
+    async def wait_for_loss(self, name: str) -> None:
+        """Wait until the program of that name is given up."""
+        await self._child(name).lost.wait()
+
+    def change(self, program: Program, notice: signal.Signals) -> None:
+        """Run this program from the next start on, and tell the running one of the same name by a signal."""
+        child = self._child(program.name)
+        child.program = program
+        child.signal(notice)
+
+    def _child(self, name: str) -> Child:
+        return next(child for child in self._children if child.program.name == name)
 
     def _on_signal(self) -> None:
         now = time.monotonic()

@@ -62,7 +62,7 @@ class RedisWindows:
             from redis.exceptions import RedisError  # noqa: PLC0415 - an extra
         except ImportError:
             raise ConfigError(
-                "[core] redis_url: the client is missing; pip install 'maniac-gateway[redis]'"
+                "[core] redis_url: the client is missing; .venv/bin/pip install '.[redis]'"
             ) from None
         self.uncounted = 0
         """Requests that were let through because Redis could not be asked."""

@@ -82,6 +82,28 @@ class Router:
             if config is not None and normalise(f"{provider}/{model}") not in self._index:
                 self._add(provider, model, config)
 
+    @property
+    def has_providers(self) -> bool:
+        """Whether any provider is served."""
+        return bool(self._providers)
+
+    def adopt(self, provider: str, config: ProviderConfig) -> None:
+        """Serve a further provider, which lists its models."""
+        self._providers[provider] = config
+        self._closed.add(provider)
+        for model in config.models:
+            self._add(provider, model, config)
+
+    def drop(self, provider: str) -> None:
+        """Serve a provider no more: from now on, its models do not exist."""
+        self._providers.pop(provider, None)
+        self._closed.discard(provider)
+        gone = [candidate for candidate in self._index.values() if candidate.provider == provider]
+        for candidate in gone:
+            del self._index[normalise(candidate.slug)]
+            del self._by_id[candidate.model_id]
+            self._by_short_name[normalise(candidate.model)].remove(candidate)
+
     def known(self) -> list[Candidate]:
         """Return all known models."""
         return list(self._index.values())

@@ -34,7 +34,7 @@ try:
 except ImportError:
     raise ConfigError(
         "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed; "
-        "pip install 'maniac-gateway[otel]', or set OTEL_SDK_DISABLED=true"
+        ".venv/bin/pip install '.[otel]', or set OTEL_SDK_DISABLED=true"
     ) from None
 
 _log = logging.getLogger(__name__)

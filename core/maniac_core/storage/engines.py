@@ -56,6 +56,6 @@ def is_postgres(url: str, where: str = "[core] database_url") -> bool:
         raise ConfigError(f"{where}: no engine for `{scheme}`; known: `sqlite`, `postgresql://...`")
     if importlib.util.find_spec("asyncpg") is None:
         raise ConfigError(
-            f"{where}: PostgreSQL needs its driver: pip install 'maniac-gateway[postgres]'"
+            f"{where}: PostgreSQL needs its driver: .venv/bin/pip install '.[postgres]'"
         )
     return True
