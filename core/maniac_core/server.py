@@ -140,7 +140,10 @@ class Core:
         }
         store = CompletionStore(self._database)
         self._spool = Spool(
-            store, config.data_dir / "spool", takes_records=config.durability == "available"
+            store,
+            config.data_dir / "spool",
+            takes_records=config.durability == "available",
+            commits=lambda: self._database.commits,
         )
         keys = KeyStore(self._database)
         authenticator = Authenticator(
@@ -324,6 +327,7 @@ class Core:
             # Before the database, which it asks.
             await self._metrics.aclose()
         await self._database.close()
+        await self._spool.close()
         if self._tracing is not None:
             await self._tracing.aclose()
 

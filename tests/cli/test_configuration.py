@@ -96,6 +96,8 @@ def test_doctor_names_every_fault(run: Run, tmp_path: Path) -> None:
     """A missing key, a dead provider, a file that is no model, a broken database and a taken port: a line each."""
     (tmp_path / "data").mkdir(mode=0o755)
     (tmp_path / "data" / "gateway.db").write_bytes(b"this is no database" * 100)
+    (tmp_path / "data" / "spool").mkdir()
+    (tmp_path / "data" / "spool" / "set-aside.jsonl").write_text("one\ntwo\n")
     (tmp_path / "text.gguf").write_text("no model")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -114,6 +116,7 @@ def test_doctor_names_every_fault(run: Run, tmp_path: Path) -> None:
         ("fail  provider dead", "http://127.0.0.1:1/v1/models"),
         ("fail  model file", "not a GGUF file"),
         ("fail  database", "gateway.db"),
+        ("fail  spool", "set-aside.jsonl holds 2 records"),
         ("fail  HTTP port", "--port"),
         ("fail  metrics port of the edge", "[edge] metrics_listen"),
         ("warn  data folder", "chmod 700"),

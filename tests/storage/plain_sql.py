@@ -20,6 +20,9 @@ class PlainSQL(Protocol):
     def read(self, sql: str) -> list[dict[str, Any]]:
         """Return rows."""
 
+    def execute(self, sql: str) -> None:
+        """Change something."""
+
     def writing(self) -> AbstractContextManager[None]:
         """Be another process in the middle of a write."""
 
@@ -42,6 +45,10 @@ class SQLiteSession:
         cursor = self._connection.execute(sql)
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def execute(self, sql: str) -> None:
+        """Change something."""
+        self._connection.execute(sql)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -77,6 +84,10 @@ class PostgresSession:
     def read(self, sql: str) -> list[dict[str, Any]]:
         """Return rows."""
         return [dict(row) for row in self._run(self._connection.fetch(sql))]
+
+    def execute(self, sql: str) -> None:
+        """Change something."""
+        self._run(self._connection.execute(sql))
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from maniac_core.cli.settings import EdgeSettings, listen_address, load_core, lo
 from maniac_core.config import DEFAULT_LOCAL_MODEL, Config, ConfigError, local_model_path
 from maniac_core.local.llama import LlamaError, check_file, loading_variables
 from maniac_core.local.pull import verify
+from maniac_core.services.spool_file import SET_ASIDE, WAITING, count_records
 from maniac_core.storage import open_database
 from maniac_core.storage.base import StorageError
 from maniac_core.telemetry import metrics_address
@@ -43,6 +44,7 @@ def _findings(config: Config, edge: EdgeSettings) -> Iterator[Finding]:
     yield ok("configuration", config.source or "no file, only the environment")
     yield _check_data_dir(config)
     yield asyncio.run(_check_database(config))
+    yield _check_spool(config)
     yield _check_llama()
     yield _check_model_file(config)
     yield from asyncio.run(check_providers(config, os.environ))
@@ -78,6 +80,23 @@ async def _check_database(config: Config) -> Finding:
     is_file = config.core.database_url == "sqlite"
     where = config.core.database_path.absolute() if is_file else "PostgreSQL"
     return ok(subject, f"{where}: schema is current, can be written")
+
+
+def _check_spool(config: Config) -> Finding:
+    subject, folder = "spool", config.core.data_dir.absolute() / "spool"
+    try:
+        refused, waiting = (count_records(folder / name) for name in (SET_ASIDE, WAITING))
+    except OSError as err:
+        return fail(subject, f"{folder} cannot be read: {err.strerror}")
+    if refused:
+        return fail(
+            subject,
+            f"{folder / SET_ASIDE} holds {refused} records that the database refused, the log says why; mend the cause, "
+            f"stop the core, append the file to {WAITING}, remove it, and start again",
+        )
+    if waiting and not data_dir.is_locked(config.core.data_dir):
+        return warn(subject, f"{waiting} records wait for the database; a core commits them")
+    return ok(subject, f"{waiting} records wait for the database")
 
 
 def _check_llama() -> Finding:

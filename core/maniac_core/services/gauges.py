@@ -100,6 +100,11 @@ class CoreCollector(Collector):
             "Records of the spool that are in the database by now.",
             value=spool.replayed,
         )
+        yield GaugeMetricFamily(
+            "maniac_set_aside_records",
+            "Records that the database refuses, and that lie in the spool's folder for the operator.",
+            value=spool.set_aside,
+        )
         yield CounterMetricFamily(
             "maniac_database_commits", "Transactions that were committed.", value=database.commits
         )

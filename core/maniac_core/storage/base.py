@@ -28,6 +28,10 @@ class ConstraintError(StorageError):
     """A write broke a uniqueness rule; the message names the index or the columns."""
 
 
+class RefusedError(StorageError):
+    """The values of a write are at fault: the database takes others, and would refuse these again."""
+
+
 class Where(msgspec.Struct, frozen=True):
     """A condition that is put together for one statement, which takes it as its parameter `filters`.
 
@@ -66,6 +70,7 @@ class Database(Protocol):
         The hot path: it only queues, and whatever waits is committed together. Call it on the event loop.
         The future raises:
             ConstraintError: the project has a record of that id.
+            RefusedError: the database takes no record with these values.
             StorageError: nothing of the record is kept.
         """
 

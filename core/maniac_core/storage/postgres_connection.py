@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import asyncpg
 from asyncpg import exceptions as pg
 
-from maniac_core.storage.base import ConstraintError, Params, Row, StorageError
+from maniac_core.storage.base import ConstraintError, Params, RefusedError, Row, StorageError
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -26,7 +26,11 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 # What another try of the same transaction may well not meet again.
 _PASSING = (pg.DeadlockDetectedError, pg.SerializationError, pg.InvalidCachedStatementError)
-_ABOUT_VALUES = (pg.DataError, pg.IntegrityConstraintViolationError, pg.ProgramLimitExceededError)
+_ABOUT_VALUES = (
+    *(pg.DataError, pg.IntegrityConstraintViolationError, pg.ProgramLimitExceededError),
+    # What an operator's trigger raises.
+    pg.RaiseError,
+)
 _ABOUT_PROGRAM = (TypeError, ValueError, LookupError, pg.SyntaxOrAccessError)
 UNUSABLE = (TimeoutError, pg.InternalClientError)
 """What a connection fails with that is not closed and of no use: the server may still work, or has ended the session."""
@@ -128,12 +132,18 @@ def as_storage_error(err: Exception) -> StorageError:
         return ConstraintError(text)
     if isinstance(err, pg.LockNotAvailableError):
         return StorageError("the database is locked by another process")
-    return StorageError(f"{type(err).__name__}: {text}".removesuffix(": "))
+    kind = RefusedError if _is_about_values(err) else StorageError
+    return kind(f"{type(err).__name__}: {text}".removesuffix(": "))
 
 
 def is_about_one_row(err: Exception) -> bool:
     """Whether other rows may well be written: the values are at fault, not the server, the network or a lock."""
     return isinstance(err, (*_ABOUT_VALUES, *_ABOUT_PROGRAM)) and not isinstance(err, StorageError)
+
+
+def _is_about_values(err: Exception) -> bool:
+    """Whether the values are at fault, and not a schema that another version of the program expects."""
+    return is_about_one_row(err) and not isinstance(err, pg.SyntaxOrAccessError)
 
 
 def is_passing(err: Exception) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from maniac_core.storage import sqlite_functions
-from maniac_core.storage.base import ConstraintError, Row, StorageError
+from maniac_core.storage.base import ConstraintError, RefusedError, Row, StorageError
 
 BUSY_TIMEOUT_S = 5.0
 """How long a write waits for another process that writes."""
@@ -75,7 +75,10 @@ def as_storage_error(err: Exception) -> StorageError:
         return err
     if isinstance(err, sqlite3.IntegrityError) and err.sqlite_errorcode in _UNIQUENESS:
         return ConstraintError(str(err))
-    return StorageError(f"{type(err).__name__}: {err}")
+    kind = (
+        RefusedError if is_about_one_row(err) and not isinstance(err, MemoryError) else StorageError
+    )
+    return kind(f"{type(err).__name__}: {err}")
 
 
 def is_about_one_row(err: Exception) -> bool:
