@@ -107,7 +107,11 @@ STRUCTURED: list[tuple[str, Any, str]] = [
         """tools { type: "function" name: "f" parameters_json: "{\\"type\\":\\"object\\"}" strict: true
         extra_json: "{\\"cache_control\\":{\\"type\\":\\"ephemeral\\"}}" }""",
     ),
-    ("stream_options", {"include_usage": True}, "include_usage: true"),
+    (
+        "stream_options",
+        {"include_usage": True, "more": [1]},
+        r'''include_usage: true stream_options_json: "{\"include_usage\":true,\"more\":[1]}"''',
+    ),
 ]
 
 

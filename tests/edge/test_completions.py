@@ -48,6 +48,9 @@ RECORD = {
     "usage_source": "provider",
     "time_to_first_token_ms": 250.0,
     "latency_ms": 1000.5,
+    "error": None,
+    "replay_of": None,
+    "unreadable": [],
 }
 
 
@@ -76,7 +79,7 @@ async def test_a_record_without_facts_has_nulls(client: httpx.AsyncClient, core:
     assert answer["choices"] == answer["tags"] == []
     assert {key for key, value in answer.items() if value is None} == {
         "model", "provider", "container", "usage", "model_id", "spend", "metadata", "trace", "status",
-        "usage_source", "time_to_first_token_ms",
+        "usage_source", "time_to_first_token_ms", "error", "replay_of",
     }  # fmt: skip
 
 

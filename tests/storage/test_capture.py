@@ -22,7 +22,7 @@ from maniac_core.storage.completions import CompletionStore
 from plain_sql import PlainSQL
 
 RecordFactory = Callable[..., CompletionRecord]
-_SHARED = set(StoredCompletion.__struct_fields__) - {"trace"}
+_SHARED = set(StoredCompletion.__struct_fields__) - {"trace", "unreadable"}
 
 
 def _expected(record: CompletionRecord) -> dict[str, Any]:
@@ -73,7 +73,7 @@ async def test_every_field_comes_back(
     assert detail is not None
     assert detail.attempts == attempts
     assert (detail.input, detail.route) == (record.input, record.route)
-    assert (detail.error_reason, detail.error_message) == ("UPSTREAM_ERROR", "busy")
+    assert (stored.error_reason, stored.error_message) == ("UPSTREAM_ERROR", "busy")
     assert (detail.request_id, detail.requested_model, detail.streamed) == (
         record.request_id,
         record.requested_model,

@@ -208,7 +208,7 @@ async def test_a_running_gateway_is_copied_and_then_followed(
     records: list[CompletionRecord],
     make_record: RecordFactory,
 ) -> None:
-    """While it runs the ledger is copied; once it is stopped what came since follows, and what retention took goes."""
+    """While it runs the ledger is copied; once it is stopped what came since follows, and what retention took, or a caller deleted, goes."""
     first = await _move(source, target, is_running=True)
     assert not first.is_finished
     assert {table.name: table.rows for table in first.tables}["completions"] == 61
@@ -219,6 +219,9 @@ async def test_a_running_gateway_is_copied_and_then_followed(
     later = [make_record(caller=records[0].caller) for _ in range(5)]
     async with _opened(source) as database:
         await asyncio.gather(*map(database.capture, later))
+        store = CompletionStore(database)
+        for deleted in (records[31], records[32], later[0]):
+            assert await store.delete(records[0].caller.project, deleted.id)
     with closing(sqlite3.connect(source.database_path)) as connection:
         connection.execute("UPDATE completions SET content_hash = NULL WHERE seq < 10")
         connection.execute("DELETE FROM completion_bodies WHERE seq < 10")

@@ -29,6 +29,15 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     metadata: msgspec.Raw | None = None
 
 
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """A captured request that is sent once more as it was."""
+
+    of: str
+    """Id of the completion."""
+    container: str | None
+    """Label of the container that it went through, which adds nothing again."""
+
+
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller asked for."""
 
@@ -40,6 +49,10 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     parameters: JsonObject = {}
     """Every other key of the request in OpenAI's form: temperature, tools, response_format, unknown ones, …"""
     include_usage: bool = False
+    stream_options: msgspec.Raw | None = None
+    """As they came, a JSON object: kept with the record."""
+    replay: Replay | None = None
+    """Set where it is a captured request, sent once more."""
     tags: tuple[str, ...] = ()
     metadata: msgspec.Raw | None = None
     """A JSON object."""

@@ -64,6 +64,14 @@ def mapping_of(reason: errors_pb2.ErrorReason.ValueType) -> errors_pb2.ErrorMapp
     return value.GetOptions().Extensions[errors_pb2.error_mapping]
 
 
+def code_of(reason: str) -> str:
+    """Return the public code of a reason, given by its name without prefix; empty for a name that is not known."""
+    value = errors_pb2.ErrorReason.DESCRIPTOR.values_by_name.get(f"ERROR_REASON_{reason}")
+    if value is None:
+        return ""
+    return value.GetOptions().Extensions[errors_pb2.error_mapping].code
+
+
 def let_go(error: BaseException | None) -> None:
     """Free what the frames that an error passed still hold: the request, a body that was too large.
 

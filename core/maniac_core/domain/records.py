@@ -119,6 +119,8 @@ class CompletionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What was reserved from budgets and is given back with this record."""
     claim: KeyClaim | None = None
     """Of a completed request: what makes this record the answer of its key."""
+    replay_of: str | None = None
+    """Id of the completion whose request this one sent once more."""
 
     @property
     def is_listed(self) -> bool:
@@ -147,6 +149,14 @@ class StoredCompletion(msgspec.Struct, frozen=True, kw_only=True):
     trace: Trace | None
     output: bytes | None
     """The answer's choices, a JSON array."""
+    error_reason: str | None = None
+    """Name of an ErrorReason without its prefix."""
+    error_message: str | None = None
+    """What the caller was told. None: no error, or content was not stored."""
+    replay_of: str | None = None
+    """Id of the completion that this one sent once more."""
+    unreadable: tuple[str, ...] = ()
+    """Parts that do not have their shape and are left out: choices, metadata, tags, trace, usage."""
 
 
 class CompletionFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -74,6 +74,16 @@ class ChatServicer:
         return chat_pb2.GetChatCompletionResponse(completion=stored_to_proto(found))
 
     @unary
+    async def DeleteChatCompletion(  # noqa: N802 - the contract's name
+        self, request: chat_pb2.DeleteChatCompletionRequest, context: Context
+    ) -> chat_pb2.DeleteChatCompletionResponse:
+        """Delete the content of one record."""
+        call = await self._gate.admit(context)
+        await self._stored.delete(call.caller, request.id)
+        await context.send_initial_metadata(head_metadata(call))
+        return chat_pb2.DeleteChatCompletionResponse()
+
+    @unary
     async def ListChatCompletions(  # noqa: N802 - the contract's name
         self, request: chat_pb2.ListChatCompletionsRequest, context: Context
     ) -> chat_pb2.ListChatCompletionsResponse:

@@ -76,6 +76,7 @@ def request_from_proto(params: chat_pb2.ChatCompletionParams) -> ChatRequest:
         fallbacks=tuple(given.get("models", ())),
         parameters=parameters,
         include_usage=params.include_usage,
+        stream_options=_raw_json(given.get("stream_options_json", b""), "stream_options_json"),
         tags=tuple(given.get("tags", ())),
         metadata=_raw_json(given.get("metadata_json", b""), "metadata_json"),
         store=given.get("store", True),

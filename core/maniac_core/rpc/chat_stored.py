@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from google.protobuf.timestamp_pb2 import Timestamp
 from maniac_gateway.v1 import chat_pb2
 
+from maniac_core.domain.errors import code_of
+from maniac_core.domain.readable import decoded
 from maniac_core.domain.records import Attempt, StoredCompletion
 from maniac_core.rpc.chat_answer import message_to_proto, trace_to_proto, usage_to_proto
 from maniac_core.storage.completions import CompletionDetail
 
 _decode_choices = msgspec.json.Decoder(list[dict[str, Any]]).decode
-_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
+_Position = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+_STATUSES = dict(chat_pb2.CompletionStatus.items())
+_USAGE_SOURCES = dict(chat_pb2.UsageSource.items())
+
+
+class _Added(msgspec.Struct):
+    messages: list[_Position] = []
+    parameters: list[str] = []
 
 
 class _Route(msgspec.Struct):
@@ -22,7 +32,20 @@ class _Route(msgspec.Struct):
 
     candidates: list[str] = []
     dropped: list[str] = []
-    prices: msgspec.Raw = msgspec.Raw(b"null")
+    prices: dict[str, Any] | None = None
+    stream_options: dict[str, msgspec.Raw] | None = None
+    headers: dict[str, str] = {}
+    added: _Added | None = None
+
+
+_route = msgspec.json.Decoder(_Route)
+
+
+def status_to_proto(status: str) -> chat_pb2.CompletionStatus.ValueType:
+    """Return the contract's form of a status; unspecified for one that a later version wrote."""
+    return _STATUSES.get(
+        f"COMPLETION_STATUS_{status.upper()}", chat_pb2.COMPLETION_STATUS_UNSPECIFIED
+    )
 
 
 def stored_to_proto(stored: StoredCompletion) -> chat_pb2.StoredChatCompletion:
@@ -52,25 +75,39 @@ def stored_to_proto(stored: StoredCompletion) -> chat_pb2.StoredChatCompletion:
         tags=stored.tags,
         metadata_json=stored.metadata or b"",
         trace=trace_to_proto(stored.trace) if stored.trace is not None else None,
-        status=chat_pb2.CompletionStatus.Value(f"COMPLETION_STATUS_{stored.status.upper()}"),
-        usage_source=chat_pb2.UsageSource.Value(
-            "USAGE_SOURCE_UNSPECIFIED"
-            if stored.usage_source == "none"
-            else f"USAGE_SOURCE_{stored.usage_source.upper()}"
-        ),
+        status=status_to_proto(stored.status),
+        usage_source=_usage_source(stored.usage_source),
         time_to_first_token_us=stored.time_to_first_token_us,
         latency_us=stored.latency_us,
+        error=_error(stored) if stored.error_reason else None,
+        replay_of=stored.replay_of or "",
+        unreadable=stored.unreadable,
+    )
+
+
+def _usage_source(source: str) -> chat_pb2.UsageSource.ValueType:
+    return _USAGE_SOURCES.get(f"USAGE_SOURCE_{source.upper()}", chat_pb2.USAGE_SOURCE_UNSPECIFIED)
+
+
+def _error(stored: StoredCompletion) -> chat_pb2.CompletionError:
+    reason = stored.error_reason or ""
+    return chat_pb2.CompletionError(
+        reason=reason, code=code_of(reason), message=stored.error_message or ""
     )
 
 
 def detail_to_proto(detail: CompletionDetail) -> chat_pb2.ExplainChatCompletionResponse:
     """Return the contract's form of how a completion came about."""
-    route = msgspec.json.decode(detail.route, type=_Route) if detail.route else _Route()
+    route = decoded(_route, detail.route) if detail.route else _Route()
+    members = decoded(_members, detail.input) if detail.input else {}
     parameters = b""
-    if detail.input:
-        members = _decode_object(detail.input)
+    if members:
         members.pop("messages", None)
         parameters = _encode(members)
+    unreadable = [name for name in detail.completion.unreadable if name == "usage"]
+    unreadable += ["parameters"] if members is None else []
+    unreadable += ["route"] if route is None else []
+    route = route or _Route()
     # Its answer is not shown.
     stored = stored_to_proto(msgspec.structs.replace(detail.completion, output=None))
     completion = stored.completion
@@ -81,19 +118,30 @@ def detail_to_proto(detail: CompletionDetail) -> chat_pb2.ExplainChatCompletionR
         parameters_json=parameters,
         dropped_params=route.dropped,
         attempts=[_attempt_to_proto(attempt) for attempt in detail.attempts],
-        prices_json=b"" if bytes(route.prices) == b"null" else bytes(route.prices),
+        prices_json=b"" if route.prices is None else _encode(route.prices),
         status=stored.status,
         usage_source=stored.usage_source,
         model=completion.model,
         provider=completion.provider,
         container=completion.container,
-        error_reason=detail.error_reason or "",
+        error_reason=detail.completion.error_reason or "",
+        error_message=detail.completion.error_message or "",
         create_time=completion.create_time,
         request_id=detail.request_id,
         usage=completion.usage if completion.HasField("usage") else None,
         spend_nano_usd=detail.completion.spend_nano_usd,
         time_to_first_token_us=detail.completion.time_to_first_token_us,
         latency_us=stored.latency_us,
+        streamed=detail.streamed,
+        stream_options_json=b"" if route.stream_options is None else _encode(route.stream_options),
+        headers=route.headers,
+        container_added=None
+        if route.added is None
+        else chat_pb2.ContainerAddition(
+            messages=route.added.messages, parameters=route.added.parameters
+        ),
+        replay_of=stored.replay_of,
+        unreadable=unreadable,
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from maniac_gateway.v1 import chat_pb2, traces_pb2
+from maniac_gateway.v1 import traces_pb2
 
 from maniac_core.domain.traces import TraceSpan, TraceSummary
 from maniac_core.rpc.chat_answer import trace_to_proto
+from maniac_core.rpc.chat_stored import status_to_proto
 from maniac_core.rpc.gate import Context, Gate, head_metadata, unary
 from maniac_core.rpc.paging import page_from_proto
 from maniac_core.services.traces import TraceService
@@ -73,8 +74,6 @@ def _span_to_proto(span: TraceSpan) -> traces_pb2.TraceSpan:
         attempt_count=span.attempts,
         completion_ids=span.completion_ids,
         latest_completion_id=span.completion_ids[-1],
-        latest_status=chat_pb2.CompletionStatus.Value(
-            f"COMPLETION_STATUS_{span.latest_status.upper()}"
-        ),
+        latest_status=status_to_proto(span.latest_status),
         container_count=span.containers,
     )

@@ -66,6 +66,11 @@ class Call(msgspec.Struct, kw_only=True):
     spans: Spans | None = None
     """None: no trace is made of it."""
 
+    @property
+    def forwarded(self) -> dict[str, str]:
+        """The headers that say something of the request, and not of the hop."""
+        return {name: value for name, value in self.headers.items() if name != "traceparent"}
+
     def elapsed_us(self) -> int:
         """Microseconds since the request was received."""
         return int((time.perf_counter() - self.received) * 1e6)
@@ -188,7 +193,7 @@ class Capture:
             trace=request.trace,
             input=self._input(step) if store else None,
             output=_encode(_choices_json(choices)) if store and choices else None,
-            route=self._route() if self.steps else None,
+            route=self._route(step) if self.steps else None,
             attempts=tuple(self.trail.attempts)
             if store
             else tuple(
@@ -198,6 +203,7 @@ class Capture:
             charge_nano_usd=self.trail.charge_nano_usd,
             holds=self.holds.close() if self.holds is not None else (),
             claim=call.claim.given if call.claim is not None and status == "completed" else None,
+            replay_of=request.replay.of if request.replay is not None else None,
         )
 
     def _input(self, step: Step | None) -> bytes:
@@ -205,14 +211,21 @@ class Capture:
             return _encode({"messages": self.request.messages, **self.request.parameters})
         return _encode({"messages": step.prompt.messages, **step.prompt.parameters})
 
-    def _route(self) -> bytes:
-        return _encode(
-            {
-                "candidates": [step.candidate.slug for step in self.steps],
-                "dropped": self.call.dropped,
-                "prices": _price_row(self.prices) if self.prices is not None else None,
-            }
-        )
+    def _route(self, last: Step | None) -> bytes:
+        route: dict[str, Any] = {
+            "candidates": [step.candidate.slug for step in self.steps],
+            "dropped": self.call.dropped,
+            "prices": _price_row(self.prices) if self.prices is not None else None,
+        }
+        if self.request.store:
+            # What else it takes to send the request once more.
+            if self.request.stream_options is not None:
+                route["stream_options"] = self.request.stream_options
+            if self.call.forwarded:
+                route["headers"] = self.call.forwarded
+            if last is not None and last.added is not None:
+                route["added"] = last.added
+        return _encode(route)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import msgspec
 
 from maniac_core.domain.chat import JsonObject, Usage
+from maniac_core.domain.errors import code_of
+from maniac_core.domain.readable import readable_input
 from maniac_core.domain.records import Caller, CompletionFilter, Page, StoredCompletion
 from maniac_core.services.outage import unavailable
 from maniac_core.services.stored import StoredCompletions
@@ -23,6 +25,7 @@ ExportFormat = Literal["full", "fine_tuning"]
 _encode = msgspec.json.Encoder().encode
 _decode_choices = msgspec.json.Decoder(list[JsonObject]).decode
 _decode_input = msgspec.json.Decoder(JsonObject).decode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _PAGE = 100
 _BODIES = 10
 """Requests that are in memory at a time: one may be tens of megabytes."""
@@ -99,17 +102,18 @@ def _full_line(completion: StoredCompletion, requested_model: str, body: bytes |
 
 
 def request_json(requested_model: str, body: bytes | None) -> JsonObject | None:
-    """Return a request as it can be registered; None when it is not stored."""
-    if body is None:
+    """Return a request as it can be registered; None when it is not stored, or cannot be read."""
+    readable = readable_input(body)
+    if readable is None:
         return None
     asked = {"model": requested_model} if requested_model else {}
-    return {**asked, **msgspec.json.decode(body, type=dict[str, msgspec.Raw])}
+    return {**asked, **_members(readable)}
 
 
 def record_json(completion: StoredCompletion) -> JsonObject:
     """Return a record as it can be registered."""
     spend = completion.spend_nano_usd
-    return {
+    record = {
         "id": completion.id,
         "object": "chat.completion",
         "created": completion.created,
@@ -126,6 +130,16 @@ def record_json(completion: StoredCompletion) -> JsonObject:
         "status": completion.status,
         "usage_source": completion.usage_source,
     }
+    if completion.error_reason:
+        record["error"] = {
+            "code": code_of(completion.error_reason) or None,
+            "message": completion.error_message,
+        }
+    if completion.replay_of:
+        record["replay_of"] = completion.replay_of
+    if completion.unreadable:
+        record["unreadable"] = completion.unreadable
+    return record
 
 
 def _usage_json(usage: Usage) -> JsonObject:
@@ -143,10 +157,11 @@ def _usage_json(usage: Usage) -> JsonObject:
 
 def fine_tuning_line(completion: StoredCompletion, body: bytes | None) -> bytes | None:
     """Return a line of OpenAI's form for training; None for what is no whole answer."""
+    body = readable_input(body)
     if completion.status not in ("completed", "registered") or not completion.output or not body:
         return None
-    choice = _decode_choices(completion.output)[0]
-    if choice["finish_reason"] in ("error", "content_filter"):
+    choice = next(iter(_decode_choices(completion.output)), None)
+    if choice is None or choice.get("finish_reason") in ("error", "content_filter"):
         return None
     request = _decode_input(body)
     messages = [_training_message(message) for message in (*request["messages"], choice["message"])]
@@ -162,7 +177,7 @@ def _training_message(message: JsonObject) -> JsonObject:
     }
     if "tool_calls" in kept:
         kept["tool_calls"] = [
-            {"id": call["id"], "type": "function", "function": call["function"]}
+            {"id": call.get("id"), "type": "function", "function": call.get("function")}
             for call in kept["tool_calls"]
         ]
     elif "content" not in kept:

@@ -19,12 +19,22 @@ from maniac_core.services.routing import Candidate, Router, normalise, unknown_m
 _TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 
 
+class Addition(msgspec.Struct, frozen=True):
+    """What of a prompt its container added."""
+
+    messages: tuple[int, ...]
+    """Positions, from 0."""
+    parameters: tuple[str, ...]
+
+
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One candidate with what it would be sent."""
 
     candidate: Candidate
     prompt: Prompt
     container: Container | None = None
+    added: Addition | None = None
+    """What the container added."""
     dropped: tuple[str, ...] = ()
     """Parameters that were accepted but are not sent."""
     max_output_tokens: int | None = None
@@ -82,21 +92,22 @@ class Planner:
             if identity in seen:
                 continue
             seen.add(identity)
-            if container is None:
-                prompt = Prompt(messages=messages, parameters=own, stream=stream, headers=headers)
-            else:
-                prompt = Prompt(
-                    messages=_merged_messages(container, sub, messages),
-                    parameters=_merged_parameters(container, sub, own),
-                    stream=stream,
-                    headers=headers,
-                )
+            merged, parameters, added = messages, own, None
+            if container is not None:
+                merged, positions = _merged_messages(container, sub, messages)
+                parameters = _merged_parameters(container, sub, own)
+                names = tuple(name for name in parameters if own.get(name) is None)
+                added = Addition(positions, names) if positions or names else None
+            elif request.replay is not None and request.replay.container is not None:
+                container = await self._containers.find(caller, request.replay.container)
+            prompt = Prompt(messages=merged, parameters=parameters, stream=stream, headers=headers)
             entry = self._catalogue.find(candidate.provider, candidate.model)
             steps.append(
                 Step(
                     candidate=candidate,
                     prompt=prompt,
                     container=container,
+                    added=added,
                     dropped=tuple(dropped),
                     max_output_tokens=entry.max_output_tokens if entry else None,
                     context_window=entry.context_window if entry else None,
@@ -142,8 +153,11 @@ class Planner:
 
 def _merged_messages(
     container: Container, sub: SubModel | None, messages: list[JsonObject]
-) -> list[JsonObject]:
-    """Put the container's system prompt and examples in front, unless the request brings a system prompt."""
+) -> tuple[list[JsonObject], tuple[int, ...]]:
+    """Put the container's system prompt and examples in front, unless the request brings a system prompt.
+
+    Returns the messages, and the positions of those that were added.
+    """
     added: list[JsonObject] = []
     if not any(message.get("role") in ("system", "developer") for message in messages):
         prompt = _system_prompt(container, sub)
@@ -153,7 +167,7 @@ def _merged_messages(
     if sub is None and container.optimized_few_shot_messages is not None:
         few_shot = container.optimized_few_shot_messages
     if not few_shot:
-        return [*added, *messages] if added else messages
+        return ([*added, *messages] if added else messages), tuple(range(len(added)))
     # A system prompt of the caller stays first.
     own_system = 0
     while own_system < len(messages) and messages[own_system].get("role") in (
@@ -161,7 +175,9 @@ def _merged_messages(
         "developer",
     ):
         own_system += 1
-    return [*added, *messages[:own_system], *few_shot, *messages[own_system:]]
+    first = len(added) + own_system
+    positions = (*range(len(added)), *range(first, first + len(few_shot)))
+    return [*added, *messages[:own_system], *few_shot, *messages[own_system:]], positions
 
 
 def _system_prompt(container: Container, sub: SubModel | None) -> str | None:

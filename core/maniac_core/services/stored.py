@@ -11,7 +11,7 @@ from maniac_core.services.outage import unavailable
 from maniac_core.services.routing import Router
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.canonical import canonical_json
-from maniac_core.storage.completions import CompletionDetail, CompletionStore
+from maniac_core.storage.completions import CompletionDetail, CompletionStore, TakenError
 
 
 class StoredCompletions:
@@ -51,6 +51,26 @@ class StoredCompletions:
         if found is None:
             raise _not_found(completion_id)
         return found
+
+    async def delete(self, caller: Caller, completion_id: str) -> None:
+        """Delete what was asked and answered, for good; counts, usage and spend stay.
+
+        Raises:
+            GatewayError: COMPLETION_NOT_FOUND; CONFLICT while a dataset holds it; DEPENDENCY_UNAVAILABLE.
+        """
+        try:
+            was_there = await self._store.delete(caller.project, completion_id)
+        except TakenError as err:
+            holder = "A dataset" if err.dataset is None else f"The dataset {err.dataset!r}"
+            raise GatewayError(
+                Reason.ERROR_REASON_CONFLICT,
+                f"{holder} holds the completion {completion_id!r}; delete that dataset first.",
+                param="id",
+            ) from err
+        except StorageError as err:
+            raise unavailable() from err
+        if not was_there:
+            raise _not_found(completion_id)
 
     async def list(
         self, caller: Caller, *, model: str, container: str, metadata_json: bytes, page: Page

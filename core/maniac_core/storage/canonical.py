@@ -38,7 +38,7 @@ def canonicalize(document: bytes) -> bytes:
     """
     try:
         return _ENCODER.encode(_DECODER.decode(document))
-    except ValueError:
+    except (ValueError, RecursionError):
         return document
 
 
@@ -55,7 +55,7 @@ def facets(project: int, metadata: bytes) -> list[bytes]:
     """
     try:
         members = _MEMBERS.decode(metadata)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return [
         facet(project, key, canonicalize(bytes(members[key]))) for key in list(members)[:MAX_FACETS]

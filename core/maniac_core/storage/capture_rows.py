@@ -124,6 +124,7 @@ def _completion_row(seq: int, record: CompletionRecord) -> RowValues:
         trace_source,
         trace_metadata,
         digest,
+        record.replay_of,
     )
 
 

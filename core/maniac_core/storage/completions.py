@@ -9,6 +9,13 @@ from typing import Any
 import msgspec
 
 from maniac_core.domain.chat import Trace, Usage
+from maniac_core.domain.ids import now_s
+from maniac_core.domain.readable import (
+    readable_choices,
+    readable_object,
+    readable_tags,
+    readable_usage,
+)
 from maniac_core.domain.records import (
     Attempt,
     CompletionFilter,
@@ -16,11 +23,19 @@ from maniac_core.domain.records import (
     Page,
     StoredCompletion,
 )
-from maniac_core.storage.base import Database, Row
-from maniac_core.storage.canonical import canonicalize, facet
+from maniac_core.storage.base import Database, Row, Statement
+from maniac_core.storage.canonical import canonicalize, facet, facets
 
 _LAST = 1 << 62
 """After every time and position."""
+
+
+class TakenError(Exception):
+    """A dataset holds the completion. Its name, unless it is still being made."""
+
+    def __init__(self, dataset: str | None) -> None:
+        super().__init__(dataset)
+        self.dataset = dataset
 
 
 class CompletionDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,8 +45,6 @@ class CompletionDetail(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     requested_model: str
     streamed: bool
-    error_reason: str | None
-    error_message: str | None
     content_hash: bytes | None
     """SHA-256 of the canonical request and answer. None when they were not stored."""
     input: bytes | None
@@ -91,13 +104,46 @@ class CompletionStore:
             request_id=row["request_id"],
             requested_model=row["requested_model"],
             streamed=bool(row["streamed"]),
-            error_reason=row["error_reason"],
-            error_message=row["error_message"],
             content_hash=row["content_hash"],
             input=row["input"],
             route=row["route"],
             attempts=tuple(_attempt(attempt) for attempt in attempts),
         )
+
+    async def delete(self, project: int, completion_id: str) -> bool:
+        """Delete what was asked and answered, for good; whether there was such a listed completion.
+
+        The ledger keeps its numbers, and all sums stay.
+
+        Raises:
+            TakenError: a dataset holds it.
+            StorageError: nothing was deleted.
+        """
+        key = {"project": project, "id": completion_id}
+        row = await self._database.fetch_one("find_deletable", key)
+        if row is None:
+            return False
+        if row["dataset"] is not None:
+            raise TakenError(row["dataset"])
+        found = facets(project, row["metadata"].encode()) if row["metadata"] is not None else []
+        at = {"seq": row["seq"], "created": row["created"]}
+        *_, [*forgotten] = await self._database.write(
+            [
+                Statement("uncount_completion", at),
+                Statement("uncount_facets", {**at, "facets": found}),
+                Statement("delete_facets", {**at, "facets": found}),
+                Statement("delete_body", at),
+                Statement("forget_attempts", at),
+                Statement("forget_completion", {**at, "now": now_s()}),
+            ]
+        )
+        if forgotten:
+            return True
+        # Something else came first: another deletion, or a dataset that takes it.
+        row = await self._database.fetch_one("find_deletable", key)
+        if row is None:
+            return False
+        raise TakenError(row["dataset"])
 
     async def list(
         self, project: int, selection: CompletionFilter, page: Page
@@ -124,33 +170,33 @@ class CompletionStore:
 
     async def count(self, project: int, selection: CompletionFilter) -> int:
         """Return how many listed completions match."""
-        facets = _facets(project, selection)
+        wanted = _facets(project, selection)
         scope = {"model": selection.model, "container": selection.container}
-        if len(facets) == 0:
+        if len(wanted) == 0:
             return await self._total("count_completions", {**scope, "project": project})
-        if len(facets) == 1:
-            return await self._total("count_facet", {**scope, "facet": facets[0]})
-        rarest, total = await self._rarest(facets, scope)
+        if len(wanted) == 1:
+            return await self._total("count_facet", {**scope, "facet": wanted[0]})
+        rarest, total = await self._rarest(wanted, scope)
         if total == 0:
             return 0
-        others = [other for other in facets if other != rarest]
+        others = [other for other in wanted if other != rarest]
         return await self._total("count_facets", {**scope, "facet": rarest, "facets": others})
 
     async def _search(
         self, project: int, selection: CompletionFilter
     ) -> tuple[str, dict[str, Any]]:
         """Return the statement that walks the fewest rows, without its order, and its parameters."""
-        facets = _facets(project, selection)
+        wanted = _facets(project, selection)
         scope = {"model": selection.model, "container": selection.container}
         parts = [f"_{name}" for name in ("container", "model") if scope[name] is not None]
         by_column = f"list{'_by' if parts else ''}{''.join(parts)}"
         params = {**scope, "project": project}
-        if not facets:
+        if not wanted:
             return by_column, {**params, "facets": ()}
-        rarest, total = await self._rarest(facets, {"model": None, "container": None})
+        rarest, total = await self._rarest(wanted, {"model": None, "container": None})
         if parts and await self._total("count_completions", params) < total:
-            return by_column, {**params, "facets": facets}
-        others = [other for other in facets if other != rarest]
+            return by_column, {**params, "facets": wanted}
+        others = [other for other in wanted if other != rarest]
         return "list_by_facet", {**params, "facet": rarest, "facets": others}
 
     async def _rarest(self, facets: Sequence[bytes], scope: dict[str, Any]) -> tuple[bytes, int]:
@@ -171,7 +217,17 @@ def _facets(project: int, selection: CompletionFilter) -> list[bytes]:
 
 
 def completion_of(row: Row) -> StoredCompletion:
-    """Return the completion that a row of `completion_columns` holds."""
+    """Return the completion that a row of `completion_columns` holds; what of it cannot be shown is named."""
+    usage, tags = readable_usage(_usage(row)), readable_tags(row["tags"])
+    metadata, output = readable_object(row["metadata"]), readable_choices(row["output"])
+    trace = trace_of(row)
+    is_lost = {
+        "choices": output is None and row["output"] is not None,
+        "metadata": metadata is None and row["metadata"] is not None,
+        "tags": tags is None,
+        "trace": row["trace_metadata"] is not None and (trace is None or trace.metadata is None),
+        "usage": usage is None,
+    }
     return StoredCompletion(
         id=row["id"],
         created=row["created"],
@@ -181,15 +237,19 @@ def completion_of(row: Row) -> StoredCompletion:
         container_label=row["container_label"],
         model_id=row["model_id"],
         finish_reason=row["finish_reason"],
-        usage=_usage(row),
-        usage_source=row["usage_source"],
+        usage=usage or Usage(),
+        usage_source="none" if usage is None else row["usage_source"],
         spend_nano_usd=row["spend_nano_usd"],
         time_to_first_token_us=row["time_to_first_token_us"],
         latency_us=row["latency_us"],
-        tags=tuple(msgspec.json.decode(row["tags"])) if row["tags"] is not None else (),
-        metadata=_bytes(row["metadata"]),
-        trace=trace_of(row),
-        output=row["output"],
+        tags=tags or (),
+        metadata=metadata,
+        trace=trace,
+        output=output,
+        error_reason=row["error_reason"],
+        error_message=row["error_message"],
+        replay_of=row["replay_of"],
+        unreadable=tuple(name for name, lost in is_lost.items() if lost),
     )
 
 
@@ -198,10 +258,10 @@ def _usage(row: Row) -> Usage:
 
 
 def trace_of(row: Row) -> Trace | None:
-    """Return the context that a row of the ledger brought, or None."""
+    """Return the context that a row of the ledger brought, or None; without metadata that cannot be shown."""
     if row["trace_id"] is None:
         return None
-    metadata = _bytes(row["trace_metadata"])
+    metadata = readable_object(row["trace_metadata"])
     return Trace(
         id=row["trace_id"],
         span_id=row["span_id"],
@@ -224,10 +284,6 @@ def _attempt(row: Row) -> Attempt:
         http_status=row["http_status"],
         error_reason=row["error_reason"],
         error_message=row["error_message"],
-        usage=_usage(row) if row["input_tokens"] is not None else None,
+        usage=readable_usage(_usage(row)) if row["input_tokens"] is not None else None,
         spend_nano_usd=row["spend_nano_usd"],
     )
-
-
-def _bytes(text: str | None) -> bytes | None:
-    return None if text is None else text.encode()

@@ -16,10 +16,8 @@ from maniac_core.domain.datasets import Condition, Operand, OperandType
 from maniac_core.storage.base import Where
 from maniac_core.storage.canonical import canonical_json
 
-_PROMPT_TOKENS = (
-    "(c.input_tokens + c.cache_read_tokens + c.cache_write_tokens + c.cache_write_1h_tokens)"
-)
-_COMPLETION_TOKENS = "(c.output_tokens + c.reasoning_tokens)"
+_PROMPT_TOKENS = "(CAST(c.input_tokens AS NUMERIC) + c.cache_read_tokens + c.cache_write_tokens + c.cache_write_1h_tokens)"
+_COMPLETION_TOKENS = "(CAST(c.output_tokens AS NUMERIC) + c.reasoning_tokens)"
 # Of `completions c` and `completion_bodies b`. `{n}` is the number of the condition.
 _TEXTS = {
     "id": "c.id",

@@ -153,11 +153,12 @@ class _Mover:
         return moved
 
     async def finish(self) -> list[Moved]:
-        """Follow what retention did to rows that were copied, copy all other tables, compare counts, and end."""
+        """Follow what retention and deletions did to rows that were copied, copy all other tables, compare counts, and end."""
         for fits in (False, True):
             try:
                 async with self._connection.transaction():
                     await self._follow_retention()
+                    await self._follow_deletions()
                     others = await self._copy_others(fits=fits)
                     await self._compare_counts()
                     (last,) = self._source.execute(
@@ -222,6 +223,25 @@ class _Mover:
         await self._connection.execute(
             "UPDATE completions c SET content_hash = NULL FROM gone"
             " WHERE c.seq = gone.seq AND c.content_hash IS NOT NULL"
+        )
+
+    async def _follow_deletions(self) -> None:
+        """Take out of rows that were copied what was deleted in the source since; their bodies are gone already."""
+        deleted = "SELECT seq, deleted FROM completions WHERE deleted IS NOT NULL"
+        await self._connection.execute(
+            "CREATE TEMP TABLE deleted_since (seq bigint PRIMARY KEY, time bigint) ON COMMIT DROP"
+        )
+        await self._connection.copy_records_to_table(
+            "deleted_since", records=self._source.execute(deleted), columns=("seq", "time")
+        )
+        await self._connection.execute(
+            "ANALYZE deleted_since;"
+            "DELETE FROM deleted_since d USING completions c WHERE c.seq = d.seq AND c.deleted IS NOT NULL;"
+            "DELETE FROM completion_facets f USING deleted_since d WHERE f.seq = d.seq;"
+            "UPDATE attempts a SET error_message = NULL FROM deleted_since d WHERE a.seq = d.seq;"
+            "UPDATE completions c SET listed = 0, deleted = d.time, tags = NULL, metadata = NULL,"
+            " error_message = NULL, trace_name = NULL, trace_source = NULL, trace_metadata = NULL"
+            " FROM deleted_since d WHERE c.seq = d.seq"
         )
 
     async def _compare_counts(self) -> None:

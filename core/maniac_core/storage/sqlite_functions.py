@@ -64,7 +64,7 @@ def text_at(document: str | None, path: str) -> str | None:
         return None
     try:
         text: str = _decode(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         # Half of a surrogate pair.
         return None
     return text
@@ -106,7 +106,7 @@ def has_member(document: str | None, member: str) -> int | None:
         return None
     try:
         elements = _elements(document)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     wanted = member.encode()
     return int(any(canonicalize(bytes(element)) == wanted for element in elements))
@@ -118,7 +118,7 @@ def input_text(body: bytes | None) -> str | None:
         return None
     try:
         request = _decode_request(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return _joined(message.content for message in request.messages)
 
@@ -129,7 +129,7 @@ def output_text(body: bytes | None) -> str | None:
         return None
     try:
         choices = _decode_choices(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return _joined(choice.message.content for choice in choices if choice.message is not None)
 
@@ -160,7 +160,7 @@ def _at(document: str | None, path: str) -> bytes | None:
             if found is None:
                 return None
             value = found
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     text = bytes(value)
     return None if text == b"null" else text

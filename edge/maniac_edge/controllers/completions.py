@@ -1,4 +1,4 @@
-"""GET /chat/completions and GET /chat/completions/{id}: captured completions."""
+"""GET /chat/completions, and GET and DELETE /chat/completions/{id}: captured completions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
-from litestar import Request, Response, get
+from litestar import Request, Response, delete, get
 from litestar.types import Receive, Scope, Send
 from maniac_gateway.v1 import chat_pb2
 
@@ -65,6 +65,33 @@ async def get_completion(
     return await _get(request, core, unquote(completion_id))
 
 
+@delete("/chat/completions/{completion_id:str}", status_code=200, include_in_schema=False)
+async def delete_completion(
+    request: Request[Any, Any, Any], completion_id: str, core: CoreClient
+) -> Response[bytes]:
+    """Delete the content of one captured completion."""
+    return await _delete(request, core, unquote(completion_id))
+
+
+@delete("/chat/completions/register", status_code=200, include_in_schema=False)
+async def delete_completion_register(
+    request: Request[Any, Any, Any], core: CoreClient
+) -> Response[bytes]:
+    """Delete the content of the completion whose id is also the path that examples are posted to."""
+    return await _delete(request, core, "register")
+
+
+async def _delete(
+    request: Request[Any, Any, Any], core: CoreClient, completion_id: str
+) -> Response[bytes]:
+    await core.call(
+        core.chat.DeleteChatCompletion,
+        chat_pb2.DeleteChatCompletionRequest(id=completion_id),
+        context_of(request),
+    )
+    return json_response(schema.ChatCompletionDeleted(id=completion_id))
+
+
 @get("/chat/completions/register", include_in_schema=False)
 async def get_completion_register(
     request: Request[Any, Any, Any], core: CoreClient
@@ -106,7 +133,13 @@ def _body_metadata(body: bytes) -> dict[str, msgspec.Raw]:
     return {} if body.strip() in {b"", b"null"} else read_object(body)
 
 
-HANDLERS = (get_completion, get_completion_register, explain_completion)
+HANDLERS = (
+    get_completion,
+    get_completion_register,
+    delete_completion,
+    delete_completion_register,
+    explain_completion,
+)
 OPERATIONS = (
     Operation(
         method="get",
@@ -133,6 +166,18 @@ OPERATIONS = (
         path_parameters={"completion_id": "Id of the completion."},
         response=schema.StoredChatCompletion,
         response_description="The record.",
+        errors=(400, 401, 403, 404, 409, 422, 429, 500, 501, 503),
+    ),
+    Operation(
+        method="delete",
+        path="/v1/chat/completions/{completion_id}",
+        operation_id="delete_chat_completion",
+        tag="Chat",
+        summary="Delete a captured completion",
+        description="What was asked and answered is gone for good, with tags and metadata. Usage and spend stay.",
+        path_parameters={"completion_id": "Id of the completion."},
+        response=schema.ChatCompletionDeleted,
+        response_description="It is deleted. 409 while a dataset holds it.",
         errors=(400, 401, 403, 404, 409, 422, 429, 500, 501, 503),
     ),
     Operation(

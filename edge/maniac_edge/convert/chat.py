@@ -83,6 +83,8 @@ def parse_request(
     if request.model is None and not request.models:
         raise _missing("model")
     params = _params(request)
+    if request.stream_options is not None:
+        params.stream_options_json = bytes(raw["stream_options"])
     params.messages.extend(_messages(request.messages, raw["messages"]))
     if request.tools:
         params.tools.extend(_tools(request.tools, raw["tools"]))

@@ -56,7 +56,15 @@ def stored_to_json(stored: chat_pb2.StoredChatCompletion) -> schema.StoredChatCo
             first_token_us / 1000 if stored.HasField("time_to_first_token_us") else None
         ),
         latency_ms=stored.latency_us / 1000,
+        error=error_to_json(stored.error) if stored.HasField("error") else None,
+        replay_of=stored.replay_of or None,
+        unreadable=list(stored.unreadable),
     )
+
+
+def error_to_json(error: chat_pb2.CompletionError) -> schema.CompletionError:
+    """Return why a completion failed."""
+    return schema.CompletionError(code=error.code or None, message=error.message or None)
 
 
 def _choices(completion: chat_pb2.ChatCompletion) -> list[schema.Choice]:

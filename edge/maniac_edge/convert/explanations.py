@@ -16,28 +16,45 @@ _as_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 def explanation_to_json(explained: chat_pb2.ExplainChatCompletionResponse) -> schema.Explanation:
     """Return an explanation."""
-    parameters, prices = explained.parameters_json, explained.prices_json
     return schema.Explanation(
         id=explained.id,
         created=explained.create_time.seconds,
         request_id=explained.request_id,
         status=STATUS.get(explained.status),
         error_code=_code(explained.error_reason),
+        error_message=explained.error_message or None,
+        replay_of=explained.replay_of or None,
+        stream=explained.streamed,
+        stream_options=_object_or_none(explained.stream_options_json),
+        headers=dict(explained.headers),
+        container_added=_added(explained),
         requested_model=explained.requested_model,
         candidates=list(explained.candidates),
         model=explained.model or None,
         provider=explained.provider or None,
         container=explained.container or None,
-        parameters=_as_object(parameters) if parameters else None,
+        parameters=_object_or_none(explained.parameters_json),
         dropped_params=list(explained.dropped_params),
         attempts=[_attempt(attempt) for attempt in explained.attempts],
-        prices=_as_object(prices) if prices else None,
+        prices=_object_or_none(explained.prices_json),
         usage=usage_to_json(explained.usage) if explained.HasField("usage") else None,
         usage_source=USAGE_SOURCE.get(explained.usage_source),
         spend=_spend(explained),
         time_to_first_token_ms=_first_token_ms(explained),
         latency_ms=explained.latency_us / 1000,
+        unreadable=list(explained.unreadable),
     )
+
+
+def _object_or_none(data: bytes) -> dict[str, msgspec.Raw] | None:
+    return _as_object(data) if data else None
+
+
+def _added(explained: chat_pb2.ExplainChatCompletionResponse) -> schema.ContainerAddition | None:
+    if not explained.HasField("container_added"):
+        return None
+    added = explained.container_added
+    return schema.ContainerAddition(list(added.messages), list(added.parameters))
 
 
 def _attempt(attempt: chat_pb2.Attempt) -> schema.Attempt:

@@ -142,6 +142,13 @@ class Trace(msgspec.Struct):
     metadata: Annotated[msgspec.Raw | None, Meta(extra_json_schema={"type": ["object", "null"]})]
 
 
+class CompletionError(msgspec.Struct):
+    """Why a completion failed."""
+
+    code: str | None
+    message: Annotated[str | None, Meta(description="What the caller was told.")]
+
+
 class StoredChatCompletion(msgspec.Struct, kw_only=True):
     """A captured completion."""
 
@@ -167,6 +174,26 @@ class StoredChatCompletion(msgspec.Struct, kw_only=True):
     ]
     time_to_first_token_ms: float | None
     latency_ms: float
+    error: Annotated[
+        CompletionError | None, Meta(description="Why it failed or broke off; null: it did not.")
+    ]
+    replay_of: Annotated[
+        str | None, Meta(description="Id of the completion that this one sent once more.")
+    ]
+    unreadable: Annotated[
+        list[str],
+        Meta(
+            description="Parts that cannot be shown, and are left out: choices, metadata, tags, trace or usage."
+        ),
+    ]
+
+
+class ChatCompletionDeleted(msgspec.Struct, kw_only=True):
+    """A completion whose content was deleted."""
+
+    object: Literal["chat.completion.deleted"] = "chat.completion.deleted"
+    id: str
+    deleted: Literal[True] = True
 
 
 class ChatCompletionList(msgspec.Struct, kw_only=True):

@@ -40,6 +40,13 @@ class Attempt(msgspec.Struct, kw_only=True):
     spend: Annotated[float | None, Meta(description="USD; null: unknown price.")]
 
 
+class ContainerAddition(msgspec.Struct):
+    """What of a request its container added."""
+
+    messages: Annotated[list[int], Meta(description="Positions, from 0.")]
+    parameters: Annotated[list[str], Meta(description="Names.")]
+
+
 class Explanation(msgspec.Struct, kw_only=True):
     """How a request was routed, what was sent, what each attempt did and what it cost."""
 
@@ -52,6 +59,20 @@ class Explanation(msgspec.Struct, kw_only=True):
         Meta(description="completed, failed, cancelled, truncated, rejected or registered."),
     ]
     error_code: Annotated[str | None, Meta(description="Why it failed.")]
+    error_message: Annotated[
+        str | None, Meta(description="What the caller was told; null when content was not stored.")
+    ]
+    replay_of: Annotated[
+        str | None, Meta(description="Id of the completion that this one sent once more.")
+    ]
+    stream: bool
+    stream_options: Annotated[
+        dict[str, Any] | None, Meta(description="As they came; null: none, or not stored.")
+    ]
+    headers: Annotated[
+        dict[str, str],
+        Meta(description="Headers that were forwarded to the provider, if content was stored."),
+    ]
     requested_model: str
     candidates: Annotated[list[str], Meta(description="Slugs that could serve it, best first.")]
     model: Annotated[
@@ -62,6 +83,10 @@ class Explanation(msgspec.Struct, kw_only=True):
     parameters: Annotated[
         dict[str, Any] | None,
         Meta(description="As sent, after merging; null when content was not stored."),
+    ]
+    container_added: Annotated[
+        ContainerAddition | None,
+        Meta(description="What the container added; null: nothing, or not stored."),
     ]
     dropped_params: Annotated[
         list[str], Meta(description="Parameters that were accepted and not sent.")
@@ -77,3 +102,9 @@ class Explanation(msgspec.Struct, kw_only=True):
     spend: Annotated[float | None, Meta(description="USD; null: unknown price.")]
     time_to_first_token_ms: float | None
     latency_ms: float
+    unreadable: Annotated[
+        list[str],
+        Meta(
+            description="Parts that cannot be shown, and are left out: parameters, route or usage."
+        ),
+    ]

@@ -100,7 +100,7 @@ c.id, c.created, c.status, c.model, c.provider, c.container_label, c.model_id, c
 c.input_tokens, c.cache_read_tokens, c.cache_write_tokens, c.cache_write_1h_tokens, c.output_tokens,
 c.reasoning_tokens, c.input_audio_tokens, c.output_audio_tokens, c.cost_nano_usd, c.service_tier,
 c.usage_source, c.spend_nano_usd, c.time_to_first_token_us, c.latency_us, c.tags, c.metadata, c.trace_id, c.span_id,
-c.parent_span_id, c.trace_name, c.trace_source, c.trace_metadata, b.output
+c.parent_span_id, c.trace_name, c.trace_source, c.trace_metadata, c.error_reason, c.error_message, c.replay_of, b.output
 
 -- name: completions_by_id
 -- Part of others: completions, sought by project and id.
@@ -115,8 +115,8 @@ SELECT {completion_columns}
 
 -- name: explain_completion
 -- Any completion of the project with what is known of how it came about.
-SELECT {completion_columns}, c.seq, c.request_id, c.requested_model, c.streamed, c.error_reason, c.error_message,
-       c.content_hash, b.input, b.route
+SELECT {completion_columns}, c.seq, c.request_id, c.requested_model, c.streamed, c.content_hash,
+       b.input, b.route
   {completions_by_id}
   LEFT JOIN completion_bodies b ON b.seq = c.seq AND b.created = c.created
  WHERE c.project = :project AND c.id = :id
@@ -316,8 +316,8 @@ INSERT INTO completions (
   provider, model_id, container, container_label, finish_reason, error_reason, error_message, input_tokens,
   cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens, input_audio_tokens,
   output_audio_tokens, cost_nano_usd, service_tier, usage_source, spend_nano_usd, time_to_first_token_us, latency_us,
-  tags, metadata, trace_id, span_id, parent_span_id, trace_name, trace_source, trace_metadata, content_hash
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  tags, metadata, trace_id, span_id, parent_span_id, trace_name, trace_source, trace_metadata, content_hash, replay_of
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: insert_body
 -- What was asked and answered.

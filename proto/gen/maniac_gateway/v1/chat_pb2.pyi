@@ -159,6 +159,7 @@ class ChatCompletionParams(_message.Message):
     PARALLEL_TOOL_CALLS_FIELD_NUMBER: _builtins.int
     N_FIELD_NUMBER: _builtins.int
     INCLUDE_USAGE_FIELD_NUMBER: _builtins.int
+    STREAM_OPTIONS_JSON_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     METADATA_JSON_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
@@ -184,6 +185,8 @@ class ChatCompletionParams(_message.Message):
     """Optional. Only 1 is served; above it the request is refused with UNSUPPORTED_PARAMETER."""
     include_usage: _builtins.bool
     """Optional. Whether the last message of a stream carries usage. Ignored when not streaming."""
+    stream_options_json: _builtins.bytes
+    """Optional. All of stream_options as it came, a JSON object: kept with the record. Empty: none."""
     metadata_json: _builtins.bytes
     """Optional. A JSON object kept with the completion, never forwarded. Empty: none."""
     store: _builtins.bool
@@ -244,6 +247,7 @@ class ChatCompletionParams(_message.Message):
         parallel_tool_calls: _builtins.bool | None = ...,
         n: _builtins.int | None = ...,
         include_usage: _builtins.bool | None = ...,
+        stream_options_json: _builtins.bytes = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
         metadata_json: _builtins.bytes = ...,
         store: _builtins.bool | None = ...,
@@ -252,7 +256,7 @@ class ChatCompletionParams(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_include_usage", b"_include_usage", "_logprobs", b"_logprobs", "_max_completion_tokens", b"_max_completion_tokens", "_max_tokens", b"_max_tokens", "_model", b"_model", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_presence_penalty", b"_presence_penalty", "_reasoning", b"_reasoning", "_response_format", b"_response_format", "_seed", b"_seed", "_stop", b"_stop", "_store", b"_store", "_temperature", b"_temperature", "_tool_choice", b"_tool_choice", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_trace", b"_trace", "frequency_penalty", b"frequency_penalty", "include_usage", b"include_usage", "logprobs", b"logprobs", "max_completion_tokens", b"max_completion_tokens", "max_tokens", b"max_tokens", "model", b"model", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "presence_penalty", b"presence_penalty", "reasoning", b"reasoning", "response_format", b"response_format", "seed", b"seed", "stop", b"stop", "store", b"store", "temperature", b"temperature", "tool_choice", b"tool_choice", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_include_usage", b"_include_usage", "_logprobs", b"_logprobs", "_max_completion_tokens", b"_max_completion_tokens", "_max_tokens", b"_max_tokens", "_model", b"_model", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_presence_penalty", b"_presence_penalty", "_reasoning", b"_reasoning", "_response_format", b"_response_format", "_seed", b"_seed", "_stop", b"_stop", "_store", b"_store", "_temperature", b"_temperature", "_tool_choice", b"_tool_choice", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_trace", b"_trace", "extra_json", b"extra_json", "frequency_penalty", b"frequency_penalty", "include_usage", b"include_usage", "logit_bias", b"logit_bias", "logprobs", b"logprobs", "max_completion_tokens", b"max_completion_tokens", "max_tokens", b"max_tokens", "messages", b"messages", "metadata_json", b"metadata_json", "model", b"model", "models", b"models", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "presence_penalty", b"presence_penalty", "reasoning", b"reasoning", "response_format", b"response_format", "seed", b"seed", "stop", b"stop", "store", b"store", "tags", b"tags", "temperature", b"temperature", "tool_choice", b"tool_choice", "tools", b"tools", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "trace", b"trace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_include_usage", b"_include_usage", "_logprobs", b"_logprobs", "_max_completion_tokens", b"_max_completion_tokens", "_max_tokens", b"_max_tokens", "_model", b"_model", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_presence_penalty", b"_presence_penalty", "_reasoning", b"_reasoning", "_response_format", b"_response_format", "_seed", b"_seed", "_stop", b"_stop", "_store", b"_store", "_temperature", b"_temperature", "_tool_choice", b"_tool_choice", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_trace", b"_trace", "extra_json", b"extra_json", "frequency_penalty", b"frequency_penalty", "include_usage", b"include_usage", "logit_bias", b"logit_bias", "logprobs", b"logprobs", "max_completion_tokens", b"max_completion_tokens", "max_tokens", b"max_tokens", "messages", b"messages", "metadata_json", b"metadata_json", "model", b"model", "models", b"models", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "presence_penalty", b"presence_penalty", "reasoning", b"reasoning", "response_format", b"response_format", "seed", b"seed", "stop", b"stop", "store", b"store", "stream_options_json", b"stream_options_json", "tags", b"tags", "temperature", b"temperature", "tool_choice", b"tool_choice", "tools", b"tools", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "trace", b"trace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__frequency_penalty: _TypeAlias = _typing.Literal["frequency_penalty"]  # noqa: Y015
     _WhichOneofArgType__frequency_penalty: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty"]  # noqa: Y015
@@ -1269,6 +1273,9 @@ class StoredChatCompletion(_message.Message):
     USAGE_SOURCE_FIELD_NUMBER: _builtins.int
     TIME_TO_FIRST_TOKEN_US_FIELD_NUMBER: _builtins.int
     LATENCY_US_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    REPLAY_OF_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """UUID of the model. Empty: unknown."""
     spend_nano_usd: _builtins.int
@@ -1281,6 +1288,8 @@ class StoredChatCompletion(_message.Message):
     """From the receipt of the request to the first content. Unset: none came."""
     latency_us: _builtins.int
     """From the receipt of the request to its end."""
+    replay_of: _builtins.str
+    """Id of the completion that this one sent once more. Empty: none."""
     @_builtins.property
     def completion(self) -> Global___ChatCompletion:
         """The answer; `choices` is empty for input-only examples, a failed call has finish_reason error."""
@@ -1289,6 +1298,14 @@ class StoredChatCompletion(_message.Message):
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def trace(self) -> Global___TraceContext: ...
+    @_builtins.property
+    def error(self) -> Global___CompletionError:
+        """Why it failed or broke off. Unset: it did not."""
+
+    @_builtins.property
+    def unreadable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Parts of the record that cannot be shown, and are left out: choices, metadata, tags, trace or usage."""
+
     def __init__(
         self,
         *,
@@ -1302,17 +1319,24 @@ class StoredChatCompletion(_message.Message):
         usage_source: Global___UsageSource.ValueType = ...,
         time_to_first_token_us: _builtins.int | None = ...,
         latency_us: _builtins.int = ...,
+        error: Global___CompletionError | None = ...,
+        replay_of: _builtins.str = ...,
+        unreadable: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_spend_nano_usd", b"_spend_nano_usd", "_time_to_first_token_us", b"_time_to_first_token_us", "_trace", b"_trace", "completion", b"completion", "spend_nano_usd", b"spend_nano_usd", "time_to_first_token_us", b"time_to_first_token_us", "trace", b"trace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_spend_nano_usd", b"_spend_nano_usd", "_time_to_first_token_us", b"_time_to_first_token_us", "_trace", b"_trace", "completion", b"completion", "error", b"error", "spend_nano_usd", b"spend_nano_usd", "time_to_first_token_us", b"time_to_first_token_us", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_spend_nano_usd", b"_spend_nano_usd", "_time_to_first_token_us", b"_time_to_first_token_us", "_trace", b"_trace", "completion", b"completion", "latency_us", b"latency_us", "metadata_json", b"metadata_json", "model_id", b"model_id", "spend_nano_usd", b"spend_nano_usd", "status", b"status", "tags", b"tags", "time_to_first_token_us", b"time_to_first_token_us", "trace", b"trace", "usage_source", b"usage_source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_spend_nano_usd", b"_spend_nano_usd", "_time_to_first_token_us", b"_time_to_first_token_us", "_trace", b"_trace", "completion", b"completion", "error", b"error", "latency_us", b"latency_us", "metadata_json", b"metadata_json", "model_id", b"model_id", "replay_of", b"replay_of", "spend_nano_usd", b"spend_nano_usd", "status", b"status", "tags", b"tags", "time_to_first_token_us", b"time_to_first_token_us", "trace", b"trace", "unreadable", b"unreadable", "usage_source", b"usage_source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
+    _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
     _WhichOneofReturnType__spend_nano_usd: _TypeAlias = _typing.Literal["spend_nano_usd"]  # noqa: Y015
     _WhichOneofArgType__spend_nano_usd: _TypeAlias = _typing.Literal["_spend_nano_usd", b"_spend_nano_usd"]  # noqa: Y015
     _WhichOneofReturnType__time_to_first_token_us: _TypeAlias = _typing.Literal["time_to_first_token_us"]  # noqa: Y015
     _WhichOneofArgType__time_to_first_token_us: _TypeAlias = _typing.Literal["_time_to_first_token_us", b"_time_to_first_token_us"]  # noqa: Y015
     _WhichOneofReturnType__trace: _TypeAlias = _typing.Literal["trace"]  # noqa: Y015
     _WhichOneofArgType__trace: _TypeAlias = _typing.Literal["_trace", b"_trace"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error) -> _WhichOneofReturnType__error | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__spend_nano_usd) -> _WhichOneofReturnType__spend_nano_usd | None: ...
     @_typing.overload
@@ -1321,6 +1345,36 @@ class StoredChatCompletion(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__trace) -> _WhichOneofReturnType__trace | None: ...
 
 Global___StoredChatCompletion: _TypeAlias = StoredChatCompletion  # noqa: Y015
+
+@_typing.final
+class CompletionError(_message.Message):
+    """CompletionError says why a captured completion failed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Name of an ErrorReason without its prefix."""
+    code: _builtins.str
+    """A code of the error table. Empty: a later version wrote the reason."""
+    message: _builtins.str
+    """What the caller was told. Empty: not stored."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        code: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompletionError: _TypeAlias = CompletionError  # noqa: Y015
 
 @_typing.final
 class GetChatCompletionRequest(_message.Message):
@@ -1660,6 +1714,26 @@ class ExplainChatCompletionResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     REQUESTED_MODEL_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
@@ -1679,6 +1753,13 @@ class ExplainChatCompletionResponse(_message.Message):
     SPEND_NANO_USD_FIELD_NUMBER: _builtins.int
     TIME_TO_FIRST_TOKEN_US_FIELD_NUMBER: _builtins.int
     LATENCY_US_FIELD_NUMBER: _builtins.int
+    ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
+    STREAMED_FIELD_NUMBER: _builtins.int
+    STREAM_OPTIONS_JSON_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    CONTAINER_ADDED_FIELD_NUMBER: _builtins.int
+    REPLAY_OF_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     requested_model: _builtins.str
     """The slug the caller asked for."""
@@ -1703,6 +1784,14 @@ class ExplainChatCompletionResponse(_message.Message):
     """From the receipt of the request to the first content. Unset: none came."""
     latency_us: _builtins.int
     """From the receipt of the request to its end."""
+    error_message: _builtins.str
+    """What the caller was told of an error. Empty: it did not fail, or content was not stored."""
+    streamed: _builtins.bool
+    """Whether it was answered as a stream."""
+    stream_options_json: _builtins.bytes
+    """The caller's stream_options, a JSON object. Empty: none."""
+    replay_of: _builtins.str
+    """Id of the completion that this one sent once more. Empty: none."""
     @_builtins.property
     def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Slugs that were candidates, in order."""
@@ -1718,6 +1807,18 @@ class ExplainChatCompletionResponse(_message.Message):
     @_builtins.property
     def usage(self) -> Global___Usage:
         """Unset: no tokens were counted."""
+
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Headers of the caller that were forwarded to the provider."""
+
+    @_builtins.property
+    def container_added(self) -> Global___ContainerAddition:
+        """What the container added. Unset: nothing."""
+
+    @_builtins.property
+    def unreadable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Parts of the record that cannot be shown, and are left out, such as parameters or prices."""
 
     def __init__(
         self,
@@ -1741,17 +1842,28 @@ class ExplainChatCompletionResponse(_message.Message):
         spend_nano_usd: _builtins.int | None = ...,
         time_to_first_token_us: _builtins.int | None = ...,
         latency_us: _builtins.int = ...,
+        error_message: _builtins.str = ...,
+        streamed: _builtins.bool = ...,
+        stream_options_json: _builtins.bytes = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        container_added: Global___ContainerAddition | None = ...,
+        replay_of: _builtins.str = ...,
+        unreadable: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_spend_nano_usd", b"_spend_nano_usd", "_time_to_first_token_us", b"_time_to_first_token_us", "_usage", b"_usage", "create_time", b"create_time", "spend_nano_usd", b"spend_nano_usd", "time_to_first_token_us", b"time_to_first_token_us", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_container_added", b"_container_added", "_spend_nano_usd", b"_spend_nano_usd", "_time_to_first_token_us", b"_time_to_first_token_us", "_usage", b"_usage", "container_added", b"container_added", "create_time", b"create_time", "spend_nano_usd", b"spend_nano_usd", "time_to_first_token_us", b"time_to_first_token_us", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_spend_nano_usd", b"_spend_nano_usd", "_time_to_first_token_us", b"_time_to_first_token_us", "_usage", b"_usage", "attempts", b"attempts", "candidates", b"candidates", "container", b"container", "create_time", b"create_time", "dropped_params", b"dropped_params", "error_reason", b"error_reason", "id", b"id", "latency_us", b"latency_us", "model", b"model", "parameters_json", b"parameters_json", "prices_json", b"prices_json", "provider", b"provider", "request_id", b"request_id", "requested_model", b"requested_model", "spend_nano_usd", b"spend_nano_usd", "status", b"status", "time_to_first_token_us", b"time_to_first_token_us", "usage", b"usage", "usage_source", b"usage_source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_container_added", b"_container_added", "_spend_nano_usd", b"_spend_nano_usd", "_time_to_first_token_us", b"_time_to_first_token_us", "_usage", b"_usage", "attempts", b"attempts", "candidates", b"candidates", "container", b"container", "container_added", b"container_added", "create_time", b"create_time", "dropped_params", b"dropped_params", "error_message", b"error_message", "error_reason", b"error_reason", "headers", b"headers", "id", b"id", "latency_us", b"latency_us", "model", b"model", "parameters_json", b"parameters_json", "prices_json", b"prices_json", "provider", b"provider", "replay_of", b"replay_of", "request_id", b"request_id", "requested_model", b"requested_model", "spend_nano_usd", b"spend_nano_usd", "status", b"status", "stream_options_json", b"stream_options_json", "streamed", b"streamed", "time_to_first_token_us", b"time_to_first_token_us", "unreadable", b"unreadable", "usage", b"usage", "usage_source", b"usage_source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__container_added: _TypeAlias = _typing.Literal["container_added"]  # noqa: Y015
+    _WhichOneofArgType__container_added: _TypeAlias = _typing.Literal["_container_added", b"_container_added"]  # noqa: Y015
     _WhichOneofReturnType__spend_nano_usd: _TypeAlias = _typing.Literal["spend_nano_usd"]  # noqa: Y015
     _WhichOneofArgType__spend_nano_usd: _TypeAlias = _typing.Literal["_spend_nano_usd", b"_spend_nano_usd"]  # noqa: Y015
     _WhichOneofReturnType__time_to_first_token_us: _TypeAlias = _typing.Literal["time_to_first_token_us"]  # noqa: Y015
     _WhichOneofArgType__time_to_first_token_us: _TypeAlias = _typing.Literal["_time_to_first_token_us", b"_time_to_first_token_us"]  # noqa: Y015
     _WhichOneofReturnType__usage: _TypeAlias = _typing.Literal["usage"]  # noqa: Y015
     _WhichOneofArgType__usage: _TypeAlias = _typing.Literal["_usage", b"_usage"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__container_added) -> _WhichOneofReturnType__container_added | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__spend_nano_usd) -> _WhichOneofReturnType__spend_nano_usd | None: ...
     @_typing.overload
@@ -1760,6 +1872,36 @@ class ExplainChatCompletionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__usage) -> _WhichOneofReturnType__usage | None: ...
 
 Global___ExplainChatCompletionResponse: _TypeAlias = ExplainChatCompletionResponse  # noqa: Y015
+
+@_typing.final
+class ContainerAddition(_message.Message):
+    """ContainerAddition says what of a request its container added."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Positions of messages, from 0."""
+
+    @_builtins.property
+    def parameters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of parameters."""
+
+    def __init__(
+        self,
+        *,
+        messages: _abc.Iterable[_builtins.int] | None = ...,
+        parameters: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "parameters", b"parameters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContainerAddition: _TypeAlias = ContainerAddition  # noqa: Y015
 
 @_typing.final
 class Attempt(_message.Message):
@@ -1880,3 +2022,224 @@ class ExportChatCompletionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportChatCompletionsResponse: _TypeAlias = ExportChatCompletionsResponse  # noqa: Y015
+
+@_typing.final
+class DeleteChatCompletionRequest(_message.Message):
+    """DeleteChatCompletionRequest names a captured completion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Required."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteChatCompletionRequest: _TypeAlias = DeleteChatCompletionRequest  # noqa: Y015
+
+@_typing.final
+class DeleteChatCompletionResponse(_message.Message):
+    """DeleteChatCompletionResponse is empty: the content is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteChatCompletionResponse: _TypeAlias = DeleteChatCompletionResponse  # noqa: Y015
+
+@_typing.final
+class ListChatCompletionMessagesRequest(_message.Message):
+    """ListChatCompletionMessagesRequest asks for a page of the messages of a captured completion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    DESCENDING_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Required."""
+    page_size: _builtins.int
+    """Optional. 1 to 100; 0: 20."""
+    page_token: _builtins.str
+    """Optional. Id of the last message of the page before."""
+    descending: _builtins.bool
+    """Optional. The last message first."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        descending: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["descending", b"descending", "id", b"id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListChatCompletionMessagesRequest: _TypeAlias = ListChatCompletionMessagesRequest  # noqa: Y015
+
+@_typing.final
+class ListChatCompletionMessagesResponse(_message.Message):
+    """ListChatCompletionMessagesResponse is a page of messages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty: this was the last page."""
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredChatMessage]: ...
+    def __init__(
+        self,
+        *,
+        messages: _abc.Iterable[Global___StoredChatMessage] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListChatCompletionMessagesResponse: _TypeAlias = ListChatCompletionMessagesResponse  # noqa: Y015
+
+@_typing.final
+class StoredChatMessage(_message.Message):
+    """StoredChatMessage is a message of a captured request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The completion's id, a hyphen, and the position from 0."""
+    @_builtins.property
+    def message(self) -> Global___ChatMessage: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        message: Global___ChatMessage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredChatMessage: _TypeAlias = StoredChatMessage  # noqa: Y015
+
+@_typing.final
+class ReplayChatCompletionRequest(_message.Message):
+    """ReplayChatCompletionRequest asks for a captured request to be sent once more, answered whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Required. Id of the captured completion."""
+    model: _builtins.str
+    """Optional. Slug of another model. Empty: the model that served it."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayChatCompletionRequest: _TypeAlias = ReplayChatCompletionRequest  # noqa: Y015
+
+@_typing.final
+class ReplayChatCompletionResponse(_message.Message):
+    """ReplayChatCompletionResponse holds a whole answer, captured as a completion of its own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPLETION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def completion(self) -> Global___ChatCompletion: ...
+    def __init__(
+        self,
+        *,
+        completion: Global___ChatCompletion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayChatCompletionResponse: _TypeAlias = ReplayChatCompletionResponse  # noqa: Y015
+
+@_typing.final
+class StreamReplayChatCompletionRequest(_message.Message):
+    """StreamReplayChatCompletionRequest asks for a captured request to be sent once more, answered in deltas."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Required. Id of the captured completion."""
+    model: _builtins.str
+    """Optional. Slug of another model. Empty: the model that served it."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamReplayChatCompletionRequest: _TypeAlias = StreamReplayChatCompletionRequest  # noqa: Y015
+
+@_typing.final
+class StreamReplayChatCompletionResponse(_message.Message):
+    """StreamReplayChatCompletionResponse is one step of the answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def chunk(self) -> Global___ChatCompletionChunk: ...
+    def __init__(
+        self,
+        *,
+        chunk: Global___ChatCompletionChunk | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamReplayChatCompletionResponse: _TypeAlias = StreamReplayChatCompletionResponse  # noqa: Y015

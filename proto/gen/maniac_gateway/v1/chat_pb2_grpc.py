@@ -75,6 +75,26 @@ class ChatServiceStub:
                 request_serializer=maniac__gateway_dot_v1_dot_chat__pb2.ExportChatCompletionsRequest.SerializeToString,
                 response_deserializer=maniac__gateway_dot_v1_dot_chat__pb2.ExportChatCompletionsResponse.FromString,
                 _registered_method=True)
+        self.DeleteChatCompletion = channel.unary_unary(
+                '/maniac_gateway.v1.ChatService/DeleteChatCompletion',
+                request_serializer=maniac__gateway_dot_v1_dot_chat__pb2.DeleteChatCompletionRequest.SerializeToString,
+                response_deserializer=maniac__gateway_dot_v1_dot_chat__pb2.DeleteChatCompletionResponse.FromString,
+                _registered_method=True)
+        self.ListChatCompletionMessages = channel.unary_unary(
+                '/maniac_gateway.v1.ChatService/ListChatCompletionMessages',
+                request_serializer=maniac__gateway_dot_v1_dot_chat__pb2.ListChatCompletionMessagesRequest.SerializeToString,
+                response_deserializer=maniac__gateway_dot_v1_dot_chat__pb2.ListChatCompletionMessagesResponse.FromString,
+                _registered_method=True)
+        self.ReplayChatCompletion = channel.unary_unary(
+                '/maniac_gateway.v1.ChatService/ReplayChatCompletion',
+                request_serializer=maniac__gateway_dot_v1_dot_chat__pb2.ReplayChatCompletionRequest.SerializeToString,
+                response_deserializer=maniac__gateway_dot_v1_dot_chat__pb2.ReplayChatCompletionResponse.FromString,
+                _registered_method=True)
+        self.StreamReplayChatCompletion = channel.unary_stream(
+                '/maniac_gateway.v1.ChatService/StreamReplayChatCompletion',
+                request_serializer=maniac__gateway_dot_v1_dot_chat__pb2.StreamReplayChatCompletionRequest.SerializeToString,
+                response_deserializer=maniac__gateway_dot_v1_dot_chat__pb2.StreamReplayChatCompletionResponse.FromString,
+                _registered_method=True)
 
 
 class ChatServiceServicer:
@@ -139,6 +159,35 @@ class ChatServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteChatCompletion(self, request, context):
+        """Deletes what was asked and answered, for good. Counts, usage and spend stay. COMPLETION_NOT_FOUND for other
+        projects' and for `store: false`; CONFLICT while a dataset holds the completion.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListChatCompletionMessages(self, request, context):
+        """Lists the messages that a captured completion answered, in order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayChatCompletion(self, request, context):
+        """Sends the request of a captured completion once more, and answers whole. CONFLICT if it is not stored any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamReplayChatCompletion(self, request, context):
+        """The same, answered in deltas.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ChatServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -176,6 +225,26 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     servicer.ExportChatCompletions,
                     request_deserializer=maniac__gateway_dot_v1_dot_chat__pb2.ExportChatCompletionsRequest.FromString,
                     response_serializer=maniac__gateway_dot_v1_dot_chat__pb2.ExportChatCompletionsResponse.SerializeToString,
+            ),
+            'DeleteChatCompletion': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteChatCompletion,
+                    request_deserializer=maniac__gateway_dot_v1_dot_chat__pb2.DeleteChatCompletionRequest.FromString,
+                    response_serializer=maniac__gateway_dot_v1_dot_chat__pb2.DeleteChatCompletionResponse.SerializeToString,
+            ),
+            'ListChatCompletionMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListChatCompletionMessages,
+                    request_deserializer=maniac__gateway_dot_v1_dot_chat__pb2.ListChatCompletionMessagesRequest.FromString,
+                    response_serializer=maniac__gateway_dot_v1_dot_chat__pb2.ListChatCompletionMessagesResponse.SerializeToString,
+            ),
+            'ReplayChatCompletion': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayChatCompletion,
+                    request_deserializer=maniac__gateway_dot_v1_dot_chat__pb2.ReplayChatCompletionRequest.FromString,
+                    response_serializer=maniac__gateway_dot_v1_dot_chat__pb2.ReplayChatCompletionResponse.SerializeToString,
+            ),
+            'StreamReplayChatCompletion': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamReplayChatCompletion,
+                    request_deserializer=maniac__gateway_dot_v1_dot_chat__pb2.StreamReplayChatCompletionRequest.FromString,
+                    response_serializer=maniac__gateway_dot_v1_dot_chat__pb2.StreamReplayChatCompletionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -373,6 +442,114 @@ class ChatService:
             '/maniac_gateway.v1.ChatService/ExportChatCompletions',
             maniac__gateway_dot_v1_dot_chat__pb2.ExportChatCompletionsRequest.SerializeToString,
             maniac__gateway_dot_v1_dot_chat__pb2.ExportChatCompletionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteChatCompletion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maniac_gateway.v1.ChatService/DeleteChatCompletion',
+            maniac__gateway_dot_v1_dot_chat__pb2.DeleteChatCompletionRequest.SerializeToString,
+            maniac__gateway_dot_v1_dot_chat__pb2.DeleteChatCompletionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListChatCompletionMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maniac_gateway.v1.ChatService/ListChatCompletionMessages',
+            maniac__gateway_dot_v1_dot_chat__pb2.ListChatCompletionMessagesRequest.SerializeToString,
+            maniac__gateway_dot_v1_dot_chat__pb2.ListChatCompletionMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayChatCompletion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maniac_gateway.v1.ChatService/ReplayChatCompletion',
+            maniac__gateway_dot_v1_dot_chat__pb2.ReplayChatCompletionRequest.SerializeToString,
+            maniac__gateway_dot_v1_dot_chat__pb2.ReplayChatCompletionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamReplayChatCompletion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/maniac_gateway.v1.ChatService/StreamReplayChatCompletion',
+            maniac__gateway_dot_v1_dot_chat__pb2.StreamReplayChatCompletionRequest.SerializeToString,
+            maniac__gateway_dot_v1_dot_chat__pb2.StreamReplayChatCompletionResponse.FromString,
             options,
             channel_credentials,
             insecure,

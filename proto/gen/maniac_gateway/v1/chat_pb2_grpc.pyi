@@ -60,6 +60,16 @@ class ChatServiceStub:
     """Says how a completion came about: route, merged parameters, attempts, prices."""
     ExportChatCompletions: _grpc.UnaryStreamMultiCallable[_chat_pb2.ExportChatCompletionsRequest, _chat_pb2.ExportChatCompletionsResponse]
     """Streams captured completions as JSON Lines, by the filters of the list."""
+    DeleteChatCompletion: _grpc.UnaryUnaryMultiCallable[_chat_pb2.DeleteChatCompletionRequest, _chat_pb2.DeleteChatCompletionResponse]
+    """Deletes what was asked and answered, for good. Counts, usage and spend stay. COMPLETION_NOT_FOUND for other
+    projects' and for `store: false`; CONFLICT while a dataset holds the completion.
+    """
+    ListChatCompletionMessages: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ListChatCompletionMessagesRequest, _chat_pb2.ListChatCompletionMessagesResponse]
+    """Lists the messages that a captured completion answered, in order."""
+    ReplayChatCompletion: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ReplayChatCompletionRequest, _chat_pb2.ReplayChatCompletionResponse]
+    """Sends the request of a captured completion once more, and answers whole. CONFLICT if it is not stored any more."""
+    StreamReplayChatCompletion: _grpc.UnaryStreamMultiCallable[_chat_pb2.StreamReplayChatCompletionRequest, _chat_pb2.StreamReplayChatCompletionResponse]
+    """The same, answered in deltas."""
 
 @_typing.type_check_only
 class ChatServiceAsyncStub(ChatServiceStub):
@@ -93,6 +103,16 @@ class ChatServiceAsyncStub(ChatServiceStub):
     """Says how a completion came about: route, merged parameters, attempts, prices."""
     ExportChatCompletions: _aio.UnaryStreamMultiCallable[_chat_pb2.ExportChatCompletionsRequest, _chat_pb2.ExportChatCompletionsResponse]  # type: ignore[assignment]
     """Streams captured completions as JSON Lines, by the filters of the list."""
+    DeleteChatCompletion: _aio.UnaryUnaryMultiCallable[_chat_pb2.DeleteChatCompletionRequest, _chat_pb2.DeleteChatCompletionResponse]  # type: ignore[assignment]
+    """Deletes what was asked and answered, for good. Counts, usage and spend stay. COMPLETION_NOT_FOUND for other
+    projects' and for `store: false`; CONFLICT while a dataset holds the completion.
+    """
+    ListChatCompletionMessages: _aio.UnaryUnaryMultiCallable[_chat_pb2.ListChatCompletionMessagesRequest, _chat_pb2.ListChatCompletionMessagesResponse]  # type: ignore[assignment]
+    """Lists the messages that a captured completion answered, in order."""
+    ReplayChatCompletion: _aio.UnaryUnaryMultiCallable[_chat_pb2.ReplayChatCompletionRequest, _chat_pb2.ReplayChatCompletionResponse]  # type: ignore[assignment]
+    """Sends the request of a captured completion once more, and answers whole. CONFLICT if it is not stored any more."""
+    StreamReplayChatCompletion: _aio.UnaryStreamMultiCallable[_chat_pb2.StreamReplayChatCompletionRequest, _chat_pb2.StreamReplayChatCompletionResponse]  # type: ignore[assignment]
+    """The same, answered in deltas."""
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     """ChatService creates chat completions and reads back what was captured.
@@ -165,5 +185,39 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_pb2.ExportChatCompletionsResponse], _abc.AsyncIterator[_chat_pb2.ExportChatCompletionsResponse]]:
         """Streams captured completions as JSON Lines, by the filters of the list."""
+
+    @_abc_1.abstractmethod
+    def DeleteChatCompletion(
+        self,
+        request: _chat_pb2.DeleteChatCompletionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_pb2.DeleteChatCompletionResponse, _abc.Awaitable[_chat_pb2.DeleteChatCompletionResponse]]:
+        """Deletes what was asked and answered, for good. Counts, usage and spend stay. COMPLETION_NOT_FOUND for other
+        projects' and for `store: false`; CONFLICT while a dataset holds the completion.
+        """
+
+    @_abc_1.abstractmethod
+    def ListChatCompletionMessages(
+        self,
+        request: _chat_pb2.ListChatCompletionMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_pb2.ListChatCompletionMessagesResponse, _abc.Awaitable[_chat_pb2.ListChatCompletionMessagesResponse]]:
+        """Lists the messages that a captured completion answered, in order."""
+
+    @_abc_1.abstractmethod
+    def ReplayChatCompletion(
+        self,
+        request: _chat_pb2.ReplayChatCompletionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_pb2.ReplayChatCompletionResponse, _abc.Awaitable[_chat_pb2.ReplayChatCompletionResponse]]:
+        """Sends the request of a captured completion once more, and answers whole. CONFLICT if it is not stored any more."""
+
+    @_abc_1.abstractmethod
+    def StreamReplayChatCompletion(
+        self,
+        request: _chat_pb2.StreamReplayChatCompletionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_chat_pb2.StreamReplayChatCompletionResponse], _abc.AsyncIterator[_chat_pb2.StreamReplayChatCompletionResponse]]:
+        """The same, answered in deltas."""
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

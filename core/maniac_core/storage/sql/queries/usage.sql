@@ -9,10 +9,18 @@
    AND (CAST(:container AS BIGINT) IS NULL OR u.container = :container)
    AND (CAST(:key AS BIGINT) IS NULL OR u.api_key = :key)
 
+-- name: usage_tokens
+-- Part of others: the tokens of a row. What is beyond 2^53 was no count, and must not carry the sums out of 64 bits.
+CASE WHEN u.input_tokens < 9007199254740992 THEN u.input_tokens ELSE 9007199254740992 END AS input_tokens,
+CASE WHEN u.cache_read_tokens < 9007199254740992 THEN u.cache_read_tokens ELSE 9007199254740992 END AS cache_read_tokens,
+CASE WHEN u.cache_write_tokens < 9007199254740992 THEN u.cache_write_tokens ELSE 9007199254740992 END AS cache_write_tokens,
+CASE WHEN u.cache_write_1h_tokens < 9007199254740992 THEN u.cache_write_1h_tokens ELSE 9007199254740992 END AS cache_write_1h_tokens,
+CASE WHEN u.output_tokens < 9007199254740992 THEN u.output_tokens ELSE 9007199254740992 END AS output_tokens,
+CASE WHEN u.reasoning_tokens < 9007199254740992 THEN u.reasoning_tokens ELSE 9007199254740992 END AS reasoning_tokens
+
 -- name: usage_columns
 -- Part of others: the sums of a row.
-u.requests, u.input_tokens, u.cache_read_tokens, u.cache_write_tokens, u.cache_write_1h_tokens, u.output_tokens,
-u.reasoning_tokens, u.spend_nano_usd, u.unpriced
+u.requests, {usage_tokens}, u.spend_nano_usd, u.unpriced
 
 -- name: usage_of_requests
 -- Part of others: the sums of requests, each in one row.
@@ -37,12 +45,15 @@ SELECT u.day, u.model, u.container, u.api_key, u.status, u.tag, {usage_columns}
 UNION ALL
 {usage_of_requests}
 UNION ALL
-SELECT u.day, u.model, u.container, u.api_key, u.status, u.tag, -u.requests, -u.input_tokens, -u.cache_read_tokens,
-       -u.cache_write_tokens, -u.cache_write_1h_tokens, -u.output_tokens, -u.reasoning_tokens, -u.spend_nano_usd,
-       -u.unpriced
+SELECT n.day, n.model, n.container, n.api_key, n.status, n.tag, -n.requests, -n.input_tokens, -n.cache_read_tokens,
+       -n.cache_write_tokens, -n.cache_write_1h_tokens, -n.output_tokens, -n.reasoning_tokens, -n.spend_nano_usd,
+       -n.unpriced
+  FROM (
+SELECT u.day, u.model, u.container, u.api_key, u.status, u.tag, {usage_columns}
   FROM usage_tags_daily u
  WHERE u.project = :project AND u.tag = ''
 {usage_selected}
+  ) n
 
 -- name: usage_sums
 -- Part of others: the totals of rows.
