@@ -106,7 +106,21 @@ class CoreConfig(_Table, frozen=True):
     database_timeout_s: _Seconds = 10.0
     """How long a statement may take on PostgreSQL, in seconds."""
     listen: str = "127.0.0.1:4141"
-    """Address of the gRPC port for internal services."""
+    """Address of the gRPC port for internal services, and for edges on other machines."""
+    tls_cert: Path | None = None
+    """Certificate chain of the gRPC port (PEM); unset: the port is plaintext."""
+    tls_key: Path | None = None
+    """Private key of the certificate (PEM)."""
+    tls_client_ca: Path | None = None
+    """Authorities (PEM) one of which must have signed the certificate of every client of the port; unset: clients
+    need none."""
+    edge_key_env: str = "MANIAC_EDGE_KEY"
+    """Name of the environment variable with the secret that edges on other machines share with the core. Unset
+    variable: only a client certificate makes an edge; on the Unix socket neither is needed."""
+    grpc_max_streams: _Positive = 1000
+    """Calls that one connection to the gRPC port may have under way."""
+    reflection: bool | None = None
+    """Whether the gRPC port describes its services to callers with a key; unset: only on a loopback address."""
     socket: Path | None = None
     """Unix socket for edges on this machine; unset: `core.sock` in data_dir."""
     rate_limit: _Count = 600
@@ -160,6 +174,10 @@ class CoreConfig(_Table, frozen=True):
         """Refuse an object store of no known kind, a pool that is too small, and an address that is none."""
         if self.metrics_listen:
             metrics_address(self.metrics_listen)
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("`tls_cert` and `tls_key` belong together: set both or neither")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("`tls_client_ca` needs `tls_cert` and `tls_key`")
         if self.database_pool < _SMALLEST_POOL:
             raise ValueError(f"`database_pool` is below {_SMALLEST_POOL}")
         if self.object_store_url and not _OBJECT_STORE.match(self.object_store_url):

@@ -8,16 +8,14 @@ import gc
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
 
+from maniac_core import grpc_port
 from maniac_core.config import (
     DEMO_PROVIDER,
     LOCAL_PROVIDER,
@@ -37,10 +35,12 @@ from maniac_core.rpc.access import AccessServicer
 from maniac_core.rpc.chat import ChatServicer
 from maniac_core.rpc.containers import ContainerServicer
 from maniac_core.rpc.datasets import DatasetServicer
+from maniac_core.rpc.edges import EdgeCredential
 from maniac_core.rpc.evaluators import EvaluatorServicer
 from maniac_core.rpc.files import FileServicer
 from maniac_core.rpc.gate import Gate
 from maniac_core.rpc.health import HealthServicer
+from maniac_core.rpc.key_check import KeyCheck
 from maniac_core.rpc.keys import KeyServicer
 from maniac_core.rpc.models import ModelServicer
 from maniac_core.rpc.register import register, service_names
@@ -170,7 +170,11 @@ class Core:
         self._database.on_contact(authenticator.contact)
         self._windows: Windows = redis_windows(config) if config.redis_url else MemoryWindows()
         limiter = RateLimiter(config, self._windows)
-        gate = Gate(authenticator, limiter)
+        edges = EdgeCredential(
+            grpc_port.edge_secret(config, self._environ),
+            requires_certificate=config.tls_client_ca is not None,
+        )
+        gate = Gate(authenticator, limiter, edges)
         budgets = BudgetStore(self._database)
         self._reservations = Reservations(budgets)
         self._recall_advances_when_due()
@@ -209,16 +213,7 @@ class Core:
         self._sweeper = Sweeper(file_store, objects)
         files = FileService(file_store, objects, self._sweeper, max_bytes=config.max_file_bytes)
 
-        server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", config.max_message_bytes),
-                # One answer that is too large must not break the stream that carries all others.
-                ("grpc.max_send_message_length", -1),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_ping_interval_without_data_ms", 1000),
-                ("grpc.so_reuseport", 0),
-            ],
-        )
+        server = grpc_port.make_server(config, KeyCheck(gate, self._health))
         register(
             server,
             {
@@ -247,11 +242,7 @@ class Core:
                 "KeyService": KeyServicer(gate, KeyService(keys)),
             },
         )
-        # Both are published without annotations.
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)  # type: ignore[no-untyped-call]
-        reflection.enable_server_reflection(  # type: ignore[no-untyped-call]
-            (*service_names(), health.SERVICE_NAME, reflection.SERVICE_NAME), server
-        )
+        grpc_port.add_health_and_reflection(server, config, self._health)
         return server
 
     def drop_local_model(self) -> None:
@@ -294,9 +285,9 @@ class Core:
         await self._database.start()
         path = config.socket_path.absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_dead_socket(path)
-        for address in (f"unix:{path}", config.listen):
-            _listen(self._server, address)
+        grpc_port.remove_dead_socket(path)
+        grpc_port.listen(self._server, f"unix:{path}")
+        grpc_port.listen(self._server, config.listen, config)
         if self._metrics is not None:
             self._metrics.listen(config.metrics_listen)
         await self._server.start()
@@ -406,31 +397,3 @@ def _without_loopback_proxy(environ: Mapping[str, str]) -> dict[str, str]:
     excepted = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     own = "127.0.0.1,localhost,::1"
     return {**environ, "no_proxy": f"{excepted},{own}" if excepted else own}
-
-
-def _remove_dead_socket(path: Path) -> None:
-    """Remove a socket that nobody listens on any more.
-
-    Raises:
-        OSError: another core listens on it.
-    """
-    if not path.exists():
-        return
-    probe = socket.socket(socket.AF_UNIX)
-    try:
-        probe.connect(str(path))
-    except OSError:
-        path.unlink()
-    else:
-        raise OSError(f"another core serves {path}")
-    finally:
-        probe.close()
-
-
-def _listen(server: grpc.aio.Server, address: str) -> None:
-    try:
-        bound = server.add_insecure_port(address)
-    except RuntimeError as err:
-        raise OSError(f"cannot listen on {address}") from err
-    if not bound:
-        raise OSError(f"cannot listen on {address}")

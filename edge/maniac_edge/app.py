@@ -31,6 +31,7 @@ from maniac_edge.controllers import (
     traces,
     usage,
 )
+from maniac_edge.core_channel import CoreChannels
 from maniac_edge.core_chat import CoreChat, RpcChat
 from maniac_edge.core_client import CoreClient
 from maniac_edge.core_relay import RelayChat
@@ -62,11 +63,12 @@ def create_app(config: EdgeConfig) -> Litestar:
     """Return the app. It connects to the core on start-up, without waiting for it.
 
     Raises:
-        ConfigError: the environment asks for traces that cannot be made.
+        ConfigError: the environment asks for traces that cannot be made, or a certificate cannot be read.
         OSError: the address for metrics cannot be listened on.
     """
-    core = CoreClient(config)
-    chat_transport = RelayChat(RpcChat(core, config), config)
+    channels = CoreChannels(config)
+    core = CoreClient(config, channels)
+    chat_transport = RelayChat(RpcChat(core, config), config, channels)
     handlers = [handler for module in _RESOURCES for handler in module.HANDLERS]
     app = Litestar(
         route_handlers=[

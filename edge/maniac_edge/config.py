@@ -34,6 +34,14 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     core: str = "unix:data/core.sock"
     """The cores, as a gRPC target: `unix:PATH`, `HOST:PORT` or `dns:///HOST:PORT` with every address that the name has, or
     a list of addresses as `ipv4:ADDRESS:PORT,ADDRESS:PORT`."""
+    core_ca: Path | None = None
+    """Authorities (PEM) one of which has signed the cores' certificates; unset: the connection is plaintext."""
+    core_cert: Path | None = None
+    """Certificate chain (PEM) that the edge shows to cores that ask for one."""
+    core_key: Path | None = None
+    """Private key (PEM) of that certificate."""
+    edge_key_env: str = "MANIAC_EDGE_KEY"
+    """Name of the environment variable with the secret that the edge shares with cores on other machines."""
     max_body_bytes: _Positive = 32 * 1024 * 1024
     """Largest request body."""
     max_file_bytes: _Positive = 2 * 1024 * 1024 * 1024
@@ -62,6 +70,10 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     def __post_init__(self) -> None:
         """Refuse an address that is none."""
         parse_target(self.core)
+        if (self.core_cert is None) != (self.core_key is None):
+            raise ValueError("`core_cert` and `core_key` belong together: set both or neither")
+        if self.core_cert is not None and self.core_ca is None:
+            raise ValueError("`core_cert` needs `core_ca`: without it the connection has no TLS")
         if self.metrics_listen:
             metrics_address(self.metrics_listen)
 
@@ -85,9 +97,16 @@ def load(path: Path | None, environ: Mapping[str, str], **overrides: Any) -> Edg
     table.update({key: value for key, value in overrides.items() if value is not None})
     try:
         # Not strict: environment variables arrive as text.
-        return msgspec.convert(table, EdgeConfig, strict=False)
+        return msgspec.convert(table, EdgeConfig, strict=False, dec_hook=_decode_path)
     except msgspec.ValidationError as err:
         raise ConfigError(f"{path or 'environment'}: [edge]: {err}") from err
+
+
+def _decode_path(kind: type, value: Any) -> Any:
+    # The one type of the table that msgspec does not know.
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
 
 
 def _read(path: Path | None) -> dict[str, Any]:

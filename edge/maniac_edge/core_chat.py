@@ -69,7 +69,7 @@ class RpcChat:
         """Return a whole answer; see CoreChat."""
         request = chat_pb2.CreateChatCompletionRequest(params=params)
         call = self._core.chat.CreateChatCompletion(
-            request, timeout=self._timeout_s, metadata=context.metadata
+            request, timeout=self._timeout_s, metadata=self._core.metadata(context)
         )
         return (await finish(call, context)).completion
 
@@ -79,7 +79,7 @@ class RpcChat:
         """Open a streamed answer; see CoreChat."""
         request = chat_pb2.StreamChatCompletionRequest(params=params)
         call = self._core.chat.StreamChatCompletion(
-            request, timeout=self._timeout_s, metadata=context.metadata
+            request, timeout=self._timeout_s, metadata=self._core.metadata(context)
         )
         return _RpcStream(call, context)
 

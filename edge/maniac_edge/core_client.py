@@ -32,30 +32,11 @@ from maniac_gateway.v1 import (
 
 from maniac_edge.config import EdgeConfig
 from maniac_edge.context import RequestContext
-from maniac_edge.core_targets import parse_target
+from maniac_edge.core_channel import CoreChannels, Metadata
 from maniac_edge.errors import EdgeError, from_rpc_error
 
 _Response = TypeVar("_Response")
 
-CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    # A core that comes back is found at once; the minimum is the limit of one attempt to connect.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 250),
-    # A core whose machine or network is gone says nothing: it is given up after both. (A ping has a limit of its own.)
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
-    # What the core may send ahead of a slow reader, per stream. The probe would let it grow to megabytes.
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 64 * 1024),
-    # An edge of another installation on this machine must not share the connection.
-    ("grpc.use_local_subchannel_pool", 1),
-)
 _FILES = (
     chat_pb2,
     containers_pb2,
@@ -125,14 +106,15 @@ class CoreClient:
     usage: usage_pb2_grpc.UsageServiceAsyncStub
     datasets: datasets_pb2_grpc.DatasetServiceAsyncStub
 
-    def __init__(self, config: EdgeConfig) -> None:
-        self._target = parse_target(config.core).channel
+    def __init__(self, config: EdgeConfig, channels: CoreChannels) -> None:
+        self._channels = channels
         self._timeout_s = config.read_timeout_s
 
     async def connect(self) -> None:
         """Make the channel, in the event loop that will use it. Does not wait for the core."""
-        options = (*CHANNEL_OPTIONS, ("grpc.service_config", _service_config()))
-        self._channel = grpc.aio.insecure_channel(self._target, options=options)
+        self._channel = self._channels.open(
+            self._channels.target.channel, ("grpc.service_config", _service_config())
+        )
         self._access = keys_pb2_grpc.AccessServiceStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)  # type: ignore[no-untyped-call]
         self.chat = chat_pb2_grpc.ChatServiceStub(self._channel)
@@ -147,6 +129,10 @@ class CoreClient:
     async def close(self) -> None:
         """Close the channel; calls that still run are cancelled."""
         await self._channel.close()
+
+    def metadata(self, context: RequestContext) -> Metadata:
+        """Return what goes with a call: the request's facts, and what shows that this is an edge."""
+        return context.metadata + self._channels.credential
 
     async def check_access(self, context: RequestContext, refused_code: str) -> None:
         """Pass the gates of key and rate limit for a request that the edge refuses by itself."""
@@ -187,7 +173,9 @@ class CoreClient:
         timeout_s: float | None = None,
     ) -> _Response:
         """Call one of the stubs' unary methods; without `timeout_s` with the deadline of a read."""
-        call = method(request, timeout=timeout_s or self._timeout_s, metadata=context.metadata)
+        call = method(
+            request, timeout=timeout_s or self._timeout_s, metadata=self.metadata(context)
+        )
         return await finish(call, context)
 
 

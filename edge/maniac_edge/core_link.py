@@ -10,7 +10,7 @@ from typing import Protocol
 import grpc
 from maniac_gateway.v1 import relay_pb2, relay_pb2_grpc
 
-from maniac_edge.core_client import CHANNEL_OPTIONS
+from maniac_edge.core_channel import CoreChannels
 from maniac_edge.errors import EdgeError, from_error
 
 # A core that has accepted the connection but not the stream by then is as good as down.
@@ -35,14 +35,18 @@ class LinkedCall(Protocol):
 class Link:
     """A stream on a connection of its own; each is used for one connection only."""
 
-    def __init__(self, target: str, on_draining: Callable[[Link], None]) -> None:
+    def __init__(
+        self, target: str, channels: CoreChannels, on_draining: Callable[[Link], None]
+    ) -> None:
         """`on_draining` is told when the core takes no new calls any more."""
         # Kept, because asking for it costs a system call each time.
         self.loop = asyncio.get_running_loop()
         self.is_draining = False
         self._on_draining = on_draining
-        self._channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
-        self._stream = relay_pb2_grpc.RelayServiceStub(self._channel).Relay()
+        self._channel = channels.open(target)
+        self._stream = relay_pb2_grpc.RelayServiceStub(self._channel).Relay(
+            metadata=channels.credential
+        )
         self._calls: dict[int, LinkedCall] = {}
         self._last_id = 0
         self._frames: list[Frame] = []
@@ -57,7 +61,7 @@ class Link:
         """Wait until the core has accepted the stream, which its initial metadata says.
 
         Raises:
-            AioRpcError: it cannot be reached, takes no new calls, or offers no relay.
+            AioRpcError: it cannot be reached, takes no new calls, offers no relay, or does not take this for an edge.
             TimeoutError: it does not answer.
         """
         async with asyncio.timeout(_CONNECT_S):

@@ -13,8 +13,8 @@ import time
 
 import grpc
 
+from maniac_edge.core_channel import CoreChannels
 from maniac_edge.core_link import Link
-from maniac_edge.core_targets import CoreTarget
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.05
@@ -24,13 +24,15 @@ _FIND_S = 2.0
 # How soon a name is looked up again: cores come and go behind it.
 _LOOK_UP_S = 5.0
 _LOOK_UP_AGAIN_S = 1.0
+# Answers of a core that will not have a relay however often it is asked; completions then go by plain RPCs.
+_NO_RELAY = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED)
 
 
 class CoreLinks:
     """The links of an edge worker."""
 
-    def __init__(self, target: CoreTarget) -> None:
-        self._target = target
+    def __init__(self, channels: CoreChannels) -> None:
+        self.channels = channels
         self._live: list[Link] = []
         self._turn = 0
         self._keepers: dict[str, _Keeper] = {}
@@ -102,7 +104,7 @@ class CoreLinks:
             said = ""
             while True:
                 try:
-                    addresses = await self._target.addresses()
+                    addresses = await self.channels.target.addresses()
                 except OSError as err:
                     # Those that are known are kept: they are more likely to be right than nothing.
                     if str(err) != said:
@@ -113,7 +115,7 @@ class CoreLinks:
                     self._use(addresses, group)
                 self._is_looking_up = False
                 self.tell()
-                if self._target.name is None:
+                if self.channels.target.name is None:
                     return
                 await asyncio.sleep(_LOOK_UP_S if self._live else _LOOK_UP_AGAIN_S)
 
@@ -145,7 +147,7 @@ class _Keeper:
         pause_s = _FIRST_PAUSE_S
         told: object = None
         while not self._is_retired:
-            link = self._link = Link(self._address, self._links.went)
+            link = self._link = Link(self._address, self._links.channels, self._links.went)
             self.is_trying = True
             try:
                 await link.connect()
@@ -157,11 +159,11 @@ class _Keeper:
                 await link.run()
             except (grpc.aio.AioRpcError, TimeoutError) as err:
                 cause = err.code() if isinstance(err, grpc.aio.AioRpcError) else "no answer"
-                self._offers_relay = cause is not grpc.StatusCode.UNIMPLEMENTED
+                self._offers_relay = cause not in _NO_RELAY
                 # Once per cause: a core that is down is tried every second.
                 if cause is not told:
                     told = cause
-                    _log.info("no relay to the core %s: %s", self._address, cause)
+                    self._tell(err)
             finally:
                 self._link = None
                 self._links.went(link)
@@ -171,6 +173,14 @@ class _Keeper:
             self._links.tell()
             await self._pause(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    def _tell(self, error: grpc.aio.AioRpcError | TimeoutError) -> None:
+        if isinstance(error, TimeoutError):
+            _log.info("no relay to the core %s: no answer", self._address)
+        elif error.code() is grpc.StatusCode.PERMISSION_DENIED:
+            _log.warning("the core %s refuses the relay: %s", self._address, error.details())
+        else:
+            _log.info("no relay to the core %s: %s", self._address, error.code())
 
     @property
     def running(self) -> int:

@@ -8,10 +8,10 @@ from maniac_gateway.v1 import chat_pb2, relay_pb2
 
 from maniac_edge.config import EdgeConfig
 from maniac_edge.context import RequestContext
+from maniac_edge.core_channel import CoreChannels
 from maniac_edge.core_chat import ChatStream, CoreChat
 from maniac_edge.core_link import Frame, Link
 from maniac_edge.core_links import CoreLinks
-from maniac_edge.core_targets import parse_target
 from maniac_edge.errors import EdgeError, from_error
 
 _MAX_FRAME_BYTES = 256 * 1024
@@ -36,8 +36,8 @@ class RelayChat:
     core. One that a core may have begun is not: its provider may have been called, and would be paid twice.
     """
 
-    def __init__(self, rpc: CoreChat, config: EdgeConfig) -> None:
-        self.links = CoreLinks(parse_target(config.core))
+    def __init__(self, rpc: CoreChat, config: EdgeConfig, channels: CoreChannels) -> None:
+        self.links = CoreLinks(channels)
         self._rpc = rpc
         self._timeout_ms = int(config.completion_timeout_s * 1000)
 

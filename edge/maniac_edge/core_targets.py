@@ -25,7 +25,7 @@ class CoreTarget(msgspec.Struct, frozen=True):
     fixed: tuple[str, ...] = ()
     """gRPC target of each one; empty: the name tells."""
     name: tuple[str, int] | None = None
-    """Host name and port to look up."""
+    """Host name and port to look up; certificates are for the name, not for the addresses behind it."""
 
     async def addresses(self) -> tuple[str, ...]:
         """Return a gRPC target for each core that there is now.

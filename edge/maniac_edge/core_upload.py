@@ -31,7 +31,7 @@ class CoreUpload:
         """Done once the core has ended the call."""
         self._context = context
         self._status: grpc.aio.AioRpcError | None = None
-        self._call: Any = core.files.CreateFile(timeout=timeout_s, metadata=context.metadata)
+        self._call: Any = core.files.CreateFile(timeout=timeout_s, metadata=core.metadata(context))
         self._call.add_done_callback(self._note_end)
 
     async def open(self) -> None:

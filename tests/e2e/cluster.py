@@ -80,6 +80,7 @@ class Cluster:
         self.environ = {
             **{name: value for name, value in os.environ.items() if "_API_KEY" not in name},
             "MANIAC_INTERNAL_KEY": INTERNAL_KEY,
+            "MANIAC_EDGE_KEY": "edge-0123456789abcdefghijklmnopqrstuvwxyz",
             **environ,
         }
         ports = free_ports(cores + edges)

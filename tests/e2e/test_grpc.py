@@ -262,19 +262,23 @@ async def test_cancelling_a_stream_stops_the_provider(gateway: Gateway, upstream
 
 
 def test_health_and_reflection_describe_the_services(gateway: Gateway) -> None:
-    """The health service reports each service, and reflection can describe all of them."""
+    """The health service reports each service, and reflection describes all of them to whoever has a key."""
     with grpc.insecure_channel(gateway.grpc_target) as channel:
         health = health_pb2_grpc.HealthStub(channel).Check(
             health_pb2.HealthCheckRequest(service="maniac_gateway.v1.ChatService"), timeout=10
         )
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         request = reflection_pb2.ServerReflectionRequest(list_services="")
-        listed = next(iter(stub.ServerReflectionInfo(iter([request]), timeout=60)))
+        listed = next(
+            iter(stub.ServerReflectionInfo(iter([request]), metadata=METADATA, timeout=60))
+        )
         names = {service.name for service in listed.list_services_response.service}
         ask = reflection_pb2.ServerReflectionRequest(
             file_containing_symbol="maniac_gateway.v1.DatasetService"
         )
-        described = next(iter(stub.ServerReflectionInfo(iter([ask]), timeout=60)))
+        described = next(
+            iter(stub.ServerReflectionInfo(iter([ask]), metadata=METADATA, timeout=60))
+        )
         file = FileDescriptorProto.FromString(
             described.file_descriptor_response.file_descriptor_proto[0]
         )

@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import grpc
+from maniac_edge.config import EdgeConfig
+from maniac_edge.core_channel import CoreChannels
 from maniac_edge.core_link import Link
 from maniac_edge.errors import EdgeError
 from maniac_gateway.v1 import chat_pb2, relay_pb2, relay_pb2_grpc
@@ -53,7 +55,8 @@ async def test_large_requests_that_come_together_are_more_than_one_message() -> 
     relay_pb2_grpc.add_RelayServiceServicer_to_server(_Relay(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    link = Link(f"127.0.0.1:{port}", lambda _: None)
+    target = f"127.0.0.1:{port}"
+    link = Link(target, CoreChannels(EdgeConfig(core=target)), lambda _: None)
     await link.connect()
     running = asyncio.create_task(link.run())
     calls = [_Call() for _ in range(_CORE_TAKES_BYTES // len(_PROMPT) + 1)]

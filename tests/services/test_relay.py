@@ -22,6 +22,9 @@ CALLER = Caller(key=1, project=1, organization=1, project_id="p", organization_i
 
 
 class _Gate:
+    def is_edge(self, _context: object) -> bool:
+        return True
+
     async def admit_headers(self, *_: Any, **__: Any) -> Call:
         return Call(caller=CALLER, request_id="r")
 

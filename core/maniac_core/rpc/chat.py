@@ -11,6 +11,7 @@ from maniac_core.rpc.chat_answer import chunk_to_proto, completion_to_proto
 from maniac_core.rpc.chat_request import request_from_proto
 from maniac_core.rpc.chat_stored import detail_to_proto, stored_to_proto
 from maniac_core.rpc.gate import Context, Gate, head_metadata, streaming, unary
+from maniac_core.rpc.messages import Unreadable, all_readable
 from maniac_core.rpc.paging import page_from_proto
 from maniac_core.services.export import Exporter
 from maniac_core.services.idempotency import IdempotentCompletions
@@ -117,14 +118,14 @@ class ChatServicer:
     @unary
     async def RegisterChatCompletions(  # noqa: N802 - the contract's name
         self,
-        requests: AsyncIterator[chat_pb2.RegisterChatCompletionsRequest],
+        requests: AsyncIterator[chat_pb2.RegisterChatCompletionsRequest | Unreadable],
         context: Context,
     ) -> chat_pb2.RegisterChatCompletionsResponse:
         """Take examples."""
         call = await self._gate.admit(context)
         # Now the caller knows that it may send.
         await context.send_initial_metadata(head_metadata(call))
-        return await chat_examples.register(self._registrar, call, requests)
+        return await chat_examples.register(self._registrar, call, all_readable(requests))
 
     @streaming
     async def ExportChatCompletions(  # noqa: N802 - the contract's name

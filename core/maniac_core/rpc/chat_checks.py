@@ -17,7 +17,9 @@ _MODES = frozenset({"none", "auto", "required"})
 _FORMATS = frozenset({"text", "json_object", "json_schema"})
 _EFFORTS = frozenset({"none", "minimal", "low", "medium", "high", "xhigh"})
 _SUMMARIES = frozenset({"auto", "concise", "detailed"})
-_LONGEST = {"tags": MAX_TAGS, "models": 256}
+_LONGEST = {"messages": 10_000, "tools": 1_000, "tags": MAX_TAGS, "models": 256}
+_MAX_PARTS = 10_000
+"""Of all messages together."""
 _NUMBERS = frozenset({"frequency_penalty", "presence_penalty", "temperature", "top_p"})
 
 
@@ -29,14 +31,20 @@ def check_params(given: Mapping[str, Any]) -> None:
     """
     if "messages" not in given:
         raise _invalid("messages", "messages must not be empty.")
-    for i, message in enumerate(given["messages"]):
-        _one_of(_ROLES, message.role, "messages", i, "role")
-        if message.HasField("parts"):
-            for j, part in enumerate(message.parts.parts):
-                _one_of(_PARTS, part.type, "messages", i, "content", j, "type")
     for name, longest in _LONGEST.items():
         if name in given and len(given[name]) > longest:
             raise _invalid(name, f"{name} must not hold more than {longest} items.")
+    parts = 0
+    for i, message in enumerate(given["messages"]):
+        _one_of(_ROLES, message.role, "messages", i, "role")
+        if message.HasField("parts"):
+            parts += len(message.parts.parts)
+            if parts > _MAX_PARTS:
+                raise _invalid(
+                    "messages", f"messages must not hold more than {_MAX_PARTS} content parts."
+                )
+            for j, part in enumerate(message.parts.parts):
+                _one_of(_PARTS, part.type, "messages", i, "content", j, "type")
     for name in _NUMBERS.intersection(given):
         if not math.isfinite(given[name]):
             raise _invalid(name, f"{name} must be a finite number.")

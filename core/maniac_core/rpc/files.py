@@ -13,6 +13,7 @@ from maniac_gateway.v1 import files_pb2
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.files import File
 from maniac_core.rpc.gate import Context, Gate, head_metadata, unary
+from maniac_core.rpc.messages import Unreadable, all_readable
 from maniac_core.rpc.paging import page_from_proto
 from maniac_core.services.file_upload import Upload, invalid
 from maniac_core.services.files import FileService, span
@@ -30,14 +31,16 @@ class FileServicer:
 
     @unary
     async def CreateFile(  # noqa: N802 - the contract's name
-        self, requests: AsyncIterator[files_pb2.CreateFileRequest], context: Context
+        self,
+        requests: AsyncIterator[files_pb2.CreateFileRequest | Unreadable],
+        context: Context,
     ) -> files_pb2.CreateFileResponse:
         """Store a file."""
         call = await self._gate.admit(context)
         async with self._files.upload(call.caller) as upload:
             # Now the caller knows that it may send.
             await context.send_initial_metadata(head_metadata(call))
-            file = await _receive(requests, upload)
+            file = await _receive(all_readable(requests), upload)
         return files_pb2.CreateFileResponse(file=file_to_proto(file))
 
     @unary

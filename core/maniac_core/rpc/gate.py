@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
@@ -15,6 +15,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from maniac_core.domain.errors import GatewayError, Reason, let_go
 from maniac_core.domain.ids import request_id
+from maniac_core.rpc.edges import CLIENT_ADDRESS, EdgeCredential, peer_address
+from maniac_core.rpc.messages import readable
 from maniac_core.services.auth import Authenticator
 from maniac_core.services.capture import Call
 from maniac_core.services.limits import RateLimiter, RateState, rate_error
@@ -27,8 +29,6 @@ _R = TypeVar("_R")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Metadata = tuple[tuple[str, str], ...]
 
-# Set by an edge, and by nobody else, on every call: the address of its client.
-CLIENT_ADDRESS = "x-maniac-client-address"
 _FORWARDED = ("traceparent", "anthropic-beta")
 _STATUS_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -36,9 +36,27 @@ _STATUS_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grp
 class Gate:
     """Admits calls."""
 
-    def __init__(self, authenticator: Authenticator, limiter: RateLimiter) -> None:
+    def __init__(
+        self, authenticator: Authenticator, limiter: RateLimiter, edges: EdgeCredential
+    ) -> None:
         self._authenticator = authenticator
         self._limiter = limiter
+        self._edges = edges
+
+    async def has_key(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a call brings a key that is good, counting nothing."""
+        authorization = metadata.get("authorization")
+        if self._authenticator.is_internal(authorization):
+            return True
+        try:
+            await self._authenticator.authenticate(authorization)
+        except GatewayError:
+            return False
+        return True
+
+    def is_edge(self, context: Context) -> bool:
+        """Whether the caller has the credential of an edge."""
+        return self._edges.is_edge(context, dict(context.invocation_metadata() or ()))
 
     async def admit(self, context: Context) -> Call:
         """Authenticate and count the caller of an RPC, and announce the window in the initial metadata.
@@ -48,8 +66,13 @@ class Gate:
         """
         metadata = dict(context.invocation_metadata() or ())
         remaining_s = context.time_remaining()
+        claimed = metadata.get(CLIENT_ADDRESS)
+        is_edge = claimed is not None and self._edges.is_edge(context, metadata)
         return await self.admit_headers(
             metadata,
+            address=str(claimed) if is_edge else peer_address(context),
+            # Whoever claims to be an edge gives up the internal key, whether or not it is one.
+            via_edge=claimed is not None,
             deadline=None if remaining_s is None else time.monotonic() + remaining_s,
             announce=lambda state: context.set_trailing_metadata(rate_metadata(state)),
         )
@@ -58,18 +81,22 @@ class Gate:
         self,
         metadata: dict[str, Any],
         *,
+        address: str,
+        via_edge: bool,
         deadline: float | None,
         announce: Callable[[RateState], None],
     ) -> Call:
-        """Admit a call whose metadata is at hand. `announce` is told the window before any error is raised."""
+        """Admit a call whose metadata is at hand. `announce` is told the window before any error is raised.
+
+        `address`: of the client; callers without a good key are counted by it.
+        """
         authorization = metadata.get("authorization")
-        address = metadata.get(CLIENT_ADDRESS)
         # The internal key is for services that call the core themselves; through an edge it is a key like any other.
-        if address is None and self._authenticator.is_internal(authorization):
+        if not via_edge and self._authenticator.is_internal(authorization):
             caller = await self._authenticator.internal_caller(metadata.get("x-maniac-project"))
             rate = None
         else:
-            rate, caller = await self._admit_key(authorization, address or "", announce)
+            rate, caller = await self._admit_key(authorization, address, announce)
         return Call(
             caller=caller,
             request_id=metadata.get("x-request-id") or request_id(),
@@ -159,7 +186,7 @@ def unary(
     @functools.wraps(handler)
     async def wrapped(self: _S, request: _Q, context: Context) -> _R:
         try:
-            return await handler(self, request, context)
+            return await handler(self, readable(request), context)
         except GatewayError as error:
             failure = error
         except grpc.aio.AbortError:
@@ -181,7 +208,10 @@ def streaming(
 
     @functools.wraps(handler)
     async def wrapped(self: _S, request: _Q, context: Context) -> AsyncGenerator[_R, None]:
-        messages = handler(self, request, context)
+        try:
+            messages = handler(self, readable(request), context)
+        except GatewayError as error:
+            await abort(context, error)
         # As above.
         del request
         failure: GatewayError | None = None

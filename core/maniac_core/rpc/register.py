@@ -8,7 +8,6 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 from maniac_gateway.v1 import (
     chat_pb2,
     containers_pb2,
@@ -24,6 +23,7 @@ from maniac_gateway.v1 import (
 
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.rpc.gate import Context, abort
+from maniac_core.rpc.messages import reader
 
 _FILES = (
     chat_pb2,
@@ -71,10 +71,11 @@ def _implementation(servicer: object, name: str) -> Callable[..., Any] | None:
 
 
 def _handler(method: Any, implementation: Callable[..., Any] | None) -> _Handler:
-    deserialize = GetMessageClass(method.input_type).FromString
     make = _MAKERS[method.client_streaming, method.server_streaming]
     handler: _Handler = make(
-        implementation or _refuse, request_deserializer=deserialize, response_serializer=_serialize
+        implementation or _refuse,
+        request_deserializer=reader(method.input_type),
+        response_serializer=_serialize,
     )
     return handler
 

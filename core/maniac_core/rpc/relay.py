@@ -20,7 +20,8 @@ from maniac_core.domain.chat import Chunk
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.rpc.chat_answer import completion_to_proto, delta_to_proto, usage_to_proto
 from maniac_core.rpc.chat_request import request_from_proto
-from maniac_core.rpc.gate import CLIENT_ADDRESS, Context, Gate, abort
+from maniac_core.rpc.gate import Context, Gate, abort
+from maniac_core.rpc.messages import Unreadable, readable
 from maniac_core.services.capture import Call
 from maniac_core.services.idempotency import IdempotentCompletions
 from maniac_core.services.limits import RateState
@@ -32,6 +33,9 @@ _MAX_UNREAD_BYTES = 1024 * 1024
 _MAX_FRAMES = 64
 # While so many calls run, a message waits this long for more frames, since each message has a cost of its own.
 _MANY_CALLS = 16
+# An edge sends 64 frames at most in a message, and has far fewer calls than this.
+_MAX_REQUEST_FRAMES = 1024
+_MAX_CALLS = 20_000
 _GATHER_S = 0.001
 # A stream that has not begun by then tells the rate limit ahead: the edge may send its first bytes, a comment, before
 # there is any chunk. Most streams begin earlier, and save the frame.
@@ -49,9 +53,14 @@ class RelayServicer:
         self._is_draining = False
 
     async def Relay(  # noqa: N802 - the contract's name
-        self, request_iterator: AsyncIterable[relay_pb2.RelayRequest], context: Context
+        self,
+        request_iterator: AsyncIterable[relay_pb2.RelayRequest | Unreadable],
+        context: Context,
     ) -> None:
         """Serve one edge worker until its stream ends; its running calls are then cancelled."""
+        # Before anything is read of what the caller sends.
+        if not self._gate.is_edge(context):
+            await abort(context, _not_an_edge())
         if self._is_draining:
             await abort(context, _draining())
         link = _Link(self._gate, self._completions)
@@ -65,6 +74,8 @@ class RelayServicer:
             reader.cancel()
             link.cancel_all()
             self._links.discard(link)
+        if link.refusal is not None:
+            await abort(context, link.refusal)
 
     def drain(self) -> None:
         """Take no new calls or streams; each edge ends its stream when the calls that run on it have ended."""
@@ -87,13 +98,20 @@ class _Link:
         self._is_draining = False
         self._told_draining = False
         self._is_closed = False
+        self.refusal: GatewayError | None = None
+        """Why the stream is ended; None: the edge ends it."""
 
-    async def read(self, messages: AsyncIterable[relay_pb2.RelayRequest]) -> None:
-        """Handle the edge's frames until it closes its side."""
+    async def read(self, messages: AsyncIterable[relay_pb2.RelayRequest | Unreadable]) -> None:
+        """Handle the edge's frames until it closes its side, or sends what no edge sends."""
         try:
             async for message in messages:
-                for frame in message.frames:
+                frames = readable(message).frames
+                if len(frames) > _MAX_REQUEST_FRAMES:
+                    raise _too_many_frames()
+                for frame in frames:
                     self._handle(frame)
+        except GatewayError as error:
+            self.refusal = error
         finally:
             self._is_closed = True
             self._wake.set()
@@ -146,8 +164,8 @@ class _Link:
     def _handle(self, frame: relay_pb2.RelayRequestFrame) -> None:
         kind = frame.WhichOneof("frame")
         if kind == "start":
-            if self._is_draining:
-                refusal = error_to_proto(_draining())
+            if self._is_draining or len(self._calls) >= _MAX_CALLS:
+                refusal = error_to_proto(_draining() if self._is_draining else _too_many_calls())
                 self.send(Frame(call_id=frame.call_id, error=refusal, not_taken=True))
                 return
             call = _RelayCall(self, frame.call_id, frame.start.initial_credit)
@@ -210,10 +228,13 @@ class _Link:
             "anthropic-beta": start.anthropic_beta,
         }
         metadata = {key: value for key, value in given.items() if value}
-        metadata[CLIENT_ADDRESS] = start.client_address
         deadline = time.monotonic() + start.timeout_ms / 1000 if start.timeout_ms else None
         return await self._gate.admit_headers(
-            metadata, deadline=deadline, announce=lambda rate: _fill_rate(head, rate)
+            metadata,
+            address=start.client_address,
+            via_edge=True,
+            deadline=deadline,
+            announce=lambda rate: _fill_rate(head, rate),
         )
 
     async def _stream(
@@ -346,6 +367,29 @@ def error_to_proto(error: GatewayError) -> errors_pb2.Error:
             )
             for violation in error.violations
         ],
+    )
+
+
+def _not_an_edge() -> GatewayError:
+    return GatewayError(
+        Reason.ERROR_REASON_INSUFFICIENT_SCOPE,
+        "The relay is for edges: give the edge and its cores the same secret in MANIAC_EDGE_KEY, or let the core "
+        "require client certificates. Other clients call ChatService.",
+    )
+
+
+def _too_many_frames() -> GatewayError:
+    return GatewayError(
+        Reason.ERROR_REASON_INVALID_VALUE,
+        f"A relay message holds more than {_MAX_REQUEST_FRAMES} frames.",
+    )
+
+
+def _too_many_calls() -> GatewayError:
+    return GatewayError(
+        Reason.ERROR_REASON_DEPENDENCY_UNAVAILABLE,
+        "The gateway is busy; try again shortly.",
+        retry_after_s=1,
     )
 
 

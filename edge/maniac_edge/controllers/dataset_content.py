@@ -29,7 +29,7 @@ async def get_dataset_content(
     call = core.datasets.ExportDataset(
         export_request(unquote(dataset_id), query),
         timeout=config.file_timeout_s,
-        metadata=context.metadata,
+        metadata=core.metadata(context),
     )
     export = CoreDownload(call, context)
     sha256 = (await export.open()).dataset.content_sha256

@@ -50,7 +50,7 @@ class _Download(CoreDownload[files_pb2.DownloadFileResponse]):
         request = files_pb2.DownloadFileRequest(
             id=file_id, offset=wanted.offset, limit=wanted.limit
         )
-        call = core.files.DownloadFile(request, timeout=timeout_s, metadata=context.metadata)
+        call = core.files.DownloadFile(request, timeout=timeout_s, metadata=core.metadata(context))
         super().__init__(call, context)
         self._wanted = wanted
         self.file = files_pb2.File()

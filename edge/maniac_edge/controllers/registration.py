@@ -84,7 +84,9 @@ class _Upload:
         self.has_sent = False
         """Whether items went to the core."""
         self._context = context
-        self._call = core.chat.RegisterChatCompletions(timeout=timeout_s, metadata=context.metadata)
+        self._call = core.chat.RegisterChatCompletions(
+            timeout=timeout_s, metadata=core.metadata(context)
+        )
         self._is_announced = False
         self._batches: list[chat_pb2.RegisterItems] = []
         self._batch = chat_pb2.RegisterItems()
