@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import openai
@@ -14,13 +15,19 @@ Ask = Callable[..., Asked]
 
 
 async def break_off(exchange: Exchange) -> None:
-    # Not before the head: a kept-alive connection that is found closed is replaced without being an attempt.
+    # Not at once and before the head: a kept-alive connection that is found closed is replaced without being an attempt.
     await exchange.send(b"HTTP/1.1 2")
+    exchange.reset()
+
+
+async def break_off_late(exchange: Exchange) -> None:
+    await asyncio.sleep(0.05)
     exchange.reset()
 
 
 PASSING: dict[str, Handler] = {
     "reset": break_off,
+    "late reset": break_off_late,
     "408": status(408),
     "429": status(429),
     "500": status(500),
@@ -46,6 +53,22 @@ def test_a_failure_that_may_pass_is_tried_again(
     record = ledger.record(told.request_id)
     assert [outcome for _, outcome in trail(record)][-1] == "ok"
     assert len(record["attempts"]) == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_nothing_is_sent_twice_behind_the_back_of_max_retries(
+    asked: Ask, providers: Providers, ledger: Ledger, *, stream: bool
+) -> None:
+    """A kept-alive connection that breaks after a while is a failed attempt: with `max_retries = 0` the only one."""
+    assert asked("main/m", stream=stream).text == "Hello!"
+    before = len(providers.requests("main"))
+    providers.handlers["main"] = break_off_late
+
+    told = asked("main/m", stream=stream)
+
+    assert (told.status, told.error.code) == (502, "upstream_error")
+    assert len(providers.requests("main")) == before + 1
+    assert trail(ledger.record(told.request_id)) == [("main", "failed")]
 
 
 @pytest.mark.parametrize("stream", [False, True])

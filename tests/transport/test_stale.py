@@ -104,6 +104,28 @@ async def test_fresh_connection_is_never_retried(serve: Serve, get: Get, how: st
     assert server.accepted == 1
 
 
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_a_reset_that_is_not_immediate_is_an_error(serve: Serve, get: Get, how: str) -> None:
+    """A server that takes its time may have worked on the request; sending it again is for the caller to decide."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        await peer.request()
+        await asyncio.sleep(0.05)
+        if how == "reset":
+            peer.reset()
+
+    server = await serve(script)
+    (await get(server.url)).close()
+
+    with pytest.raises(TransportError) as failure:
+        await get(server.url)
+
+    assert (failure.value.kind, failure.value.sent) == (TransportErrorKind.RESET, True)
+    assert server.accepted == 1
+
+
 async def test_nothing_is_retried_after_a_response_byte(serve: Serve, get: Get) -> None:
     """One byte of an answer shows that the server has acted on the request."""
 

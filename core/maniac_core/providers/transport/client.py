@@ -61,7 +61,8 @@ class HttpTransport:
     async def send(self, request: UpstreamRequest, deadlines: Deadlines) -> HttpResponse:
         """See `Transport.send`.
 
-        A request that finds its kept-alive connection closed is sent once more on a new one.
+        A request that finds its kept-alive connection closed, which shows within milliseconds, is sent once more on
+        a new one.
         """
         body = request.body
         pool, start, declared_length = self._prepare(request.method, request.url, request.headers)

@@ -17,6 +17,10 @@ from maniac_core.providers.transport.response import HttpResponse
 MAX_BUFFERED_BYTES = 262_144
 """Unread body bytes at which reading from the socket pauses."""
 
+# A reused connection that is reset so soon after a request was written had been closed before: no server has worked on
+# the request by then. Later, sending it again could pay for it twice.
+STALE_WITHIN_S = 0.010
+
 # Joining head and body copies the body; from this size on a second buffer is cheaper.
 _JOIN_LIMIT_BYTES = 65_536
 
@@ -58,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._is_paused = False
         self._write_paused = False
         self._unsent_bytes = 0
+        self._started_at = 0.0
         self._headers_s: float | None = None
         self._deadline = math.inf
         self._is_poll = False
@@ -76,6 +81,7 @@ class Connection(asyncio.Protocol):
         self._response = response
         self._parser.begin(response, is_head_method=head.startswith(b"HEAD "))
         self._headers_s = headers_s
+        self._started_at = self._loop.time()
         waiter = self.wait(headers_s)
         if len(body) < _JOIN_LIMIT_BYTES:
             self._transport.write(head + body)
@@ -130,7 +136,10 @@ class Connection(asyncio.Protocol):
             # A server may close a kept-alive connection at any time, also while a request is on
             # its way; the request that finds it closed deserves another connection.
             response.is_stale = (
-                kind is TransportErrorKind.RESET and self._is_reused and not self._parser.head_bytes
+                kind is TransportErrorKind.RESET
+                and self._is_reused
+                and not self._parser.head_bytes
+                and self._loop.time() - self._started_at <= STALE_WITHIN_S
             )
             response.source = None
         self.abort()
