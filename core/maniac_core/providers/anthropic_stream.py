@@ -89,6 +89,12 @@ class AnthropicStreamDecoder:
         self._stop_reason: str | None = None
         self._has_begun = False
         self._is_over = False
+        self.has_usage = False
+
+    @property
+    def has_finished(self) -> bool:
+        """See `StreamDecoder`."""
+        return self._stop_reason is not None
 
     def feed(self, event: SSEEvent) -> list[StreamItem]:
         """Decode one event."""
@@ -249,6 +255,7 @@ class AnthropicStreamDecoder:
         self._add_usage(wire.usage)
         # The output count of the start is a placeholder: without a later one nothing is known.
         if wire.usage and wire.usage.get("output_tokens") is not None:
+            self.has_usage = True
             items.append(usage_of(self._usage))
         return items
 

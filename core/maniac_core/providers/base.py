@@ -86,6 +86,17 @@ class StreamDecoder(Protocol):
     malformed: int
     """How many events made no sense."""
 
+    @property
+    def has_finished(self) -> bool:
+        """Whether every choice has its finish reason, so that at most counts and the end are owed.
+
+        Content that follows one disproves it for the whole answer.
+        """
+
+    @property
+    def has_usage(self) -> bool:
+        """Whether the provider has counted the answer."""
+
 
 class Dialect(Protocol):
     """One provider wire format."""

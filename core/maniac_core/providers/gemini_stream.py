@@ -29,7 +29,24 @@ class GeminiStreamDecoder:
         self._model: str | None = None
         self._response_id: str | None = None
         self._usage: JsonObject | None = None
+        self._goes_on = False
         self._is_over = False
+
+    @property
+    def has_finished(self) -> bool:
+        """See `StreamDecoder`. Vertex AI may give every chunk a finish reason."""
+        states = self._candidates.values()
+        return (
+            not self._goes_on
+            and bool(states)
+            and all(state.finish_reason is not None for state in states)
+        )
+
+    @property
+    def has_usage(self) -> bool:
+        """See `StreamDecoder`. Before the last chunk Vertex AI sends usage without counts."""
+        usage = self._usage or {}
+        return bool(usage.get("candidatesTokenCount") or usage.get("totalTokenCount"))
 
     def feed(self, event: SSEEvent) -> list[StreamItem]:
         """Decode one event."""
@@ -55,10 +72,13 @@ class GeminiStreamDecoder:
             items.append(usage_of(chunk.usageMetadata))
         for position, candidate in enumerate(chunk.candidates or ()):
             state = self._state(position if candidate.index is None else candidate.index)
+            has_finished = state.finish_reason is not None
             try:
-                items += state.add(candidate, self._response_id)
+                deltas = state.add(candidate, self._response_id)
             except UpstreamFailure as failure:
                 return items + self._fail(failure)
+            self._goes_on |= has_finished and bool(deltas)
+            items += deltas
         if chunk.is_blocked and not self._candidates:
             self._state(0).block()
         return items

@@ -85,10 +85,17 @@ class OpenAIStreamDecoder:
 
     def __init__(self) -> None:
         self.malformed = 0
+        self.has_finished = False
         self._choices: dict[int, _State] = {}
         self._model: str | None = None
         self._usage = b"null"
+        self._goes_on = False
         self._is_over = False
+
+    @property
+    def has_usage(self) -> bool:
+        """See `StreamDecoder`."""
+        return self._usage != b"null"
 
     def feed(self, event: SSEEvent) -> list[StreamItem]:
         """Decode one event."""
@@ -133,14 +140,19 @@ class OpenAIStreamDecoder:
         role = None
         if state is None:
             state = self._choices[index] = _State(index)
+            self.has_finished = False
             role = "assistant"
         delta = wire.delta or wire.message
-        if state.finish_reason is not None and chunk_id != state.finish_chunk:
+        had_finished = state.finish_reason is not None
+        if had_finished and chunk_id != state.finish_chunk:
             # A second answer spliced on: its text belongs to nobody's question.
             return None
         if wire.finish_reason and (finish_reason := finish_of(wire.finish_reason)):
             state.finish_reason = finish_reason
             state.finish_chunk = chunk_id
+            self.has_finished = not self._goes_on and all(
+                each.finish_reason for each in self._choices.values()
+            )
         if delta is None:
             return ChoiceDelta(index=index, role=role) if role else None
         content = delta.content or None
@@ -167,6 +179,9 @@ class OpenAIStreamDecoder:
         )
         if not state.has_content:
             state.has_content = result.has_content
+        if had_finished and result.has_content:
+            self._goes_on = True
+            self.has_finished = False
         return result
 
     def _add_usage(self, chunk: _Chunk, items: list[StreamItem]) -> None:

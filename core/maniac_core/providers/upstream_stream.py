@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -24,6 +25,9 @@ from maniac_core.providers.transport_failure import deadline_failure, transport_
 _log = logging.getLogger(__name__)
 # What is kept of one answer in memory is bounded by this.
 _MAX_STREAM_BYTES = 64 * 1024 * 1024
+# How long the end marker is waited for when the finish reason and the usage have come, and when usage may yet come.
+_GRACE_S = 1.0
+_GRACE_WITHOUT_USAGE_S = 5.0
 
 
 class UpstreamStream:
@@ -60,6 +64,8 @@ class UpstreamStream:
         self._first_by: float | None = started + first_token_s
         self._total_by = started + total_s
         self._quiet_since = 0.0
+        self._grace_s: float | None = None
+        self._grace_by = math.inf
 
     @classmethod
     def of_answer(cls, provider: str, answer: Answer, dropped: tuple[str, ...]) -> UpstreamStream:
@@ -85,6 +91,8 @@ class UpstreamStream:
         """
         # While the caller did not ask, the provider was not silent but waited for.
         self._quiet_since = time.monotonic()
+        if self._grace_s is not None:
+            self._grace_by = self._quiet_since + self._grace_s
         try:
             while not self.is_complete:
                 if not self._ready:
@@ -135,13 +143,20 @@ class UpstreamStream:
             else (self._quiet_since + self._idle_s, "sent nothing for", self._idle_s),
         )
         # Asked also when there is more to read: a flood is no answer either.
-        if now >= until:
+        if now >= min(until, self._grace_by + _GRACE_S):
+            if self._grace_s is not None:
+                return b""
             raise deadline_failure(self._provider, what, limit_s, response.status)
         try:
             data = response.read_nowait()
-            return await response.read(until - now) if data is None else data
+            if data is not None:
+                return data
+            return await response.read(max(0.0, min(until, self._grace_by) - now))
         except TransportError as err:
             if err.kind is TransportErrorKind.IDLE_TIMEOUT:
+                if self._grace_s is not None:
+                    # All that was owed has come but the end marker.
+                    return b""
                 raise deadline_failure(self._provider, what, limit_s, response.status) from None
             if err.kind is TransportErrorKind.TRUNCATED and self._had_come_to_its_end():
                 return b""
@@ -171,11 +186,22 @@ class UpstreamStream:
         if events:
             # Comments only keep the connection alive: they say nothing about the answer.
             self._quiet_since = time.monotonic()
+            if decoder.has_finished:
+                self._note_finish(decoder)
+            elif self._grace_s is not None:
+                self._grace_s, self._grace_by = None, math.inf
         if not data:
             self._ready += decoder.finish()
             if not any(isinstance(item, StreamEnd | StreamError) for item in self._ready):
                 cut = self._broken("ended its answer before it was complete", retry=True)
                 self._ready.append(StreamError(failure=cut))
+
+    def _note_finish(self, decoder: StreamDecoder) -> None:
+        """Bound the wait for the end marker, since nothing else is owed but perhaps the usage."""
+        grace_s = _GRACE_S if decoder.has_usage else _GRACE_WITHOUT_USAGE_S
+        if grace_s != self._grace_s:
+            self._grace_s = grace_s
+            self._grace_by = time.monotonic() + grace_s
 
     def _broken(self, what: str, *, retry: bool) -> UpstreamFailure:
         return UpstreamFailure(
