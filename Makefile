@@ -7,10 +7,21 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile
 # What the contract's freshness check regenerates into.
 SCRATCH := .venv/generated
+# What the image is built from, by name, version and hash.
+LOCKS  := docs/deployment/locks
+# Tools that only a release needs, in an environment of their own.
+TOOLS  := .venv/tools
+UV     := $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+          --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+
+# Whether the package index has llama.cpp, but not for this machine: for a common one it offers the same version.
+LLAMA   = $(shell sed -n 's/^local = .*"\(xllamacpp[^"]*\)".*/\1/p' pyproject.toml)
+OFFERED = $(PIP) --dry-run --ignore-installed --no-deps --only-binary :all: --target .venv/none '$(LLAMA)'
+IS_NOT_FOR_US = $(OFFERED) --platform manylinux2014_x86_64 >/dev/null 2>&1 && ! $(OFFERED) >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench soak clean baseline generate \
+.PHONY: help run test check bench soak clean baseline generate dist lock sbom audit \
         proto-format proto-lint proto-breaking proto-generated fmt lint types imports
 
 help:
@@ -21,6 +32,10 @@ help:
 	@echo "make soak       does memory stay flat under mixed load? (ARGS='--minutes 3'; an hour without)"
 	@echo "make generate   regenerate proto/gen from the contracts"
 	@echo "make baseline   take the contracts as released: what 'buf breaking' compares with"
+	@echo "make dist       build the wheel and the source distribution into dist/"
+	@echo "make lock       pin what the image is built from, with hashes, into $(LOCKS)"
+	@echo "make sbom       write what the image is built from as CycloneDX into dist/"
+	@echo "make audit      look for known vulnerabilities in what the image is built from"
 	@echo "make clean      remove .venv and caches; data/ is kept"
 
 run: .venv/run.stamp
@@ -71,6 +86,31 @@ generate: .venv/dev.stamp
 baseline: .venv/dev.stamp
 	@$(BIN)/buf build --exclude-source-info -o proto/baseline.binpb
 
+dist: .venv/dev.stamp
+	@rm -rf dist/*.whl dist/*.tar.gz
+	@$(BIN)/python -m hatchling build -d dist
+
+lock: .venv/tools.stamp
+	@mkdir -p $(LOCKS)
+	@$(UV) pyproject.toml --extra postgres --extra redis --extra otel -o $(LOCKS)/runtime.txt
+	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
+		print(*p["project"]["optional-dependencies"]["local"], sep="\n")' | $(UV) - -o $(LOCKS)/local.txt
+	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
+		print(*p["build-system"]["requires"], sep="\n")' | $(UV) - -o $(LOCKS)/build.txt
+
+sbom: .venv/tools.stamp
+	@mkdir -p dist
+	@cat $(LOCKS)/runtime.txt $(LOCKS)/local.txt | $(TOOLS)/bin/cyclonedx-py requirements \
+		--pyproject pyproject.toml --mc-type application --output-file dist/sbom.cdx.json -
+	@echo "dist/sbom.cdx.json"
+
+audit: .venv/tools.stamp
+	@for lock in runtime local build; do \
+		$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes --requirement $(LOCKS)/$$lock.txt || { \
+			echo "Not clean. Where a package 'could not be audited', this index serves no advisories: nothing" \
+				"is known of it; ask one that does, such as PyPI." >&2; exit 1; }; \
+	done
+
 clean:
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
 	@find core edge proto tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -86,15 +126,32 @@ $(BIN)/python:
 		{ rm -rf .venv; \
 		echo "This Python cannot make virtual environments. On Debian: apt install python3-venv" >&2; exit 1; }
 
-# The extras are installed one on top of the other, and again only when pyproject.toml changed.
+# Install the extras $(1) and llama.cpp. Without llama.cpp only where there is none for this machine; that leaves no
+# stamp, so the next make tries again. Any other failure is the network's or the index's, and ends make.
+define install
+	@if $(PIP) --only-binary xllamacpp,cmeel-libomp --editable '.[$(1)local]'; then touch $@; \
+	elif $(IS_NOT_FOR_US); then \
+		echo "There is no llama.cpp wheel for this machine: no embedded model."; \
+		$(PIP) --editable '.[$(1)]'; \
+	else echo "The gateway could not be installed, see above; when that is mended, run make again." >&2; exit 1; fi
+endef
+
+# Again only when pyproject.toml changed.
 .venv/run.stamp: pyproject.toml | $(BIN)/python
 	@echo "Installing the gateway ..."
-	@$(PIP) --only-binary xllamacpp --editable '.[local]' || { \
-		echo "There is no llama.cpp wheel for this machine: remote providers only."; \
-		$(PIP) --editable .; }
-	@touch $@
+	$(call install,)
 
 .venv/dev.stamp: pyproject.toml | $(BIN)/python
 	@echo "Installing the gateway and its tools ..."
-	@$(PIP) --editable '.[local,dev]'
-	@touch $@ .venv/run.stamp
+	$(call install,dev$(comma))
+	@if [ -e $@ ]; then touch .venv/run.stamp; fi
+
+.venv/tools.stamp: pyproject.toml | $(BIN)/python
+	@echo "Installing the tools of a release ..."
+	@$(BIN)/python -m venv --without-pip $(TOOLS)
+	@$(BIN)/python -m pip --python $(TOOLS)/bin/python install --disable-pip-version-check --quiet --no-compile \
+		$$($(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
+			print(*p["project"]["optional-dependencies"]["release"])')
+	@touch $@
+
+comma := ,
