@@ -74,6 +74,7 @@ def test_a_report_by_day_is_the_default(reporter: Reporter) -> None:
         "request_count": 6,
         "success_count": 5,
         "error_count": 1,
+        "unknown_count": 0,
         "spend": 0.0,
         "unpriced_request_count": 5,
     }

@@ -14,10 +14,12 @@ from maniac_core.domain.budgets import Hold, Limit, Owner, Period, period_end, p
 from maniac_core.domain.chat import Usage
 from maniac_core.domain.ids import now_s
 from maniac_core.domain.records import Caller, CompletionRecord
+from maniac_core.domain.usage import UsageSelection, UsageTotals
 from maniac_core.storage.base import Database
 from maniac_core.storage.budgets import BudgetStore, Claim
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.keys import KeyStore
+from maniac_core.storage.usage import UsageStore
 
 RecordFactory = Callable[..., CompletionRecord]
 Reserve = Callable[..., Awaitable[Hold | None]]
@@ -41,10 +43,12 @@ async def spender(keys: KeyStore) -> Caller:
 
 @pytest.fixture
 def reserve(budgets: BudgetStore, spender: Caller) -> Reserve:
-    async def once(amount: int, *, now: int | None = None, caller: Caller = spender) -> Hold | None:
+    async def once(
+        amount: int, *, now: int | None = None, caller: Caller = spender, lease_s: int = 100
+    ) -> Hold | None:
         now = now_s() if now is None else now
         claim = Claim(id=f"r{next(_ids)}", caller=caller, amount_nano_usd=amount)
-        return (await budgets.reserve([claim], now=now, until=now + 100))[0]
+        return (await budgets.reserve([claim], now=now, lease_s=lease_s))[0]
 
     return once
 
@@ -203,18 +207,82 @@ async def test_removing_a_budget_leaves_what_is_reserved_of_others(
     assert len(read_table("SELECT * FROM budget_windows")) == 1
 
 
-async def test_reservations_that_nobody_renews_end(
-    budgets: BudgetStore, reserve: Reserve, spender: Caller
+async def test_what_nobody_renews_stays_charged_until_its_record_comes(  # noqa: PLR0917 - fixtures
+    budgets: BudgetStore,
+    reserve: Reserve,
+    spender: Caller,
+    completions: CompletionStore,
+    make_record: RecordFactory,
+    database: Database,
 ) -> None:
-    """What a dead core held is free after its time, and not before; what is renewed stays."""
+    """Its core may be gone, with a call that is paid for, or it is held up: then the record settles it, once."""
     await budgets.set(_owners(spender)[0], _limit(10), now_s())
-    now = now_s()
-    hold = await reserve(10, now=now)
-    assert hold is not None
-    assert await reserve(1, now=now + 99) is None
-    await budgets.renew([hold.id], until=now + 200)
-    assert await reserve(1, now=now + 150) is None
-    assert await reserve(10, now=now + 201)
+    await budgets.set(_owners(spender)[2], _limit(10), now_s())
+
+    async def state() -> set[tuple[int, int, int]]:
+        return {
+            (one.spent_nano_usd, one.reserved_nano_usd, one.unknown_nano_usd)
+            for one in await budgets.list(now_s())
+        }
+
+    async def used() -> UsageTotals:
+        today = datetime.now(UTC).date()
+        selection = UsageSelection(first_day=today, last_day=today)
+        report = await UsageStore(database).report(spender, selection, ("key",), limit=9, skip=0)
+        assert sum(group.totals.requests for group in report.groups) == report.totals.requests
+        return report.totals
+
+    lost = await reserve(6, lease_s=-1)
+    held_up = await reserve(4, lease_s=-1)
+    assert lost is not None
+    assert held_up is not None
+    assert await state() == {(10, 0, 10)}
+    assert await reserve(1) is None, "clocks that jump free nothing"
+    totals = await used()
+    assert (totals.requests, totals.unknown, totals.spend_nano_usd) == (2, 2, 10)
+
+    await budgets.renew([held_up.id], lease_s=100)
+    assert await state() == {(6, 4, 6)}
+    record = make_record(
+        caller=spender, spend_nano_usd=1, charge_nano_usd=1, holds=(held_up,), created=now_s()
+    )
+    await completions.capture(record)
+    assert await state() == {(7, 0, 6)}
+    totals = await used()
+    assert (totals.requests, totals.unknown, totals.spend_nano_usd) == (2, 1, 7)
+    assert await reserve(3)
+
+
+async def test_what_is_unused_of_an_advance_is_given_back_once(
+    budgets: BudgetStore, spender: Caller, read_table: ReadTable
+) -> None:
+    """However often it is tried, because nobody knows whether the first try was committed before the answer was lost."""
+    await budgets.set(_owners(spender)[0], _limit(100), now_s())
+    claim = Claim(id="a", caller=spender, amount_nano_usd=64, is_ahead=True)
+    (advance,) = await budgets.reserve([claim], now=now_s(), lease_s=-1)
+    assert advance is not None
+    rest = msgspec.structs.replace(advance, amount_nano_usd=60, is_part=True, is_rest=True)
+    for _ in range(2):
+        await budgets.renew([], lease_s=9, unused=[rest])
+    (budget,) = await budgets.list(now_s())
+    assert budget.unknown_nano_usd == 4
+    part = msgspec.structs.replace(advance, amount_nano_usd=4, is_part=True)
+    await budgets.reserve([], now=now_s(), lease_s=9, unused=[part])
+    await budgets.reserve([], now=now_s(), lease_s=9)
+    assert read_table("SELECT * FROM budget_reservations") == []
+
+
+async def test_what_a_dead_process_held_can_be_given_back(
+    budgets: BudgetStore, spender: Caller
+) -> None:
+    """By whoever knows that all its calls are recorded."""
+    await budgets.set(_owners(spender)[0], _limit(100), now_s())
+    for number, holder in enumerate(("dead", "alive", "dead")):
+        claim = Claim(id=f"c{number}", caller=spender, amount_nano_usd=10)
+        await budgets.reserve([claim], now=now_s(), lease_s=9, holder=holder)
+    await budgets.release("dead")
+    (budget,) = await budgets.list(now_s())
+    assert budget.reserved_nano_usd == 10
 
 
 async def test_abandoned_reservations_are_free_at_once(
@@ -226,9 +294,9 @@ async def test_abandoned_reservations_are_free_at_once(
     first = await reserve(10)
     assert first is not None
     claim = Claim(id="next", caller=spender, amount_nano_usd=10)
-    following = (await budgets.reserve([claim], now=now, until=now + 9, unused=[first]))[0]
+    following = (await budgets.reserve([claim], now=now, lease_s=9, unused=[first]))[0]
     assert following is not None
-    await budgets.renew([], until=now + 9, unused=[following])
+    await budgets.renew([], lease_s=9, unused=[following])
     assert await reserve(10)
 
 
@@ -330,7 +398,7 @@ async def test_cores_that_reserve_at_once_never_exceed_the_limit(
     batches = [claims[n : n + 5] for n in range(0, 300, 5)]
     results = await asyncio.gather(
         *(
-            core.reserve(batch, now=now, until=now + 100)
+            core.reserve(batch, now=now, lease_s=100)
             for batch, core in zip(batches, itertools.cycle(cores), strict=False)
         )
     )

@@ -11,12 +11,13 @@ import msgspec
 import pytest
 from maniac_core.domain.chat import ChatRequest, Choice, Chunk, Completion, Usage
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.domain.ids import now_s
+from maniac_core.domain.ids import elapsed_s, now_s
 from maniac_core.domain.records import Caller, CompletionRecord, KeyClaim
 from maniac_core.services.capture import Call, Capture
 from maniac_core.services.completions import CompletionService
 from maniac_core.services.idempotency import IdempotentCompletions
-from maniac_core.storage.base import Database
+from maniac_core.services.remembered import RememberedAnswers
+from maniac_core.storage.base import ClaimLostError, Database
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.idempotency import IdempotencyStore, KeyState
 from plain_sql import PlainSQL
@@ -76,6 +77,7 @@ class _Completions:
         try:
             yield [Chunk(id=capture.id, created=0, model="", provider="", container=None)]
             await self._answer()
+            yield [Chunk(id=capture.id, created=0, model="", provider="", container=None)]
             await capture.finish("completed", choices=[CHOICE], usage=self.usage)
         except (asyncio.CancelledError, GeneratorExit):
             capture.submit("cancelled")
@@ -118,8 +120,7 @@ def make_call(caller: Caller) -> MakeCall:
 
 
 async def _claim(keys: IdempotencyStore, key: str, owner: str, *, lasts_s: int = 30) -> bool:
-    now = now_s()
-    return await keys.claim(7, key, fingerprint=b"f", owner=owner, now=now, until=now + lasts_s)
+    return await keys.claim(7, key, fingerprint=b"f", owner=owner, lease_s=lasts_s)
 
 
 async def _read(service: IdempotentCompletions, call: Call, request: ChatRequest) -> str:
@@ -156,13 +157,12 @@ async def test_a_key_stands_for_its_record_once_that_is_committed(
     for n in range(3):
         await keys.release(7, f"k{n}", owner=f"o{n}")
 
-    found = [await keys.find(7, f"k{n}", now=until) for n in range(3)]
+    found = [await keys.find(7, f"k{n}", lease_s=30) for n in range(3)]
     assert found == [
         KeyState(fingerprint=b"f", completion=records[0].id),
         None,
         KeyState(fingerprint=b"f", completion=records[2].id),
     ]
-    assert await keys.find(7, "k0", now=until + 1) is None
 
 
 async def test_a_key_that_was_taken_over_is_not_answered(
@@ -170,24 +170,52 @@ async def test_a_key_that_was_taken_over_is_not_answered(
 ) -> None:
     """The record of a core that was away for long is kept, but the key is another's; so is that of another project."""
     assert await _claim(keys, "k", "slow", lasts_s=-1)
-    assert await keys.find(7, "k", now=now_s()) is None
+    assert await keys.find(7, "k", lease_s=30) is None
     assert await _claim(keys, "k", "next")
     until = now_s() + 1000
-    await completions.capture(make_record(claim=KeyClaim(key="k", owner="slow", until=until)))
     other = Caller(key=1, project=8, organization=9, project_id="p", organization_id="o")
-    await completions.capture(
-        make_record(caller=other, claim=KeyClaim(key="k", owner="next", until=until))
+    late = [
+        make_record(claim=KeyClaim(key="k", owner="slow", until=until)),
+        make_record(caller=other, claim=KeyClaim(key="k", owner="next", until=until)),
+    ]
+    kept = await asyncio.gather(
+        *(completions.capture(record) for record in (*late, make_record())), return_exceptions=True
     )
-    assert await keys.find(7, "k", now=now_s()) == KeyState(fingerprint=b"f", completion=None)
+    assert [type(error) for error in kept] == [ClaimLostError, ClaimLostError, type(None)]
+    assert await keys.find(7, "k", lease_s=30) == KeyState(fingerprint=b"f", completion=None)
+    for record in late:
+        assert await completions.get(record.caller.project, record.id), "it was paid for"
 
 
 async def test_keys_are_forgotten_when_their_time_is_over(
-    keys: IdempotencyStore, read_table: Callable[[str], list[dict[str, Any]]]
+    keys: IdempotencyStore,
+    completions: CompletionStore,
+    make_record: RecordFactory,
+    read_table: Callable[[str], list[dict[str, Any]]],
 ) -> None:
-    """Any later claim removes them."""
-    await _claim(keys, "old", "o", lasts_s=-1)
+    """Any later claim removes them, but for claims that lapsed today: their requests may have been held up."""
+    await _claim(keys, "answered", "o")
+    over = KeyClaim(key="answered", owner="o", until=now_s() - 1)
+    await completions.capture(make_record(claim=over))
+    await _claim(keys, "held up", "o", lasts_s=-1)
+    await _claim(keys, "dead", "o", lasts_s=-86_402)
     await _claim(keys, "new", "o")
-    assert read_table("SELECT key FROM idempotency_keys") == [{"key": "new"}]
+    left = read_table("SELECT key FROM idempotency_keys ORDER BY key")
+    assert left == [{"key": "held up"}, {"key": "new"}]
+
+
+async def test_a_claim_of_before_the_clock_was_set_back_can_be_taken(
+    keys: IdempotencyStore,
+) -> None:
+    """It would otherwise seem to be held for hours; one that lapsed can be renewed until somebody takes it."""
+    assert await _claim(keys, "k", "before", lasts_s=7200)
+    assert await keys.find(7, "k", lease_s=30) is None
+    assert await keys.renew(7, "k", owner="before", lease_s=-1)
+    assert await keys.renew(7, "k", owner="before", lease_s=30)
+    assert not await _claim(keys, "k", "after")
+    assert await keys.renew(7, "k", owner="before", lease_s=7200)
+    assert await _claim(keys, "k", "after")
+    assert not await keys.renew(7, "k", owner="before", lease_s=30)
 
 
 async def test_who_leaves_while_claiming_leaves_at_once_and_frees_the_key(
@@ -202,7 +230,7 @@ async def test_who_leaves_while_claiming_leaves_at_once_and_frees_the_key(
             await leaving
     async with asyncio.timeout(_SOON_S):
         await core.service.close()
-    assert await core.keys.find(7, "k", now=0) is None
+    assert await core.keys.find(7, "k", lease_s=30) is None
     assert core.completions.made == 0
 
 
@@ -278,7 +306,7 @@ async def test_a_failure_frees_the_key_before_it_is_told(core: _Core, make_call:
     core.completions.fails = True
     with pytest.raises(GatewayError):
         await core.service.create(make_call(), REQUEST)
-    assert await core.keys.find(7, "k", now=0) is None
+    assert await core.keys.find(7, "k", lease_s=30) is None
 
 
 @pytest.mark.parametrize("ask", [_create, _read])
@@ -292,3 +320,112 @@ async def test_an_answer_that_cannot_be_committed_frees_the_key(
     core.completions.usage = Usage()
     assert await ask(core.service, make_call(), REQUEST)
     assert core.completions.made == 2
+
+
+@pytest.mark.parametrize("store", [True, False])
+@pytest.mark.parametrize("ask", [_create, _read])
+async def test_whoever_was_held_up_does_not_answer_besides_the_repetition(
+    core: _Core,
+    database: Database,
+    make_call: MakeCall,
+    plain_sql: PlainSQL,
+    ask: Ask,
+    *,
+    store: bool,
+) -> None:
+    """Two may be paid for then, one is delivered whole: that of the request which took the key over."""
+    request = msgspec.structs.replace(REQUEST, store=store)
+    other = _Core(database)
+    core.completions.may_answer.clear()
+    held_up = asyncio.create_task(ask(core.service, make_call(), request))
+    await core.completions.asked.wait()
+    # What the database's clock would have done in half a minute.
+    plain_sql.execute("UPDATE idempotency_keys SET expires = 1")
+    first = await ask(other.service, make_call(), request)
+    core.completions.may_answer.set()
+    if store and ask is _create:
+        assert await held_up == first
+    else:
+        # A stream has begun with an answer of its own; what is not stored is known to the other core alone.
+        with pytest.raises(GatewayError) as refused:
+            await held_up
+        assert refused.value.reason == Reason.ERROR_REASON_CONFLICT
+    assert await ask(other.service, make_call(), request) == first
+    assert (core.completions.made, other.completions.made) == (1, 1)
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+async def test_a_stream_that_was_held_up_goes_on_only_with_its_key(
+    core: _Core,
+    database: Database,
+    make_call: MakeCall,
+    plain_sql: PlainSQL,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_taken: bool,
+) -> None:
+    """By its own steady clock it knows that the claim may be over, and asks before it sends another byte."""
+    core.completions.may_answer.clear()
+    chunks = core.service.stream(make_call(), REQUEST)
+    await anext(chunks)
+    steady = elapsed_s()
+    monkeypatch.setattr("maniac_core.services.key_lease.elapsed_s", lambda: steady + 125)
+    plain_sql.execute("UPDATE idempotency_keys SET expires = 1")
+    if is_taken:
+        await _read(_Core(database).service, make_call(), REQUEST)
+    core.completions.may_answer.set()
+    if is_taken:
+        with pytest.raises(GatewayError) as refused:
+            await anext(chunks)
+        assert refused.value.reason == Reason.ERROR_REASON_CONFLICT
+    else:
+        assert len([batch async for batch in chunks]) == 1
+
+
+async def test_a_core_never_takes_over_from_itself(
+    core: _Core, make_call: MakeCall, plain_sql: PlainSQL
+) -> None:
+    """A whole core that was stopped for long, or whose clock jumps, still does a request once."""
+    core.completions.may_answer.clear()
+    first = asyncio.create_task(_create(core.service, make_call(), REQUEST))
+    await core.completions.asked.wait()
+    plain_sql.execute("UPDATE idempotency_keys SET expires = 1")
+    again = asyncio.create_task(_create(core.service, make_call(), REQUEST))
+    different = msgspec.structs.replace(REQUEST, model="other")
+    with pytest.raises(GatewayError) as refused:
+        await _create(core.service, make_call(), different)
+    assert refused.value.reason == Reason.ERROR_REASON_IDEMPOTENCY_KEY_REUSED
+    core.completions.may_answer.set()
+    assert await first == await again
+    assert core.completions.made == 1
+
+
+def test_what_is_remembered_is_bounded_by_bytes() -> None:
+    """The oldest answers are forgotten first; one that is larger than all room is not remembered at all."""
+    answers = RememberedAnswers(max_bytes=3000)
+
+    def make(number: int, size: int) -> Completion:
+        message = {"role": "assistant", "content": "x" * size}
+        choice = Choice(index=0, message=message, finish_reason="stop")
+        return Completion(
+            id=str(number),
+            created=0,
+            model="m",
+            provider="p",
+            container=None,
+            choices=[choice],
+            usage=Usage(input_tokens=number),
+        )
+
+    for number in range(4):
+        answers.add(make(number, 600))
+    assert [answers.get(str(number)) is not None for number in range(4)] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert answers.get("3") == make(3, 600)
+    answers.add(make(4, 3000))
+    assert answers.get("4") is None
+    assert answers.size_bytes <= 3000

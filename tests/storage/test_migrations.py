@@ -105,7 +105,8 @@ def test_budgets_of_an_older_file_keep_their_ids_and_give_them_to_no_other(tmp_p
         connection.executescript(script)
         before = [_read(path, f"SELECT * FROM {name} ORDER BY 1") for name in tables]
         connection.executescript(removed)
-    assert "0009_budget_ids" in migrate(path)
+    until = [one for one in shipped_migrations("sqlite") if one.version < 10]
+    assert "0009_budget_ids" in migrate(path, until)
     assert [_read(path, f"SELECT * FROM {name} ORDER BY 1") for name in tables] == before
     changes = "SELECT version FROM cache_versions WHERE name = 'budgets'"
     [(told,)] = _read(path, changes)

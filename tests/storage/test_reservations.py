@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import pytest
 from maniac_core.domain.budgets import Hold, Limit, Owner
@@ -13,10 +14,11 @@ from maniac_core.domain.records import Caller, CompletionRecord
 from maniac_core.services.advances import REQUESTS, ROOM
 from maniac_core.services.holds import Holds
 from maniac_core.services.reservations import Reservations
-from maniac_core.storage.base import Database
+from maniac_core.storage.base import Database, StorageError
 from maniac_core.storage.budgets import BudgetStore, Claim
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.keys import KeyStore
+from plain_sql import PlainSQL
 
 RecordFactory = Callable[..., CompletionRecord]
 PLENTY = 2 * REQUESTS * ROOM
@@ -168,10 +170,8 @@ class _Leaving(BudgetStore):
 
     leaving: asyncio.Task[Hold | None] | None = None
 
-    async def reserve(
-        self, claims: Sequence[Claim], *, now: int, until: int, unused: Sequence[Hold] = ()
-    ) -> list[Hold | None]:
-        holds = await super().reserve(claims, now=now, until=until, unused=unused)
+    async def reserve(self, claims: Sequence[Claim], **more: Any) -> list[Hold | None]:
+        holds = await super().reserve(claims, **more)
         if self.leaving is not None:
             asyncio.get_running_loop().call_soon(self.leaving.cancel)
         return holds
@@ -200,10 +200,8 @@ class _Held(BudgetStore):
         self.has_reserved = asyncio.Event()
         self.may_tell = asyncio.Event()
 
-    async def reserve(
-        self, claims: Sequence[Claim], *, now: int, until: int, unused: Sequence[Hold] = ()
-    ) -> list[Hold | None]:
-        holds = await super().reserve(claims, now=now, until=until, unused=unused)
+    async def reserve(self, claims: Sequence[Claim], **more: Any) -> list[Hold | None]:
+        holds = await super().reserve(claims, **more)
         self.has_reserved.set()
         await self.may_tell.wait()
         return holds
@@ -227,6 +225,65 @@ async def test_what_is_being_reserved_when_a_core_stops_comes_back(
     assert await staying is not None
 
 
+class _Unsure(BudgetStore):
+    """Reserves, and loses the answer."""
+
+    is_cut = True
+
+    async def reserve(self, claims: Sequence[Claim], **more: Any) -> list[Hold | None]:
+        holds = await super().reserve(claims, **more)
+        if self.is_cut:
+            raise StorageError("the connection was lost")
+        return holds
+
+
+async def test_what_was_reserved_without_an_answer_comes_back(
+    database: Database, spender: Caller
+) -> None:
+    """A transaction may be committed although its connection broke; nobody uses what it reserved, nor the advance."""
+    budgets = _Unsure(database)
+    await _limit(budgets, spender, PLENTY)
+    core = Reservations(budgets)
+    with pytest.raises(StorageError):
+        await core.take(spender, 1)
+    assert await _reserved(budgets) == 1 + REQUESTS
+    budgets.is_cut = False
+    assert await core.take(spender, PLENTY) is not None
+    await core.close()
+
+
+async def test_what_lapsed_while_a_core_was_held_up_is_its_own_still(  # noqa: PLR0917 - fixtures
+    budgets: BudgetStore,
+    cores: list[Reservations],
+    spender: Caller,
+    plain_sql: PlainSQL,
+    completions: CompletionStore,
+    make_record: RecordFactory,
+) -> None:
+    """A core that was stopped, or whose clock jumped, frees nothing for others, and goes on with what it has."""
+    await _limit(budgets, spender, PLENTY)
+    held_up, other = cores
+    single, *parts = await _take(held_up, spender, 1) + await _take(held_up, spender, 4)
+    assert [hold.is_part for hold in (single, *parts)] == [False] + [True] * 4
+    # What the database's clock would have done in two minutes.
+    plain_sql.execute("UPDATE budget_reservations SET expires = 1")
+    assert await other.take(spender, PLENTY - REQUESTS) is None
+    rest = await other.take(spender, PLENTY - REQUESTS - 1)
+    assert rest is not None
+    parts += await _take(held_up, spender, REQUESTS - 4)
+    assert len(parts) == REQUESTS
+    assert await other.take(spender, 1) is None
+    for hold in (single, *parts, rest):
+        amount = hold.amount_nano_usd
+        await completions.capture(
+            make_record(
+                caller=spender, holds=(hold,), charge_nano_usd=amount, spend_nano_usd=amount
+            )
+        )
+    (budget,) = await budgets.list(now_s())
+    assert (budget.spent_nano_usd, budget.reserved_nano_usd) == (PLENTY, 0)
+
+
 class _Looking(BudgetStore):
     """Asks, during each transaction, whether anything comes back."""
 
@@ -237,12 +294,10 @@ class _Looking(BudgetStore):
         self.spender = spender
         self.recalled: list[bool] = []
 
-    async def reserve(
-        self, claims: Sequence[Claim], *, now: int, until: int, unused: Sequence[Hold] = ()
-    ) -> list[Hold | None]:
-        if unused:
+    async def reserve(self, claims: Sequence[Claim], **more: Any) -> list[Hold | None]:
+        if more["unused"]:
             self.recalled.append(self.core.recall_of(self.spender))
-        return await super().reserve(claims, now=now, until=until, unused=unused)
+        return await super().reserve(claims, **more)
 
 
 async def test_whoever_is_refused_while_advances_come_back_is_told_so(

@@ -72,6 +72,7 @@ def _sums(records: list[CompletionRecord]) -> UsageTotals:
         requests=len(records),
         successes=statuses["completed"] + statuses["registered"],
         errors=sum(statuses[status] for status in _BROKEN),
+        unknown=statuses["unknown"],
         usage=Usage(
             input_tokens=sum(record.usage.input_tokens for record in records),
             reasoning_tokens=sum(record.usage.reasoning_tokens for record in records),

@@ -74,7 +74,7 @@ def _per(period: str) -> str:
 
 
 def _table(budgets: Sequence[Budget]) -> str:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             budget.organization,
             _owner(budget),
@@ -89,7 +89,15 @@ def _table(budgets: Sequence[Budget]) -> str:
         )
         for budget in budgets
     ]
-    return format_table([_HEAD, *rows])
+    head: tuple[str, ...] = _HEAD
+    if any(budget.unknown_nano_usd for budget in budgets):
+        # After a core was killed; else nobody needs to know of it.
+        head = (*head, "OF SPENT UNKNOWN")
+        rows = [
+            (*row, format_usd(budget.unknown_nano_usd))
+            for row, budget in zip(rows, budgets, strict=True)
+        ]
+    return format_table([head, *rows])
 
 
 def _owner(budget: Budget) -> str:

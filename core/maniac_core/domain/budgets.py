@@ -22,6 +22,8 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     """The periods it is reserved from: the storage's key of the budget, and the period's first second."""
     is_part: bool = False
     """Whether the reservation is for other requests as well."""
+    is_rest: bool = False
+    """Whether it is what no request took of a reservation for several."""
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,8 +53,11 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     key_name: str | None
     limit: Limit
     spent_nano_usd: int
+    """What records charged, and what is of unknown outcome."""
     reserved_nano_usd: int
     """What running requests may still cost, and what cores have reserved ahead of the next ones."""
+    unknown_nano_usd: int
+    """What was reserved by cores that are gone, or held up: it is taken for spent unless a record says otherwise."""
     resets: int | None
     """Unix seconds of the end of the period. None: never."""
 

@@ -7,6 +7,7 @@ import uuid
 from random import getrandbits
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuv"
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 
 
@@ -27,6 +28,11 @@ def uuid_id() -> str:
 def request_id() -> str:
     """Return a new request id."""
     return f"req_{getrandbits(96):024x}"
+
+
+def elapsed_s() -> float:
+    """Return seconds since some point in the past; they pass while this process or machine is stopped as well."""
+    return time.clock_gettime(_STEADY)
 
 
 def now_s() -> int:

@@ -9,7 +9,10 @@ import msgspec
 from maniac_core.domain.budgets import Hold
 from maniac_core.domain.chat import Trace, Usage
 
-Status = Literal["completed", "failed", "cancelled", "truncated", "rejected", "registered"]
+Status = Literal[
+    "completed", "failed", "cancelled", "truncated", "rejected", "registered", "unknown"
+]
+"""`unknown`: the core died while a provider was called."""
 UsageSource = Literal["none", "provider", "estimated", "caller"]
 Outcome = Literal["ok", "failed", "timeout", "truncated", "cancelled", "skipped"]
 

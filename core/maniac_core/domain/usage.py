@@ -37,6 +37,8 @@ class UsageTotals(msgspec.Struct, frozen=True, kw_only=True):
     """Answered whole, or registered."""
     errors: int
     """Failed, refused or broken off; what callers cancelled is neither this nor that."""
+    unknown: int
+    """Of unknown outcome: their core was killed or is held up. Their spend is the most that they can have cost."""
     usage: Usage
     spend_nano_usd: int
     """Over the requests whose price is known."""

@@ -92,6 +92,7 @@ def _totals_to_proto(totals: UsageTotals) -> usage_pb2.UsageTotals:
         request_count=totals.requests,
         success_count=totals.successes,
         error_count=totals.errors,
+        unknown_count=totals.unknown,
         usage=usage_to_proto(totals.usage),
         spend_nano_usd=totals.spend_nano_usd,
         unpriced_request_count=totals.unpriced,

@@ -13,10 +13,10 @@ import msgspec
 from maniac_core.domain.budgets import SECONDS_PER_DAY, Hold
 from maniac_core.domain.records import Caller, Spender
 
-REQUESTS = 64
+REQUESTS = 32
 """How many requests of the size of the present one an advance is for."""
-ROOM = 8
-"""How many times its amount must be free in every budget."""
+ROOM = 32
+"""How many times its amount must be free in every budget: what a dead core leaves behind may stay charged."""
 _LONGEST_S = 60
 
 
@@ -59,7 +59,7 @@ class Advances:
         """End the advances of these callers and return what is unused of them."""
         ended = [self._advances.pop(one, None) for one in spenders]
         return [
-            msgspec.structs.replace(one.hold, amount_nano_usd=one.left, is_part=True)
+            msgspec.structs.replace(one.hold, amount_nano_usd=one.left, is_part=True, is_rest=True)
             for one in ended
             if one is not None and one.left
         ]

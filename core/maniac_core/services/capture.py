@@ -21,7 +21,7 @@ from maniac_core.services.limits import RateState, TokenHold
 from maniac_core.services.plan import Step
 from maniac_core.services.spool import Recorder
 from maniac_core.services.trail import Spans, Trail, reason_name
-from maniac_core.storage.base import StorageError
+from maniac_core.storage.base import ClaimLostError, StorageError
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -31,8 +31,8 @@ class Claim(Protocol):
     """The claim on the key of a request, as its capture sees it."""
 
     @property
-    def given(self) -> KeyClaim:
-        """What its record is to carry."""
+    def given(self) -> KeyClaim | None:
+        """What its record is to carry; None: the key could not be claimed, and the request was done all the same."""
 
     def answered(
         self, record: CompletionRecord, choices: list[Choice], pending: asyncio.Future[None]
@@ -112,7 +112,8 @@ class Capture:
         """Record the request and wait for the commit.
 
         Raises:
-            GatewayError: DEPENDENCY_UNAVAILABLE when the record could not be committed.
+            GatewayError: DEPENDENCY_UNAVAILABLE when the record could not be committed; CONFLICT when it was, and a
+                repetition has taken over its idempotency key.
         """
         pending = self.submit(
             status, choices=choices, usage=usage, usage_source=usage_source, error=error
@@ -122,6 +123,11 @@ class Capture:
         try:
             # The record is committed even when the caller stops waiting for it.
             await asyncio.shield(pending)
+        except ClaimLostError as err:
+            raise GatewayError(
+                Reason.ERROR_REASON_CONFLICT,
+                "This request was held up, and a repetition of it has its Idempotency-Key; that one's answer counts.",
+            ) from err
         except StorageError as err:
             raise GatewayError(
                 Reason.ERROR_REASON_DEPENDENCY_UNAVAILABLE,
@@ -246,5 +252,8 @@ def _choices_json(choices: list[Choice]) -> list[dict[str, Any]]:
 
 
 def _log_lost(pending: asyncio.Future[None]) -> None:
-    if not pending.cancelled() and (error := pending.exception()) is not None:
+    error = None if pending.cancelled() else pending.exception()
+    if isinstance(error, ClaimLostError):
+        _log.warning("a request was held up for so long that a repetition took its idempotency key")
+    elif error is not None:
         _log.error("a record could not be committed: %s", error)

@@ -4,6 +4,10 @@ The key is claimed in the database before a provider is called, so that it holds
 committed with the record of its request, so that nothing is paid for that a retry would not get. A failed or cancelled
 request frees its key, because a retry is then wanted. Content of `store: false` requests is never written: their
 results can be repeated by the core that made them, while it remembers.
+
+A claim is a lease by the database's clock. A core that was held up for longer may find that another one has the key:
+its answer is recorded and charged, but whoever waits for it gets the other one's. Within one core a key never changes
+hands while its request runs.
 """
 
 from __future__ import annotations
@@ -11,9 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import logging
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from typing import Any
 
 import msgspec
@@ -27,22 +29,17 @@ from maniac_core.domain.chat import (
     delta_of,
 )
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.domain.ids import now_s, uuid_id
-from maniac_core.domain.records import CompletionRecord, KeyClaim, StoredCompletion
+from maniac_core.domain.records import CompletionRecord, StoredCompletion
 from maniac_core.services.capture import Call
 from maniac_core.services.completions import CompletionService
+from maniac_core.services.key_lease import KeyLease, is_superseded
 from maniac_core.services.outage import unavailable
+from maniac_core.services.remembered import RememberedAnswers
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.idempotency import IdempotencyStore, KeyState
+from maniac_core.storage.idempotency import IdempotencyStore
 
-_log = logging.getLogger(__name__)
-_KEPT_S = 24 * 3600
-_LEASE_S = 30
-_RENEW_S = 10
 _POLL_S = 0.05
-_MAX_REMEMBERED = 1000
-_MAX_KEY_LENGTH = 256
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode_choices = msgspec.json.Decoder(list[Choice]).decode
 
@@ -63,7 +60,9 @@ class IdempotentCompletions:
         self._completions = completions
         self._keys = keys
         self._store = store
-        self._remembered: OrderedDict[str, Completion] = OrderedDict()
+        self._remembered = RememberedAnswers()
+        self._running: dict[tuple[int, str], KeyLease] = {}
+        """The claims of this core, from before they are tried for until their requests are settled."""
         self._settling: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -83,8 +82,13 @@ class IdempotentCompletions:
         first = await self._claim_or_find(claim, call)
         if first is not None:
             return first
-        async with claim:
-            return await self._completions.create(call, request)
+        try:
+            async with claim:
+                return await self._completions.create(call, request)
+        except GatewayError as error:
+            if not is_superseded(error) or (other := await self._other(claim, call)) is None:
+                raise
+            return other
 
     async def stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[list[Chunk], None]:
         """Answer in chunks; a repeated answer comes in few. See CompletionService.
@@ -103,14 +107,24 @@ class IdempotentCompletions:
         if first is not None:
             yield _chunks_of(first, include_usage=request.include_usage)
             return
-        async with claim:
-            inner = self._completions.stream(call, request)
-            async with contextlib.aclosing(inner):
+        has_begun = False
+        try:
+            async with claim, contextlib.aclosing(self._completions.stream(call, request)) as inner:
                 async for batch in inner:
+                    if claim.is_doubtful:
+                        await claim.confirm()
+                    has_begun = True
                     yield batch
+        except GatewayError as error:
+            if has_begun or not is_superseded(error):
+                raise
+            other = await self._other(claim, call)
+            if other is None:
+                raise
+            yield _chunks_of(other, include_usage=request.include_usage)
 
-    def _claim(self, call: Call, key: str, fingerprint: bytes) -> _Claim:
-        return _Claim(
+    def _claim(self, call: Call, key: str, fingerprint: bytes) -> KeyLease:
+        return KeyLease(
             self._keys,
             call,
             key,
@@ -118,22 +132,35 @@ class IdempotentCompletions:
             is_optional=self._is_optional,
             remember=self._remember,
             start=self._start,
+            running=self._running,
         )
 
-    async def _claim_or_find(self, claim: _Claim, call: Call) -> Completion | None:
+    async def _claim_or_find(self, claim: KeyLease, call: Call) -> Completion | None:
         """Claim the key and return None, or wait for the request that has it and return its result."""
-        while not await claim.take():
+        while True:
+            running = self._running.get(claim.place)
+            if running is None:
+                if await claim.take():
+                    call.claim = claim
+                    return None
+            else:
+                _check_fingerprint(running.fingerprint, claim)
+                await running.ended.wait()
             # Only read meanwhile: to try for the claim would lock its row, which the first request's record needs.
             while (state := await claim.find()) is not None:
-                if state.fingerprint != claim.fingerprint:
-                    raise GatewayError(
-                        Reason.ERROR_REASON_IDEMPOTENCY_KEY_REUSED,
-                        "This Idempotency-Key was used with a different request.",
-                    )
+                _check_fingerprint(state.fingerprint, claim)
                 if state.completion is not None:
                     return await self._result(call, state.completion)
+                if claim.place in self._running:
+                    break
                 await asyncio.sleep(_POLL_S)
-        call.claim = claim
+
+    async def _other(self, claim: KeyLease, call: Call) -> Completion | None:
+        """Wait for the request that took a key over and return its result; None: it failed."""
+        while (state := await claim.find()) is not None:
+            if state.completion is not None:
+                return await self._result(call, state.completion)
+            await asyncio.sleep(_POLL_S)
         return None
 
     async def _result(self, call: Call, completion_id: str) -> Completion:
@@ -157,136 +184,16 @@ class IdempotentCompletions:
         task.add_done_callback(self._settling.discard)
         return task
 
-    def _remember(self, completion: Completion) -> None:
-        self._remembered[completion.id] = completion
-        if len(self._remembered) > _MAX_REMEMBERED:
-            self._remembered.popitem(last=False)
+    def _remember(self, record: CompletionRecord, choices: list[Choice]) -> None:
+        self._remembered.add(_completion_of(record, choices))
 
 
-class _Claim:
-    """The claim of one key by one request.
-
-    As a context it is renewed, and released at the end unless the request was completed. Nobody who is cancelled waits
-    for that: it is done in tasks that `start` begins.
-    """
-
-    def __init__(
-        self,
-        keys: IdempotencyStore,
-        call: Call,
-        key: str,
-        fingerprint: bytes,
-        *,
-        is_optional: bool,
-        remember: Callable[[Completion], None],
-        start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
-    ) -> None:
-        if len(key) > _MAX_KEY_LENGTH:
-            raise GatewayError(
-                Reason.ERROR_REASON_INVALID_VALUE,
-                f"The Idempotency-Key is longer than {_MAX_KEY_LENGTH} characters.",
-            )
-        self.fingerprint = fingerprint
-        self._keys = keys
-        self._project = call.caller.project
-        self._key = key
-        self._owner = uuid_id()
-        self._is_optional = is_optional
-        self._remember = remember
-        self._start = start
-        self._is_taken = False
-        self._recorded: asyncio.Future[None] | None = None
-
-    @property
-    def given(self) -> KeyClaim:
-        """What the record of the request carries."""
-        return KeyClaim(key=self._key, owner=self._owner, until=now_s() + _KEPT_S)
-
-    def answered(
-        self, record: CompletionRecord, choices: list[Choice], pending: asyncio.Future[None]
-    ) -> None:
-        """The request is completed; its key is not to be released unless the record cannot be kept."""
-        self._recorded = pending
-        if not record.store:
-            # Before it is committed, because who waits for it may read that sooner than the writer's loop hears of it.
-            self._remember(_completion_of(record, choices))
-
-    async def take(self) -> bool:
-        """Try to claim the key; also True when there is none to be had, and the request is done all the same."""
-        now = now_s()
-        claiming = asyncio.ensure_future(
-            self._keys.claim(
-                self._project,
-                self._key,
-                fingerprint=self.fingerprint,
-                owner=self._owner,
-                now=now,
-                until=now + _LEASE_S,
-            )
+def _check_fingerprint(fingerprint: bytes, claim: KeyLease) -> None:
+    if fingerprint != claim.fingerprint:
+        raise GatewayError(
+            Reason.ERROR_REASON_IDEMPOTENCY_KEY_REUSED,
+            "This Idempotency-Key was used with a different request.",
         )
-        try:
-            self._is_taken = await asyncio.shield(claiming)
-        except asyncio.CancelledError:
-            # The database takes the claim all the same.
-            self._start(self._give_up(claiming))
-            raise
-        except StorageError as err:
-            if not self._is_optional:
-                raise unavailable() from err
-            _log.warning(
-                "a request is answered although its idempotency key is not claimed: %s", err
-            )
-            return True
-        return self._is_taken
-
-    async def find(self) -> KeyState | None:
-        """Return what the key stands for."""
-        try:
-            return await self._keys.find(self._project, self._key, now=now_s())
-        except StorageError as err:
-            raise unavailable() from err
-
-    async def __aenter__(self) -> None:
-        self._renewer = asyncio.create_task(self._renew())
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        settling = self._start(self._settle())
-        if kind is None or issubclass(kind, Exception):
-            # Who is told of a failure may repeat the request at once.
-            await asyncio.shield(settling)
-
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(_RENEW_S)
-            with contextlib.suppress(StorageError):
-                await self._keys.renew(
-                    self._project, self._key, owner=self._owner, until=now_s() + _LEASE_S
-                )
-
-    async def _settle(self) -> None:
-        try:
-            if not await self._is_recorded() and self._is_taken:
-                await self._release()
-        finally:
-            self._renewer.cancel()
-
-    async def _is_recorded(self) -> bool:
-        if self._recorded is None:
-            return False
-        await asyncio.wait([self._recorded])
-        return not self._recorded.cancelled() and self._recorded.exception() is None
-
-    async def _give_up(self, claiming: asyncio.Future[bool]) -> None:
-        await asyncio.wait([claiming])
-        if claiming.exception() is None and claiming.result():
-            await self._release()
-
-    async def _release(self) -> None:
-        try:
-            await self._keys.release(self._project, self._key, owner=self._owner)
-        except StorageError as err:
-            # The claim runs out by itself.
-            _log.warning("an idempotency key could not be released: %s", err)
 
 
 def _fingerprint(request: ChatRequest, *, stream: bool) -> bytes:

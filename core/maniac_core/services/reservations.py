@@ -1,6 +1,7 @@
 """Reservations: taken from an advance, or from the database, together when several wait; renewed while requests run.
 
-A reservation lasts two minutes, so that what a dead core held comes back by itself.
+A reservation that is not renewed for two minutes is taken for spent: its core is gone, and nobody knows whether its
+request was paid for. A core that was only held up renews it, or settles it with the request's record.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ _LEASE_S = 120
 _RENEW_S = 30.0
 _TICK_S = 1.0
 _MAX_BATCH = 256
+_MAX_UNUSED = 10_000
 _Waiting = tuple[Claim, "asyncio.Future[Hold | None]"]
 
 
 class Reservations:
     """Takes and keeps reservations, one transaction at a time: what comes meanwhile shares the next one."""
 
-    def __init__(self, store: BudgetStore) -> None:
+    def __init__(self, store: BudgetStore, holder: str = "") -> None:
+        """`holder`: the name of this process, by which another one finds what it left behind."""
         self._store = store
+        self._holder = holder
         self._advances = Advances()
         self._waiting: list[_Waiting] = []
         self._unused: list[Hold] = []
@@ -83,7 +87,7 @@ class Reservations:
         return bool(self._unused or self._returning)
 
     async def close(self) -> None:
-        """Give back what was reserved ahead, and stop renewing; what running requests hold ends by itself."""
+        """Give back what was reserved ahead, and stop renewing; what running requests hold their records settle."""
         if self._taking is not None:
             # Cancelled, it would not know what was reserved, and nobody could use that before it ends by itself.
             await asyncio.wait([self._taking])
@@ -120,10 +124,21 @@ class Reservations:
         self._returning += len(unused)
         try:
             holds = await self._store.reserve(
-                [claim for claim, _ in batch] + ahead, now=now, until=now + _LEASE_S, unused=unused
+                [claim for claim, _ in batch] + ahead,
+                now=now,
+                lease_s=_LEASE_S,
+                holder=self._holder,
+                unused=unused,
             )
         except Exception as err:  # noqa: BLE001 - told to whoever waits
             self._keep_for_later(unused)
+            # It may have taken place all the same, and nobody would use what it reserved.
+            self._keep_for_later(
+                [
+                    Hold(id=claim.id, amount_nano_usd=claim.amount_nano_usd, windows=())
+                    for claim in (*(claim for claim, _ in batch), *ahead)
+                ]
+            )
             for _, future in batch:
                 if not future.done():
                     future.set_exception(err)
@@ -157,9 +172,12 @@ class Reservations:
         return hold is not None
 
     def _keep_for_later(self, unused: list[Hold]) -> None:
-        # Nobody knows whether the transaction took place. To give back a part twice would free what others hold; it
-        # ends by itself.
-        self._unused += [hold for hold in unused if not hold.is_part]
+        # Nobody knows whether the transaction took place. To give back a request's part twice would free what others
+        # hold: it stays charged.
+        self._unused += [hold for hold in unused if hold.is_rest or not hold.is_part]
+        # A long outage is not to fill the memory; what is forgotten stays charged.
+        del self._unused[:-_MAX_UNUSED]
+        self._watch()
 
     def _give_back(self, unused: list[Hold]) -> None:
         self._unused += unused
@@ -199,9 +217,9 @@ class Reservations:
         unused, self._unused = self._unused, []
         self._returning += len(unused)
         try:
-            await self._store.renew(ids, until=now_s() + _LEASE_S, unused=unused)
+            await self._store.renew(ids, lease_s=_LEASE_S, unused=unused)
         except StorageError as err:
-            # Tried again long before they end.
+            # Tried again in half a minute.
             self._keep_for_later(unused)
             _log.warning("budget reservations could not be renewed: %s", err)
         finally:
@@ -215,5 +233,9 @@ def _reserved(future: asyncio.Future[Hold | None]) -> Hold | None:
 def _ahead(claim: Claim) -> Claim:
     amount = REQUESTS * claim.amount_nano_usd
     return Claim(
-        id=uuid_id(), caller=claim.caller, amount_nano_usd=amount, room_nano_usd=ROOM * amount
+        id=uuid_id(),
+        caller=claim.caller,
+        amount_nano_usd=amount,
+        room_nano_usd=ROOM * amount,
+        is_ahead=True,
     )

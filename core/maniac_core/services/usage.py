@@ -23,7 +23,7 @@ _NOTHING = UsageReport(
     groups=[],
     total_groups=0,
     totals=UsageTotals(
-        requests=0, successes=0, errors=0, usage=Usage(), spend_nano_usd=0, unpriced=0
+        requests=0, successes=0, errors=0, unknown=0, usage=Usage(), spend_nano_usd=0, unpriced=0
     ),
 )
 

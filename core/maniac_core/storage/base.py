@@ -32,6 +32,10 @@ class RefusedError(StorageError):
     """The values of a write are at fault: the database takes others, and would refuse these again."""
 
 
+class ClaimLostError(ConstraintError):
+    """The record is kept, but another request has its Idempotency-Key: its answer is not what the key stands for."""
+
+
 class Where(msgspec.Struct, frozen=True):
     """A condition that is put together for one statement, which takes it as its parameter `filters`.
 
@@ -69,6 +73,7 @@ class Database(Protocol):
 
         The hot path: it only queues, and whatever waits is committed together. Call it on the event loop.
         The future raises:
+            ClaimLostError: the record is kept, and another request has the key that it claims.
             ConstraintError: the project has a record of that id.
             RefusedError: the database takes no record with these values.
             StorageError: nothing of the record is kept.

@@ -34,6 +34,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     amount_nano_usd: int
     room_nano_usd: int = 0
     """What must be free, if that is more than the amount."""
+    is_ahead: bool = False
+    """Whether it is for requests that are still to come."""
 
 
 class Fit(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,20 +51,29 @@ class BudgetStore:
     """Budgets of all organizations. Times are Unix seconds.
 
     What is spent is not written here: a record brings it along, in the transaction that captures it.
+    A reservation that is not renewed within `lease_s` seconds, by the clock of the database, still counts; reports call
+    it a request of unknown outcome. Its record takes it away, however late that comes.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def reserve(
-        self, claims: Sequence[Claim], *, now: int, until: int, unused: Sequence[Hold] = ()
+        self,
+        claims: Sequence[Claim],
+        *,
+        now: int,
+        lease_s: int,
+        holder: str = "",
+        unused: Sequence[Hold] = (),
     ) -> list[Hold | None]:
         """Reserve each claim from all budgets of its caller, in order; None for one that does not fit.
 
-        `unused` is given back first. Everything is one transaction, however many cores do this at once: organizations
-        are locked one after the other in the same order everywhere.
+        `now` says which periods run, `holder` which process reserves. `unused` is given back first. Everything is one
+        transaction, however many cores do this at once: organizations are locked one after the other in the same order
+        everywhere.
         """
-        statements = [Statement("sweep_reservations", {"now": now}), *_given_back(unused)]
+        statements = [Statement("sweep_reservations"), *_given_back(unused)]
         organizations = sorted({claim.caller.organization for claim in claims})
         statements += [
             Statement("take_budget_turn", {"organization": organization})
@@ -80,19 +91,21 @@ class BudgetStore:
                     "id": claim.id,
                     "amount": claim.amount_nano_usd,
                     "room": max(claim.amount_nano_usd, claim.room_nano_usd),
-                    "now": now,
-                    "expires": until,
+                    "lease_s": lease_s,
+                    "holder": holder,
+                    "ahead": int(claim.is_ahead),
                 },
             )
             for claim in claims
         ]
-        results = (await self._database.write(statements))[-len(claims) :]
+        results = await self._database.write(statements)
+        results = results[len(results) - len(claims) :]
         return [_hold(claim, rows) for claim, rows in zip(claims, results, strict=True)]
 
     async def check(self, caller: Caller, amount_nano_usd: int, now: int) -> list[Fit]:
         """Return the budgets of a caller, narrowest first, and whether an amount fits into them now."""
         rows = await self._database.fetch_all(
-            "check_budgets", {**_scope(caller, now), "amount": amount_nano_usd, "now": now}
+            "check_budgets", {**_scope(caller, now), "amount": amount_nano_usd}
         )
         rows.sort(key=lambda row: (row["api_key"], row["project"], row["period"]), reverse=True)
         return [
@@ -104,10 +117,16 @@ class BudgetStore:
             for row in rows
         ]
 
-    async def renew(self, ids: Sequence[str], *, until: int, unused: Sequence[Hold] = ()) -> None:
-        """Keep the reservations of running requests, and give back what is unused."""
-        statements = [Statement("renew_reservation", {"id": one, "expires": until}) for one in ids]
+    async def renew(self, ids: Sequence[str], *, lease_s: int, unused: Sequence[Hold] = ()) -> None:
+        """Renew the reservations of running requests, and give back what is unused."""
+        statements = [
+            Statement("renew_reservation", {"id": one, "lease_s": lease_s}) for one in ids
+        ]
         await self._database.write([*statements, *_given_back(unused)])
+
+    async def release(self, holder: str) -> None:
+        """Give back all that a process holds which has ended, and whose requests are all recorded."""
+        await self._database.write([Statement("release_holder", {"holder": holder})])
 
     async def find_owners(self, kind: OwnerKind, name: str) -> list[Owner]:
         """Return the organizations or projects of that id or name, or the keys of that id or prefix."""
@@ -149,16 +168,17 @@ class BudgetStore:
     async def list(self, now: int) -> list[Budget]:
         """Return all budgets: by organization, its own before those of its projects and of their keys."""
         day, month = period_starts(now)
-        rows = await self._database.fetch_all(
-            "list_budgets", {"day": day, "month": month, "now": now}
-        )
+        rows = await self._database.fetch_all("list_budgets", {"day": day, "month": month})
         return [_budget(row) for row in rows]
 
 
 def _given_back(unused: Sequence[Hold]) -> list[Statement]:
     # In one order everywhere: two transactions never wait for each other.
     return [
-        Statement("give_back_reserved", {"id": one.id, "amount": one.amount_nano_usd})
+        Statement(
+            "give_back_rest" if one.is_rest else "give_back_part",
+            {"id": one.id, "amount": one.amount_nano_usd},
+        )
         if one.is_part
         else Statement("release_reservation", {"id": one.id})
         for one in sorted(unused, key=lambda one: (one.is_part, one.id))
@@ -190,6 +210,7 @@ def _kind(project: object, api_key: object) -> OwnerKind:
 
 
 def _budget(row: Row) -> Budget:
+    unknown = int(row["unknown_nano_usd"])
     return Budget(
         kind=_kind(row["project"], row["key_id"]),
         organization=row["organization"],
@@ -197,7 +218,8 @@ def _budget(row: Row) -> Budget:
         key_id=row["key_id"],
         key_name=row["key_name"],
         limit=Limit(nano_usd=row["limit_nano_usd"], period=row["period"]),
-        spent_nano_usd=int(row["spent_nano_usd"]),
-        reserved_nano_usd=int(row["reserved_nano_usd"]),
+        spent_nano_usd=int(row["spent_nano_usd"]) + unknown,
+        reserved_nano_usd=int(row["reserved_nano_usd"]) - unknown,
+        unknown_nano_usd=unknown,
         resets=period_end(row["period"], row["start"]),
     )

@@ -41,7 +41,10 @@ SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type
 
 
 class CaptureStatement(msgspec.Struct, frozen=True):
-    """The text, and how many columns each of the statements in it takes."""
+    """The text, and how many columns each of the statements in it takes.
+
+    Its rows are the ids of the records that their keys stand for from now on.
+    """
 
     sql: str
     widths: Mapping[str, int]
@@ -72,7 +75,9 @@ async def capture_statement(connection: Connection, queries: Queries) -> Capture
         parts.append(f"{name} AS (\n{text}\n)")
         widths[name] = width
         total += width
-    return CaptureStatement("WITH " + ", ".join(parts) + "\nSELECT 1", widths)
+    return CaptureStatement(
+        "WITH " + ", ".join(parts) + "\nSELECT completion AS id FROM answer_claim", widths
+    )
 
 
 async def _with_arrays(connection: Connection, text: str) -> str:

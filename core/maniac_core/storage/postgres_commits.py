@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from maniac_core.domain.records import CompletionRecord
-from maniac_core.storage.base import Row
+from maniac_core.storage.base import ClaimLostError, Row
 from maniac_core.storage.postgres_capture import CaptureStatement, capture_statement, fitting
 from maniac_core.storage.postgres_connection import (
     Connection,
@@ -32,8 +32,10 @@ class Captures:
         self._statement: CaptureStatement | None = None
         self._next = self._end = 0
 
-    async def commit(self, connection: Connection, records: list[CompletionRecord]) -> list[None]:
-        """Keep the records."""
+    async def commit(
+        self, connection: Connection, records: list[CompletionRecord]
+    ) -> list[ClaimLostError | None]:
+        """Keep the records; say of which of them another request has the key."""
         if self._statement is None:
             self._statement = await capture_statement(connection, self._queries)
         tries = 0
@@ -41,7 +43,7 @@ class Captures:
             tries += 1
             first = await self._take_positions(connection, len(records))
             try:
-                await connection.fetch(
+                rows = await connection.fetch(
                     self._statement.sql, *self._statement.arguments(records, first)
                 )
             except Exception as err:
@@ -50,7 +52,13 @@ class Captures:
                 elif not is_passing(err) or tries == _TRIES:
                     raise
             else:
-                return [None] * len(records)
+                answered = {row["id"] for row in rows}
+                return [
+                    None
+                    if record.claim is None or record.id in answered
+                    else ClaimLostError("another request has the key")
+                    for record in records
+                ]
 
     async def _take_positions(self, connection: Connection, count: int) -> int:
         if self._end - self._next < count:

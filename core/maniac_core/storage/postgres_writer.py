@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from maniac_core.storage.base import StorageError
@@ -30,7 +30,7 @@ ResultT = TypeVar("ResultT")
 class Writer(Generic[WorkT, ResultT]):
     """Owns one connection, and a task that commits on it.
 
-    `commit` executes work as one transaction and returns a result for each. Where it fails for the values of one
+    `commit` executes work as one transaction and returns a result for each, or an error to raise. Where it fails for the values of one
     piece of work, it is called again with the halves, until that piece is alone. `size` of work counts towards
     `max_size` of a batch.
     """
@@ -38,7 +38,7 @@ class Writer(Generic[WorkT, ResultT]):
     def __init__(
         self,
         connect: Callable[[], Awaitable[Connection]],
-        commit: Callable[[Connection, list[WorkT]], Awaitable[list[ResultT]]],
+        commit: Callable[[Connection, list[WorkT]], Awaitable[Sequence[ResultT | StorageError]]],
         *,
         size: Callable[[WorkT], int],
         max_size: int,
@@ -143,7 +143,11 @@ class Writer(Generic[WorkT, ResultT]):
             self._is_failing = False
         for (_, future), result in zip(batch, results, strict=True):
             # A waiter that went away changes nothing of what was committed.
-            if not future.done():
+            if future.done():
+                continue
+            if isinstance(result, StorageError):
+                future.set_exception(result)
+            else:
                 future.set_result(result)
 
     def _refuse(self, batch: list[tuple[WorkT, asyncio.Future[ResultT]]], err: Exception) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from maniac_core.domain.records import CompletionRecord
-from maniac_core.storage.base import Row, StorageError
+from maniac_core.storage.base import ClaimLostError, Row, StorageError
 from maniac_core.storage.capture_rows import RowValues, rows_of
 from maniac_core.storage.queries import Queries
 from maniac_core.storage.sqlite_connection import as_rows, as_storage_error, is_about_one_row
@@ -198,25 +198,35 @@ class Writer:
     def _insert_together(
         self, connection: sqlite3.Connection, captures: list[_Capture]
     ) -> list[_Outcome]:
-        self._insert(connection, [record for record, _ in captures])
-        return [(future, None) for _, future in captures]
+        lost = self._insert(connection, [record for record, _ in captures])
+        return [(future, lost.get(record.id)) for record, future in captures]
 
     def _insert_apart(
         self, connection: sqlite3.Connection, captures: list[_Capture]
     ) -> list[_Outcome]:
-        return [
-            (future, _in_savepoint(connection, self._insert, [record]))
-            for record, future in captures
-        ]
+        outcomes: list[_Outcome] = []
+        for record, future in captures:
+            lost = _in_savepoint(connection, self._insert, [record])
+            outcomes.append((future, lost if isinstance(lost, Exception) else lost.get(record.id)))
+        return outcomes
 
-    def _insert(self, connection: sqlite3.Connection, records: list[CompletionRecord]) -> None:
+    def _insert(
+        self, connection: sqlite3.Connection, records: list[CompletionRecord]
+    ) -> dict[str, ClaimLostError]:
+        """Insert, and return the ids of the records whose keys other requests have, with what to tell of it."""
         # Another process may have written to the ledger since: the position is read under the lock.
         (last,) = connection.execute(self._last_position).fetchone()
+        lost: dict[str, ClaimLostError] = {}
         for name, rows in rows_of(records, last + 1).items():
             if name in _MANY:
                 self._insert_rows(connection, name, rows)
+            elif name == "answer_claim":
+                for row in rows:
+                    if not connection.execute(self._queries.text(name), row).rowcount:
+                        lost[row[0]] = ClaimLostError("another request has the key")
             elif rows:
                 connection.executemany(self._queries.text(name), rows)
+        return lost
 
     def _insert_rows(
         self, connection: sqlite3.Connection, name: str, rows: list[RowValues]

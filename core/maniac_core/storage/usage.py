@@ -108,6 +108,7 @@ def _totals(row: Row) -> UsageTotals:
         requests=int(row["requests"]),
         successes=int(row["successes"]),
         errors=int(row["errors"]),
+        unknown=int(row["unknown"]),
         usage=Usage(**tokens),
         spend_nano_usd=int(row["spend_nano_usd"]),
         unpriced=int(row["unpriced"]),

@@ -56,6 +56,7 @@ def _totals(totals: usage_pb2.UsageTotals) -> dict[str, Any]:
         "request_count": totals.request_count,
         "success_count": totals.success_count,
         "error_count": totals.error_count,
+        "unknown_count": totals.unknown_count,
         "usage": usage_to_json(totals.usage),
         "spend": totals.spend_nano_usd / 1e9,
         "unpriced_request_count": totals.unpriced_request_count,

@@ -12,7 +12,8 @@ from maniac_edge.schemas.completions import Trace as TraceContext
 
 _Time = Annotated[str | None, Meta(description="ISO 8601.")]
 _Status = Annotated[
-    Literal["completed", "failed", "cancelled", "truncated", "rejected", "registered"] | None,
+    Literal["completed", "failed", "cancelled", "truncated", "rejected", "registered", "unknown"]
+    | None,
     Meta(description="What became of the last request."),
 ]
 

@@ -49,6 +49,13 @@ class UsageTotals(msgspec.Struct, kw_only=True):
     error_count: Annotated[
         int, Meta(description="Failed, refused or broken off; not those that callers cancelled.")
     ]
+    unknown_count: Annotated[
+        int,
+        Meta(
+            description="Of unknown outcome: the gateway was killed, or is held up, while a provider was called. The"
+            " most that they can have cost is in `spend`."
+        ),
+    ]
     usage: Usage
     spend: Annotated[float, Meta(description="USD, over the requests whose price is known.")]
     unpriced_request_count: Annotated[

@@ -3,6 +3,14 @@
 -- Statements with `?` are executed for many rows at once; their order of columns is that of `capture_rows.py`.
 
 -- ---------------------------------------------------------------------------------------------------------------
+-- Leases
+-- ---------------------------------------------------------------------------------------------------------------
+
+-- name: lease_now
+-- Part of others: the time by which leases end, Unix seconds: the database's own, since clocks of cores differ.
+CAST(strftime('%s', 'now') AS INTEGER)
+
+-- ---------------------------------------------------------------------------------------------------------------
 -- Keys and tenancy
 -- ---------------------------------------------------------------------------------------------------------------
 

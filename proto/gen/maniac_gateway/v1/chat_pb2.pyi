@@ -40,6 +40,8 @@ class _CompletionStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Comp
     """Refused before any provider was called."""
     COMPLETION_STATUS_REGISTERED: _CompletionStatus.ValueType  # 6
     """Registered, not proxied."""
+    COMPLETION_STATUS_UNKNOWN: _CompletionStatus.ValueType  # 7
+    """The gateway was killed while a provider was called: nobody knows whether it answered, or what that cost."""
 
 class CompletionStatus(_CompletionStatus, metaclass=_CompletionStatusEnumTypeWrapper):
     """CompletionStatus says how a request ended."""
@@ -58,6 +60,8 @@ COMPLETION_STATUS_REJECTED: CompletionStatus.ValueType  # 5
 """Refused before any provider was called."""
 COMPLETION_STATUS_REGISTERED: CompletionStatus.ValueType  # 6
 """Registered, not proxied."""
+COMPLETION_STATUS_UNKNOWN: CompletionStatus.ValueType  # 7
+"""The gateway was killed while a provider was called: nobody knows whether it answered, or what that cost."""
 Global___CompletionStatus: _TypeAlias = CompletionStatus  # noqa: Y015
 
 class _UsageSource:

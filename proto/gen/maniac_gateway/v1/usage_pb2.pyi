@@ -106,6 +106,7 @@ class UsageTotals(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     SPEND_NANO_USD_FIELD_NUMBER: _builtins.int
     UNPRICED_REQUEST_COUNT_FIELD_NUMBER: _builtins.int
+    UNKNOWN_COUNT_FIELD_NUMBER: _builtins.int
     request_count: _builtins.int
     success_count: _builtins.int
     """Requests that were answered whole, registered ones included."""
@@ -115,6 +116,10 @@ class UsageTotals(_message.Message):
     """Sum over the requests whose price is known."""
     unpriced_request_count: _builtins.int
     """Requests that used tokens of an unknown price; they are not in spend_nano_usd."""
+    unknown_count: _builtins.int
+    """Requests whose core was killed, or is held up, while a provider was called. The most that they can have cost is in
+    spend_nano_usd.
+    """
     @_builtins.property
     def usage(self) -> _chat_pb2.Usage:
         """Sums; counts that a provider did not report are not in them."""
@@ -128,10 +133,11 @@ class UsageTotals(_message.Message):
         usage: _chat_pb2.Usage | None = ...,
         spend_nano_usd: _builtins.int = ...,
         unpriced_request_count: _builtins.int = ...,
+        unknown_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_count", b"error_count", "request_count", b"request_count", "spend_nano_usd", b"spend_nano_usd", "success_count", b"success_count", "unpriced_request_count", b"unpriced_request_count", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_count", b"error_count", "request_count", b"request_count", "spend_nano_usd", b"spend_nano_usd", "success_count", b"success_count", "unknown_count", b"unknown_count", "unpriced_request_count", b"unpriced_request_count", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,10 +18,17 @@ COALESCE((
        AND u.api_key <> 0 AND u.status <> 'registered'), 0)
 
 -- name: budget_reserved
--- Part of others: what is reserved of the running period of `budgets b`.
+-- Part of others: what is reserved of the running period of `budgets b`. What nobody renews counts as well: its core
+-- may be gone, and its request may have been paid for, or it was held up and comes back.
 COALESCE((
     SELECT SUM(r.amount_nano_usd) FROM budget_reservations r
-     WHERE r.budget = b.id AND r.start = {budget_start} AND r.expires > :now), 0)
+     WHERE r.budget = b.id AND r.start = {budget_start}), 0)
+
+-- name: budget_unknown
+-- Part of others: how much of that nobody renews.
+COALESCE((
+    SELECT SUM(r.amount_nano_usd) FROM budget_reservations r
+     WHERE r.budget = b.id AND r.start = {budget_start} AND r.expires <= {lease_now}), 0)
 
 -- name: budgets_of_caller
 -- Part of others: the budgets that a key spends from.
@@ -58,8 +65,11 @@ SELECT b.project, b.api_key, b.period,
 
 -- name: reserve_budgets
 -- Reserve an amount from all budgets of a key if each of them has the room that is wanted, else from none.
-INSERT INTO budget_reservations (id, budget, start, amount_nano_usd, expires)
-SELECT CAST(:id AS TEXT), b.id, {budget_start}, CAST(:amount AS BIGINT), CAST(:expires AS BIGINT)
+INSERT INTO budget_reservations (
+  id, budget, start, amount_nano_usd, expires, holder, ahead, project, api_key, created
+)
+SELECT CAST(:id AS TEXT), b.id, {budget_start}, CAST(:amount AS BIGINT), {lease_now} + CAST(:lease_s AS BIGINT),
+       CAST(:holder AS TEXT), CAST(:ahead AS BIGINT), CAST(:project AS BIGINT), CAST(:key AS BIGINT), {lease_now}
   FROM budgets b
  WHERE {budgets_of_caller}
    AND NOT EXISTS (
@@ -68,20 +78,29 @@ SELECT CAST(:id AS TEXT), b.id, {budget_start}, CAST(:amount AS BIGINT), CAST(:e
 RETURNING budget, start
 
 -- name: renew_reservation
--- Keep what a running request has reserved.
-UPDATE budget_reservations SET expires = :expires WHERE id = :id
+-- Say that what a request has reserved is still held, also after that seemed to be over.
+UPDATE budget_reservations SET expires = {lease_now} + CAST(:lease_s AS BIGINT) WHERE id = :id
 
 -- name: release_reservation
 -- Give back what a request had reserved that will have no record.
 DELETE FROM budget_reservations WHERE id = :id
 
--- name: give_back_reserved
--- Give back what is unused of a reservation for several requests.
+-- name: give_back_part
+-- Give back what one request had of a reservation for several.
 UPDATE budget_reservations SET amount_nano_usd = amount_nano_usd - CAST(:amount AS BIGINT) WHERE id = :id
 
+-- name: give_back_rest
+-- Give back what is unused of a reservation for several requests, once, however often it is tried.
+UPDATE budget_reservations SET amount_nano_usd = amount_nano_usd - CAST(:amount AS BIGINT), ahead = 0
+ WHERE id = :id AND ahead = 1
+
 -- name: sweep_reservations
--- Remove what nobody renews: its core is gone.
-DELETE FROM budget_reservations WHERE expires <= :now
+-- Remove what is used up and renewed by nobody.
+DELETE FROM budget_reservations WHERE expires <= {lease_now} AND amount_nano_usd <= 0
+
+-- name: release_holder
+-- Give back all that is left of what a process held that has ended.
+DELETE FROM budget_reservations WHERE holder = :holder
 
 -- name: set_budget
 -- Make a budget, or change its limit.
@@ -121,6 +140,7 @@ RETURNING id
 -- All budgets with their running periods: organizations, projects and keys by name.
 SELECT b.period, b.limit_nano_usd, {budget_start} AS start,
        COALESCE(w.spent_nano_usd, {budget_spent_before}) AS spent_nano_usd, {budget_reserved} AS reserved_nano_usd,
+       {budget_unknown} AS unknown_nano_usd,
        o.name AS organization, p.name AS project, k.uid AS key_id, k.name AS key_name, k.prefix AS key_prefix
   FROM budgets b
   JOIN organizations o ON o.id = b.organization

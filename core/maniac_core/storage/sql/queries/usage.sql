@@ -22,11 +22,27 @@ CASE WHEN u.reasoning_tokens < 9007199254740992 THEN u.reasoning_tokens ELSE 900
 -- Part of others: the sums of a row.
 u.requests, {usage_tokens}, u.spend_nano_usd, u.unpriced
 
+-- name: usage_of_unknown
+-- Part of others: what cores that are gone, or held up, had reserved for requests; the dearest that each can have cost.
+SELECT r.created / 86400 AS day, '' AS model, 0 AS container, r.api_key, 'unknown' AS status, 1 AS requests,
+       0 AS input_tokens, 0 AS cache_read_tokens, 0 AS cache_write_tokens, 0 AS cache_write_1h_tokens,
+       0 AS output_tokens, 0 AS reasoning_tokens, r.amount_nano_usd AS spend_nano_usd, 0 AS unpriced
+  FROM budget_reservations r
+ WHERE r.project = :project AND r.expires <= {lease_now} AND r.amount_nano_usd > 0
+   AND NOT EXISTS (SELECT 1 FROM budget_reservations o WHERE o.id = r.id AND o.budget < r.budget)
+
 -- name: usage_of_requests
 -- Part of others: the sums of requests, each in one row.
 SELECT u.day, u.model, u.container, u.api_key, u.status, '' AS tag, {usage_columns}
   FROM usage_daily u
  WHERE u.organization = :organization AND u.project = :project
+{usage_selected}
+UNION ALL
+SELECT u.day, u.model, u.container, u.api_key, u.status, '' AS tag, {usage_columns}
+  FROM (
+{usage_of_unknown}
+  ) u
+ WHERE 1 = 1
 {usage_selected}
 
 -- name: usage_of_tag
@@ -60,6 +76,7 @@ SELECT u.day, u.model, u.container, u.api_key, u.status, u.tag, {usage_columns}
        COALESCE(SUM(u.requests), 0) AS requests,
        COALESCE(SUM(CASE WHEN u.status IN ('completed', 'registered') THEN u.requests ELSE 0 END), 0) AS successes,
        COALESCE(SUM(CASE WHEN u.status IN ('failed', 'truncated', 'rejected') THEN u.requests ELSE 0 END), 0) AS errors,
+       COALESCE(SUM(CASE WHEN u.status = 'unknown' THEN u.requests ELSE 0 END), 0) AS unknown,
        COALESCE(SUM(u.input_tokens), 0) AS input_tokens,
        COALESCE(SUM(u.cache_read_tokens), 0) AS cache_read_tokens,
        COALESCE(SUM(u.cache_write_tokens), 0) AS cache_write_tokens,

@@ -45,6 +45,7 @@ UPDATE idempotency_keys k SET completion = c.completion, expires = c.expires
          CAST(? AS text[]), CAST(? AS bigint[]), CAST(? AS bigint[]), CAST(? AS text[]), CAST(? AS text[])
        ) c (completion, expires, project, key, owner)
  WHERE k.project = c.project AND k.key = c.key AND k.owner = c.owner
+RETURNING k.completion
 
 -- name: drop_reservation
 -- Give back what a request had reserved.
