@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import re
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,9 +27,29 @@ sys.path.insert(0, str(Path(__file__).parent))
 from postgres_server import PostgresServer
 from redis_server import RedisServer
 
-# The processes that tests start by the hundred would each compile what they import.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
+_ROOT = Path(__file__).parents[1]
+# What configures a gateway, a client or a database on the machine of whoever runs the tests is not for them.
+_FOREIGN = re.compile(
+    r"MANIAC_(?!TEST_|RECORDINGS)|(OPENAI|ANTHROPIC|GEMINI|GOOGLE_API|OPENROUTER|PG|AWS|OTEL)_?[A-Z]"
+)
+
+
+def _make_environment() -> None:
+    for name in list(os.environ):
+        if _FOREIGN.match(name):
+            del os.environ[name]
+    # A proxy is for pip; what the tests talk to is on this machine.
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
+    # The processes that tests start by the hundred would each compile what they import.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    if not os.access(_ROOT, os.W_OK):
+        cache = Path(tempfile.gettempdir()) / f"maniac-gateway-tests-{os.getuid()}" / "bytecode"
+        os.environ.setdefault("PYTHONPYCACHEPREFIX", str(cache))
+        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"]
+
+
+_make_environment()
 _RUNNING = "postgresql://postgres@127.0.0.1:5432"
 _MISSING = (
     "PostgreSQL is neither running on 127.0.0.1:5432 (superuser postgres, trusted) nor installed; "
@@ -81,6 +103,14 @@ def pytest_runtest_setup() -> None:
     left_s = _DAY_S - time.time() % _DAY_S
     if left_s < _LAST_S:
         time.sleep(left_s)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let tests run where nothing lies: in the working tree there may be a data folder that is in use."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("empty"))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from maniac_core.local.pull import verify
 from ports import free_ports
 
+_ROOT = Path(__file__).parents[2]
+_MODEL = "smollm2-135m-instruct"
 _COMMAND = (sys.executable, "-m", "maniac_core.cli.main")
 _CONFIG = """
 [core]
@@ -147,13 +150,21 @@ def serve(tmp_path: Path, environ: dict[str, str]) -> Iterator[Callable[..., Ser
 
 @pytest.fixture(scope="session")
 def model_file() -> Path:
-    """The embedded model, fetched once per machine."""
+    """The embedded model: where `make run` put it, or fetched once per machine."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "maniac-gateway-tests"
+    for folder in (_ROOT / "data", cache):
+        path = folder / "models" / f"{_MODEL}.gguf"
+        if path.is_file() and verify(_MODEL, path):
+            return path
     pulled = subprocess.run(
-        [*_COMMAND, "pull", "smollm2-135m-instruct", f"--data-dir={cache}"],
+        [*_COMMAND, "pull", _MODEL, f"--data-dir={cache}"],
         check=False,
         capture_output=True,
         text=True,
     )
-    assert pulled.returncode == 0, pulled.stderr
-    return cache / "models" / "smollm2-135m-instruct.gguf"
+    if pulled.returncode:
+        reason = f"the embedded model is not here and cannot be fetched: {pulled.stderr}"
+        if os.environ.get("MANIAC_TEST_REQUIRE_SERVICES"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return cache / "models" / f"{_MODEL}.gguf"
