@@ -70,11 +70,19 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True):
                 cost += tokens * price
         return (cost + _FEMTO_PER_NANO // 2) // _FEMTO_PER_NANO
 
-    def ceiling_nano_usd(self, prompt_tokens: int, output_tokens: int) -> int | None:
-        """Return the most that so many tokens cost, whichever of them are cached, spoken or thought; None: unknown."""
+    def ceiling_nano_usd(
+        self, prompt_tokens: int, output_tokens: int, *, may_hear: bool = False
+    ) -> int | None:
+        """Return the most that so many tokens cost, whichever of them are cached, spoken or thought; None: unknown.
+
+        `may_hear`: whether tokens of the prompt may be audio.
+        """
         costs: list[int] = []
         for row in (self, *(above for start, above in self.above if prompt_tokens > start)):
-            price_in = _dearest(row.input, row.cache_read, row.cache_write, row.cache_write_1h)
+            price_in = _dearest(
+                *(row.input, row.cache_read, row.cache_write, row.cache_write_1h),
+                row.input_audio if may_hear else None,
+            )
             price_out = _dearest(row.output, row.reasoning, row.output_audio)
             if price_in is None or price_out is None:
                 return None

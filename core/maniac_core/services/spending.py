@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from maniac_core.domain.budgets import OwnerKind, Period
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import now_s
 from maniac_core.providers.catalogue import Catalogue
+from maniac_core.providers.prompt_bound import has_documents
 from maniac_core.services.capture import Capture
 from maniac_core.services.ceiling import ceiling_nano_usd
 from maniac_core.services.holds import Holds
@@ -47,7 +50,11 @@ class Spending:
             # Reckoned a moment ago, before the request was let through.
             return
         trail = capture.trail
-        trail.worst_nano_usd = self._worst_case(step)
+        if has_documents(step.prompt.messages):
+            # Pages are counted in the file, which others should not wait for.
+            trail.worst_nano_usd = await asyncio.to_thread(self._worst_case, step)
+        else:
+            trail.worst_nano_usd = self._worst_case(step)
         missing = trail.worst_nano_usd + trail.charge_nano_usd
         missing -= holds.total_nano_usd if holds is not None else 0
         if missing <= 0:
