@@ -131,8 +131,8 @@ class CoreConfig(_Table, frozen=True):
     """Tokens per window and organization, prompt and answer together; 0: no limit."""
     redis_url: str = ""
     """Redis or Valkey that counts the windows of several cores; empty: each core counts by itself."""
-    redis_timeout_ms: _Positive = 50
-    """How long a request waits for it; after that it is let through uncounted."""
+    redis_timeout_ms: _Positive = 250
+    """How long its answers may take; after that requests are let through uncounted, until it answers again."""
     durability: Literal["strict", "available"] = "strict"
     """What happens to an answer whose record cannot be committed. `strict`: the request fails with 503. `available`: it
     is answered, and the record waits in `spool` in data_dir until the database takes it."""

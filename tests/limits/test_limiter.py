@@ -85,6 +85,26 @@ async def test_callers_without_a_key_are_counted_by_address() -> None:
     assert [state is not None and state.allowed for state in states] == [True, False, True]
 
 
+async def test_no_address_is_an_organization(windows: Windows) -> None:
+    """Whoever names an organization, or what its keys are counted under, as an address takes nothing from it."""
+    limiter = _limiter(windows, rate_limit=2, token_limit=10)
+    caller = _caller(7, "acme", rate_limit=2)
+    for address in ("acme", "organization:acme", "acme}:requests", "organization:acme}:key:7"):
+        for _ in range(3):
+            await limiter.hit_address(address)
+    assert (await _hit(limiter, caller)).remaining == 1
+    # Nor is a key of one organization that of another, or their tokens their requests.
+    assert await limiter.take_tokens(caller, 10)
+    assert (await _hit(limiter, _caller(7, "other", rate_limit=2))).remaining == 1
+
+
+async def test_an_address_takes_little_room() -> None:
+    """A header of any length is counted under its beginning."""
+    limiter = _limiter(rate_limit=1)
+    states = [await limiter.hit_address("9" * length) for length in (70, 8000)]
+    assert [state is not None and state.allowed for state in states] == [True, False]
+
+
 async def test_the_window_ends_at_a_multiple_of_its_length() -> None:
     """Reset is the same for everybody, and the refusal waits until then in whole seconds."""
     limiter = RateLimiter(CoreConfig(rate_limit=1, rate_window_s=3600), MemoryWindows())

@@ -16,6 +16,8 @@ from maniac_core.config import CoreConfig
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.records import Caller
 
+_LONGEST_ADDRESS = 64
+
 
 class Charge(msgspec.Struct, frozen=True):
     """What is to be counted in one scope."""
@@ -102,17 +104,18 @@ class RateLimiter:
         """Count one request of a caller; None: no limit holds. A refused request is not counted."""
         charges = []
         if self._limit:
-            charges.append(Charge(f"{{{caller.organization_id}}}:requests", self._limit, 1))
+            charges.append(Charge(f"{_organization(caller)}:requests", self._limit, 1))
         if caller.rate_limit is not None:
-            scope = f"{{{caller.organization_id}}}:{caller.key}:requests"
-            charges.append(Charge(scope, caller.rate_limit, 1))
+            charges.append(Charge(f"{_key(caller)}:requests", caller.rate_limit, 1))
         return await self._hit(charges) if charges else None
 
     async def hit_address(self, address: str) -> RateState | None:
         """Count one request without a valid key."""
         if not self._limit:
             return None
-        return await self._hit([Charge(f"{{{address}}}:requests", self._limit, 1)])
+        # Whatever a client says its address is, it is no organization's name, and takes little room.
+        scope = f"{{address:{address[:_LONGEST_ADDRESS]}}}:requests"
+        return await self._hit([Charge(scope, self._limit, 1)])
 
     def limits_tokens(self, caller: Caller) -> bool:
         """Whether a limit of tokens holds for a caller."""
@@ -128,10 +131,10 @@ class RateLimiter:
         """
         charges = []
         if self._token_limit:
-            scope = f"{{{caller.organization_id}}}:tokens"
+            scope = f"{_organization(caller)}:tokens"
             charges.append(Charge(scope, self._token_limit, min(tokens, self._token_limit)))
         if caller.token_limit is not None:
-            scope = f"{{{caller.organization_id}}}:{caller.key}:tokens"
+            scope = f"{_key(caller)}:tokens"
             charges.append(Charge(scope, caller.token_limit, min(tokens, caller.token_limit)))
         if not charges:
             return None
@@ -180,6 +183,15 @@ class TokenHold:
         for charge in self._charges:
             if tokens != charge.units:
                 self._windows.adjust(self._window, charge.scope, tokens - charge.units)
+
+
+def _organization(caller: Caller) -> str:
+    # The braces keep all scopes of an organization on one node of a Redis cluster.
+    return f"{{organization:{caller.organization_id}}}"
+
+
+def _key(caller: Caller) -> str:
+    return f"{_organization(caller)}:key:{caller.key}"
 
 
 def rate_error(state: RateState) -> GatewayError:
