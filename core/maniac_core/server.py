@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 import logging
-import os
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2
 
-from maniac_core import grpc_port
+from maniac_core import grpc_port, process
 from maniac_core.config import (
     DEMO_PROVIDER,
     LOCAL_PROVIDER,
@@ -50,6 +46,7 @@ from maniac_core.rpc.usage import UsageServicer
 from maniac_core.services.attempts import Runner
 from maniac_core.services.auth import Authenticator
 from maniac_core.services.completions import CompletionService
+from maniac_core.services.configuration_log import note_configuration
 from maniac_core.services.containers import ContainerService
 from maniac_core.services.datasets import DatasetService
 from maniac_core.services.evaluators import EvaluatorService
@@ -73,6 +70,7 @@ from maniac_core.services.stored import StoredCompletions
 from maniac_core.services.tokens import TokenGate
 from maniac_core.services.traces import TraceService
 from maniac_core.services.usage import UsageService
+from maniac_core.storage.audit import AuditStore
 from maniac_core.storage.budgets import BudgetStore
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.containers import ContainerStore
@@ -93,10 +91,6 @@ if TYPE_CHECKING:
     from maniac_core.services.tracing import Tracing
 
 _log = logging.getLogger(__name__)
-_GC_THRESHOLD = 20_000
-# How long a thread waits for the interpreter while the event loop has it. The one that commits needs it a dozen times
-# per transaction, and answers wait for it.
-_SWITCH_INTERVAL_S = 0.0005
 
 
 class Core:
@@ -283,6 +277,7 @@ class Core:
         """
         config = self.config.core
         await self._database.start()
+        await note_configuration(AuditStore(self._database), self.config)
         path = config.socket_path.absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         grpc_port.remove_dead_socket(path)
@@ -334,7 +329,7 @@ async def run_core(
 
     `ready` is called when calls are served. SIGUSR1 says that the embedded model is given up.
     """
-    _work_in_batches()
+    process.work_in_batches()
     loop = asyncio.get_running_loop()
     stopping, hurried = asyncio.Event(), asyncio.Event()
 
@@ -346,11 +341,7 @@ async def run_core(
     core = Core(config, environ, has_demo=has_demo)
     loop.add_signal_handler(signal.SIGUSR1, core.drop_local_model)
     await core.start()
-    # What start-up made stays for good: the collector need not look at it again. Requests leave few cycles.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GC_THRESHOLD)
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    process.settle()
     _log.info("core serves", extra={"fields": {"grpc": config.core.listen}})
     ready()
     await stopping.wait()
@@ -363,14 +354,6 @@ async def run_core(
         await core.stop(0)
     hurry.cancel()
     return 0
-
-
-def _work_in_batches() -> None:
-    """Ask not to be interrupted whenever another thread wakes: what it would take over from is in the caches."""
-    # Threads that are made later inherit it. Only Linux knows it, and a sandbox may forbid it.
-    if hasattr(os, "SCHED_BATCH"):
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _metrics(config: CoreConfig) -> Metrics | None:

@@ -82,7 +82,9 @@ def test_limits_and_budget_come_with_the_key(run: Run, keys: Run) -> None:
     """They are told when it is made, and listed."""
     made = keys("create", "--rate", "600", "--tokens", "9000", "--budget-usd", "5", "--per", "day")
     assert "requests per window: 600; tokens per window: 9000; USD per day: 5.00" in made.stderr
-    assert re.search(r"never +600 +9000 +active$", keys("list").stdout, re.MULTILINE)
+    assert re.search(
+        r"never +inference,read,write +600 +9000 +active$", keys("list").stdout, re.MULTILINE
+    )
     budgets = run("budgets", "list").stdout
     assert re.search(r"default +key \S+ \(key\) +day +5\.00 +0\.00 +0\.00 +5\.00 +\d{4}-", budgets)
     assert keys("create", "--rate", "0").returncode == 2

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from maniac_core.cli.money import format_usd, parse_usd
+from maniac_core.cli.operator import operator
 from maniac_core.cli.settings import load_core
 from maniac_core.cli.table import format_table
 from maniac_core.domain.budgets import Budget, Limit
@@ -48,14 +49,19 @@ async def _run(arguments: argparse.Namespace) -> int:
         match arguments.action:
             case "set":
                 await service.set(
-                    arguments.kind, arguments.name, Limit(nano_usd=limit, period=arguments.per)
+                    arguments.kind,
+                    arguments.name,
+                    Limit(nano_usd=limit, period=arguments.per),
+                    operator(),
                 )
                 sys.stdout.write(
                     f"{arguments.kind} {arguments.name} may spend {format_usd(limit)} USD"
                     f" {_per(arguments.per)}\n"
                 )
             case "remove":
-                if not await service.remove(arguments.kind, arguments.name, arguments.per):
+                if not await service.remove(
+                    arguments.kind, arguments.name, arguments.per, operator()
+                ):
                     sys.stderr.write(
                         f"maniac-gateway: {arguments.kind} {arguments.name} has no budget"
                         f" {_per(arguments.per)}\n"

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from maniac_core.cli.money import format_usd, parse_usd
+from maniac_core.cli.operator import operator
 from maniac_core.cli.settings import load_core
 from maniac_core.cli.table import format_table
 from maniac_core.domain.budgets import Limit
 from maniac_core.domain.errors import GatewayError
 from maniac_core.domain.records import ApiKey
+from maniac_core.domain.scopes import DEFAULT_SCOPES
 from maniac_core.services.keys import KeyService
 from maniac_core.storage import open_database
 from maniac_core.storage.base import StorageError
@@ -49,7 +51,7 @@ async def _run(arguments: argparse.Namespace) -> int:
                 _print_table(await service.list(arguments.project))
             case "revoke":
                 # Lists show a prefix with the mark that more follows.
-                key = await service.revoke(arguments.id.removesuffix("…"))
+                key = await service.revoke(arguments.id.removesuffix("…"), operator())
                 sys.stdout.write(f"revoked {key.id} ({key.name}, {key.prefix}…)\n")
     finally:
         await database.close()
@@ -69,6 +71,8 @@ async def _create(service: KeyService, arguments: argparse.Namespace) -> None:
         rate_limit=arguments.rate,
         token_limit=arguments.tokens,
         budget=budget,
+        scopes=arguments.scopes or DEFAULT_SCOPES,
+        by=operator(),
     )
     # The secret alone on standard output: KEY=$(maniac-gateway keys create) works.
     sys.stderr.write(
@@ -114,7 +118,7 @@ def parse_expiry(text: str, now: float) -> int:
 def _print_table(keys: Sequence[ApiKey]) -> None:
     head = (
         *("ID", "PREFIX", "NAME", "PROJECT", "ORGANIZATION", "CREATED", "EXPIRES"),
-        *("RATE", "TOKENS", "STATE"),
+        *("SCOPES", "RATE", "TOKENS", "STATE"),
     )
     rows = [
         head,
@@ -122,6 +126,7 @@ def _print_table(keys: Sequence[ApiKey]) -> None:
             (
                 *(key.id, key.prefix + "…", key.name, key.project, key.organization),
                 *(_date(key.created), _date(key.expires) or "never"),
+                ",".join(sorted(key.scopes)),
                 *(str(key.rate_limit or "-"), str(key.token_limit or "-")),
                 _state(key, time.time()),
             )

@@ -7,6 +7,8 @@ import importlib
 import sys
 from pathlib import Path
 
+from maniac_core.domain.scopes import SCOPES
+
 _DESCRIPTION = (
     "A self-hosted LLM inference gateway: one endpoint, every provider, everything captured."
 )
@@ -80,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_budgets(_add(commands, "budgets", "set, list and remove budgets"))
     _add_usage(_add(commands, "usage", "report requests, tokens and spend of a project"))
+    audit = _add(commands, "audit", "list who changed keys, budgets or configuration")
+    audit.add_argument(
+        "--limit", type=_positive, default=50, metavar="N", help="how many entries (default: 50)"
+    )
+    audit.add_argument("--json", action="store_true", help="print JSON Lines")
+    _add_files(audit)
 
     migrate = _add(
         commands, "migrate", "bring the database to the newest schema, or move it to PostgreSQL"
@@ -155,6 +163,13 @@ def _add_keys(command: argparse.ArgumentParser) -> None:
         type=_positive,
         metavar="N",
         help="its tokens per window, besides the organization's limit",
+    )
+    create.add_argument(
+        "--scope",
+        action="append",
+        choices=SCOPES,
+        dest="scopes",
+        help="what it may do; may be given several times (default: inference, read and write)",
     )
     show = actions.add_parser("list", help="list keys, newest first, without secrets")
     show.add_argument("--project", help="name or id (default: all)")

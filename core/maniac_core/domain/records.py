@@ -8,6 +8,7 @@ import msgspec
 
 from maniac_core.domain.budgets import Hold
 from maniac_core.domain.chat import Trace, Usage
+from maniac_core.domain.scopes import DEFAULT_SCOPES, Scope
 
 Status = Literal[
     "completed", "failed", "cancelled", "truncated", "rejected", "registered", "unknown"
@@ -30,6 +31,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     organization: int
     project_id: str
     organization_id: str
+    scopes: frozenset[Scope] = DEFAULT_SCOPES
+    """What the key may do."""
     is_internal: bool = False
     """Bypasses limits and billing."""
     is_budgeted: bool = False
@@ -203,3 +206,4 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     """Requests per window. None: no limit of its own."""
     token_limit: int | None = None
     """Tokens per window. None: no limit of its own."""
+    scopes: frozenset[Scope] = DEFAULT_SCOPES

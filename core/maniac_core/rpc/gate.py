@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from maniac_core.domain.errors import GatewayError, Reason, let_go
 from maniac_core.domain.ids import request_id
+from maniac_core.domain.scopes import ALL_SCOPES, Scope
 from maniac_core.rpc.edges import CLIENT_ADDRESS, EdgeCredential, peer_address
 from maniac_core.rpc.messages import readable
 from maniac_core.services.auth import Authenticator
@@ -43,16 +44,15 @@ class Gate:
         self._limiter = limiter
         self._edges = edges
 
-    async def has_key(self, metadata: Mapping[str, Any]) -> bool:
-        """Whether a call brings a key that is good, counting nothing."""
+    async def scopes(self, metadata: Mapping[str, Any]) -> frozenset[Scope] | None:
+        """Return what the key of a call may do, counting nothing; None: the call has no good key."""
         authorization = metadata.get("authorization")
         if self._authenticator.is_internal(authorization):
-            return True
+            return ALL_SCOPES
         try:
-            await self._authenticator.authenticate(authorization)
+            return (await self._authenticator.authenticate(authorization)).scopes
         except GatewayError:
-            return False
-        return True
+            return None
 
     def is_edge(self, context: Context) -> bool:
         """Whether the caller has the credential of an edge."""
@@ -106,18 +106,6 @@ class Gate:
             rate=rate,
             dropped=[],
         )
-
-    async def require_internal(self, context: Context) -> None:
-        """Let only the internal service key pass.
-
-        Raises:
-            GatewayError: of authentication, or INSUFFICIENT_SCOPE.
-        """
-        call = await self.admit(context)
-        if not call.caller.is_internal:
-            raise GatewayError(
-                Reason.ERROR_REASON_INSUFFICIENT_SCOPE, "Only the internal service key may do this."
-            )
 
     async def _admit_key(
         self, authorization: str | None, address: str, announce: Callable[[RateState], None]

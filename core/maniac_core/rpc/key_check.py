@@ -1,7 +1,8 @@
-"""KeyCheck: a call without a good key is refused before its message is read."""
+"""KeyCheck: a call without a good key, or whose key may not make it, is refused before its message is read."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, TypeAlias
 
@@ -9,8 +10,10 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.domain.scopes import SCOPES, Scope
 from maniac_core.rpc.gate import Context, Gate, abort
 from maniac_core.rpc.health import HealthServicer
+from maniac_core.rpc.scopes import insufficient_scope, required_scope
 
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _RELAY = "/maniac_gateway.v1.RelayService/Relay"
@@ -27,6 +30,12 @@ class KeyCheck(grpc.aio.ServerInterceptor):
     def __init__(self, gate: Gate, health: HealthServicer) -> None:
         self._gate = gate
         self._health = health
+        self._out_of_scope: dict[Scope, _Handler] = {
+            scope: grpc.stream_stream_rpc_method_handler(
+                functools.partial(self._refuse_scope, scope)
+            )
+            for scope in SCOPES
+        }
         self._refusal: _Handler = grpc.stream_stream_rpc_method_handler(self._refuse)
         # Whoever asks without a key is told the state of the whole core, whichever service is named: probes and
         # edges that balance over cores have no key, and their message stays unread.
@@ -47,12 +56,16 @@ class KeyCheck(grpc.aio.ServerInterceptor):
     ) -> _Handler | None:
         """Choose the handler of a call."""
         method = handler_call_details.method
-        # The relay asks for an edge's credential itself: who the caller is, only the call's context knows.
-        if method == _RELAY or await self._gate.has_key(
-            dict(handler_call_details.invocation_metadata or ())
-        ):
+        if method == _RELAY:
+            # It asks for an edge's credential itself: who the caller is, only the call's context knows.
             return await continuation(handler_call_details)
-        return self._keyless.get(method, self._refusal)
+        scopes = await self._gate.scopes(dict(handler_call_details.invocation_metadata or ()))
+        if scopes is None:
+            return self._keyless.get(method, self._refusal)
+        needed = required_scope(method)
+        if needed is None or needed in scopes:
+            return await continuation(handler_call_details)
+        return self._out_of_scope[needed]
 
     async def _refuse(self, _messages: AsyncIterator[bytes], context: Context) -> NoReturn:
         try:
@@ -68,6 +81,15 @@ class KeyCheck(grpc.aio.ServerInterceptor):
                 retry_after_s=1,
             ),
         )
+
+    async def _refuse_scope(
+        self, scope: Scope, _messages: AsyncIterator[bytes], context: Context
+    ) -> NoReturn:
+        try:
+            await self._gate.admit(context)
+            raise insufficient_scope(scope)
+        except GatewayError as error:
+            await abort(context, error)
 
     async def _check(self, _messages: AsyncIterator[bytes], context: Context) -> None:
         await context.write(await self._health.Check(health_pb2.HealthCheckRequest(), context))

@@ -1,13 +1,15 @@
-"""KeyService: management of API keys by internal services."""
+"""KeyService: management of API keys, by internal services and keys of scope `admin`."""
 
 from __future__ import annotations
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from maniac_gateway.v1 import keys_pb2
 
+from maniac_core.domain.audit import actor
 from maniac_core.domain.budgets import Limit, Period
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.records import ApiKey
+from maniac_core.domain.scopes import DEFAULT_SCOPES
 from maniac_core.rpc.gate import Context, Gate, unary
 from maniac_core.services.keys import KeyService
 
@@ -30,7 +32,7 @@ class KeyServicer:
         self, request: keys_pb2.CreateKeyRequest, context: Context
     ) -> keys_pb2.CreateKeyResponse:
         """Make a key."""
-        await self._gate.require_internal(context)
+        call = await self._gate.admit(context)
         key, secret = await self._keys.create(
             request.name,
             project=request.project or "default",
@@ -39,6 +41,8 @@ class KeyServicer:
             rate_limit=request.rate_limit if request.HasField("rate_limit") else None,
             token_limit=request.token_limit if request.HasField("token_limit") else None,
             budget=_budget(request.budget) if request.HasField("budget") else None,
+            scopes=request.scopes or DEFAULT_SCOPES,
+            by=actor(call.caller),
         )
         return keys_pb2.CreateKeyResponse(key=_to_proto(key), secret=secret)
 
@@ -47,7 +51,7 @@ class KeyServicer:
         self, request: keys_pb2.ListKeysRequest, context: Context
     ) -> keys_pb2.ListKeysResponse:
         """List keys."""
-        await self._gate.require_internal(context)
+        await self._gate.admit(context)
         keys = await self._keys.list(request.project or None)
         return keys_pb2.ListKeysResponse(keys=[_to_proto(key) for key in keys])
 
@@ -56,8 +60,9 @@ class KeyServicer:
         self, request: keys_pb2.RevokeKeyRequest, context: Context
     ) -> keys_pb2.RevokeKeyResponse:
         """Revoke a key."""
-        await self._gate.require_internal(context)
-        return keys_pb2.RevokeKeyResponse(key=_to_proto(await self._keys.revoke(request.id)))
+        call = await self._gate.admit(context)
+        key = await self._keys.revoke(request.id, actor(call.caller))
+        return keys_pb2.RevokeKeyResponse(key=_to_proto(key))
 
 
 def _budget(budget: keys_pb2.Budget) -> Limit:
@@ -83,4 +88,5 @@ def _to_proto(key: ApiKey) -> keys_pb2.ApiKey:
         disabled=key.disabled,
         rate_limit=key.rate_limit,
         token_limit=key.token_limit,
+        scopes=sorted(key.scopes),
     )

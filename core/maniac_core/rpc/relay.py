@@ -22,6 +22,7 @@ from maniac_core.rpc.chat_answer import completion_to_proto, delta_to_proto, usa
 from maniac_core.rpc.chat_request import request_from_proto
 from maniac_core.rpc.gate import Context, Gate, abort
 from maniac_core.rpc.messages import Unreadable, readable
+from maniac_core.rpc.scopes import insufficient_scope
 from maniac_core.services.capture import Call
 from maniac_core.services.idempotency import IdempotentCompletions
 from maniac_core.services.limits import RateState
@@ -229,13 +230,16 @@ class _Link:
         }
         metadata = {key: value for key, value in given.items() if value}
         deadline = time.monotonic() + start.timeout_ms / 1000 if start.timeout_ms else None
-        return await self._gate.admit_headers(
+        call = await self._gate.admit_headers(
             metadata,
             address=start.client_address,
             via_edge=True,
             deadline=deadline,
             announce=lambda rate: _fill_rate(head, rate),
         )
+        if "inference" not in call.caller.scopes:
+            raise insufficient_scope("inference")
+        return call
 
     async def _stream(
         self, relay_call: _RelayCall, call: Call, request: Any, head: relay_pb2.RelayHead

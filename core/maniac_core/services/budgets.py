@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from maniac_core.domain.audit import COMMAND, Actor
 from maniac_core.domain.budgets import Budget, Limit, Owner, OwnerKind, Period
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import now_s
@@ -22,11 +23,11 @@ class BudgetService:
     def __init__(self, store: BudgetStore) -> None:
         self._store = store
 
-    async def set(self, kind: OwnerKind, name: str, limit: Limit) -> None:
+    async def set(self, kind: OwnerKind, name: str, limit: Limit, by: Actor = COMMAND) -> None:
         """Make a budget, or change the limit of the one that the owner has for that period.
 
         `name` is the name or id of an organization or a project, or the id or prefix of a key. What was spent in the
-        running period before counts.
+        running period before counts. `by` is who does it.
 
         Raises:
             GatewayError: VALIDATION_ERROR for a limit below 0; PROJECT_NOT_FOUND or API_KEY_NOT_FOUND; CONFLICT when
@@ -37,18 +38,18 @@ class BudgetService:
                 Reason.ERROR_REASON_VALIDATION_ERROR, "A budget must not be below 0.", param="limit"
             )
         try:
-            await self._store.set(await self._owner(kind, name), limit, now_s())
+            await self._store.set(await self._owner(kind, name), limit, now_s(), by)
         except StorageError as err:
             raise unavailable() from err
 
-    async def remove(self, kind: OwnerKind, name: str, period: Period) -> bool:
-        """Remove a budget and return whether there was one; see `set` for the name.
+    async def remove(self, kind: OwnerKind, name: str, period: Period, by: Actor = COMMAND) -> bool:
+        """Remove a budget and return whether there was one; see `set` for the rest.
 
         Raises:
             GatewayError: as `set`.
         """
         try:
-            return await self._store.remove(await self._owner(kind, name), period)
+            return await self._store.remove(await self._owner(kind, name), period, by)
         except StorageError as err:
             raise unavailable() from err
 

@@ -6,12 +6,14 @@ import re
 
 import msgspec
 
+from maniac_core.domain.audit import actor
 from maniac_core.domain.containers import Container, SubModel
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.ids import now_s, uuid_id
 from maniac_core.domain.records import Caller, Page
 from maniac_core.services.outage import unavailable
 from maniac_core.services.routing import Router, normalise, unknown_model
+from maniac_core.storage.audit import audited
 from maniac_core.storage.base import ConstraintError, StorageError
 from maniac_core.storage.containers import ContainerStore
 
@@ -188,7 +190,10 @@ class ContainerService:
         container = await self.get(caller, name)
         deleted = now_s()
         try:
-            await self._store.delete(caller.project, container.id, deleted)
+            event = audited(
+                actor(caller), "container.deleted", container.id, {"label": container.label}
+            )
+            await self._store.delete(caller.project, container.id, deleted, event)
         except StorageError as err:
             raise unavailable() from err
         self.forget()

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 
 import msgspec
 
+from maniac_core.domain.audit import actor
 from maniac_core.domain.datasets import Dataset
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.ids import now_s, uuid_id
@@ -16,6 +17,7 @@ from maniac_core.services.containers import ContainerService
 from maniac_core.services.dataset_filters import conditions_of, kept_form
 from maniac_core.services.export import ExportFormat, fine_tuning_line, record_json, request_json
 from maniac_core.services.outage import unavailable
+from maniac_core.storage.audit import audited
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.datasets import DatasetStore
 
@@ -93,8 +95,15 @@ class DatasetService:
         Raises:
             GatewayError: DATASET_NOT_FOUND; DEPENDENCY_UNAVAILABLE.
         """
+        dataset = await self.get(caller, dataset_id)
+        event = audited(
+            actor(caller),
+            "dataset.deleted",
+            dataset_id,
+            {"name": dataset.name, "size": dataset.size},
+        )
         try:
-            was_there = await self._store.delete(caller.project, dataset_id)
+            was_there = await self._store.delete(caller.project, dataset_id, event)
         except StorageError as err:
             raise unavailable() from err
         if not was_there:

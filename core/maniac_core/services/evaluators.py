@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from maniac_core.domain.audit import actor
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.evaluators import Code, Evaluator, Judge
 from maniac_core.domain.ids import now_s, uuid_id
@@ -15,6 +16,7 @@ from maniac_core.services.containers import ContainerService
 from maniac_core.services.evaluator_rules import check_evaluator, invalid
 from maniac_core.services.outage import unavailable
 from maniac_core.services.plan import Planner
+from maniac_core.storage.audit import audited
 from maniac_core.storage.base import ConstraintError, StorageError
 from maniac_core.storage.evaluators import EvaluatorStore
 
@@ -114,7 +116,10 @@ class EvaluatorService:
         """
         evaluator = await self.get(caller, name)
         try:
-            await self._store.delete(caller.project, evaluator.id)
+            event = audited(
+                actor(caller), "evaluator.deleted", evaluator.id, {"name": evaluator.name}
+            )
+            await self._store.delete(caller.project, evaluator.id, event)
         except StorageError as err:
             raise unavailable() from err
         return evaluator

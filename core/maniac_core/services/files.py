@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator
 
+from maniac_core.domain.audit import actor
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.files import File
 from maniac_core.domain.ids import now_s, uuid_id
@@ -13,6 +14,7 @@ from maniac_core.domain.records import Caller, Page
 from maniac_core.services.file_sweep import Sweeper
 from maniac_core.services.file_upload import Upload
 from maniac_core.services.outage import objects_unavailable, unavailable
+from maniac_core.storage.audit import audited
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.files import FileStore
 from maniac_core.storage.objects import ObjectStore, ObjectStoreError
@@ -91,8 +93,15 @@ class FileService:
         Raises:
             GatewayError: FILE_NOT_FOUND; DEPENDENCY_UNAVAILABLE.
         """
+        there = await self.get(caller, file_id)
+        event = audited(
+            actor(caller),
+            "file.deleted",
+            file_id,
+            {"bytes": there.size_bytes, "sha256": there.sha256},
+        )
         try:
-            file = await self._store.delete(caller.project, file_id, now_s())
+            file = await self._store.delete(caller.project, file_id, now_s(), event)
         except StorageError as err:
             raise unavailable() from err
         if file is None:

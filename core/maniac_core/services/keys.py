@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 
+from maniac_core.domain.audit import COMMAND, Actor
 from maniac_core.domain.budgets import Limit
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import now_s
 from maniac_core.domain.records import ApiKey
+from maniac_core.domain.scopes import DEFAULT_SCOPES, scopes_of
 from maniac_core.services.auth import hash_key
 from maniac_core.services.outage import unavailable
 from maniac_core.storage.base import StorageError
@@ -33,12 +36,14 @@ class KeyService:
         rate_limit: int | None = None,
         token_limit: int | None = None,
         budget: Limit | None = None,
+        scopes: Collection[str] = DEFAULT_SCOPES,
+        by: Actor = COMMAND,
     ) -> tuple[ApiKey, str]:
         """Make a key and return it with its secret, which cannot be read again.
 
         `expires` is Unix seconds. A project or an organization that is not there is made. `secret` takes a given text
         as the key. `rate_limit` and `token_limit` are requests and tokens per window of this key alone, and `budget`
-        is what it may spend; None: no limit of its own.
+        is what it may spend; None: no limit of its own. `scopes` are what it may do, and `by` is who makes it.
 
         Raises:
             GatewayError: VALIDATION_ERROR; DEPENDENCY_UNAVAILABLE.
@@ -46,6 +51,16 @@ class KeyService:
         if not 1 <= len(name) <= 128:
             raise GatewayError(
                 Reason.ERROR_REASON_VALIDATION_ERROR, "name must have 1 to 128 characters."
+            )
+        try:
+            granted = scopes_of(scopes)
+        except ValueError as err:
+            raise GatewayError(
+                Reason.ERROR_REASON_VALIDATION_ERROR, f"{err}.", param="scopes"
+            ) from None
+        if not granted:
+            raise GatewayError(
+                Reason.ERROR_REASON_VALIDATION_ERROR, "scopes must not be empty.", param="scopes"
             )
         _check_positive("rate_limit", rate_limit)
         _check_positive("token_limit", token_limit)
@@ -62,6 +77,8 @@ class KeyService:
                 rate_limit=rate_limit,
                 token_limit=token_limit,
                 budget=budget,
+                scopes=granted,
+                by=by,
             )
         except StorageError as err:
             raise unavailable() from err
@@ -78,14 +95,14 @@ class KeyService:
         except StorageError as err:
             raise unavailable() from err
 
-    async def revoke(self, key_id: str) -> ApiKey:
+    async def revoke(self, key_id: str, by: Actor = COMMAND) -> ApiKey:
         """Revoke a key by id or prefix; revoking twice changes nothing.
 
         Raises:
             GatewayError: API_KEY_NOT_FOUND; DEPENDENCY_UNAVAILABLE.
         """
         try:
-            key = await self._store.revoke(key_id, now_s())
+            key = await self._store.revoke(key_id, now_s(), by)
         except StorageError as err:
             raise unavailable() from err
         if key is None:

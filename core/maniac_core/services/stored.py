@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
+from maniac_core.domain.audit import actor
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.records import Caller, CompletionFilter, Page, StoredCompletion
 from maniac_core.services.containers import ContainerService
 from maniac_core.services.outage import unavailable
 from maniac_core.services.routing import Router
+from maniac_core.storage.audit import audited
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.canonical import canonical_json
 from maniac_core.storage.completions import CompletionDetail, CompletionStore, TakenError
@@ -58,8 +60,9 @@ class StoredCompletions:
         Raises:
             GatewayError: COMPLETION_NOT_FOUND; CONFLICT while a dataset holds it; DEPENDENCY_UNAVAILABLE.
         """
+        event = audited(actor(caller), "completion.deleted", completion_id)
         try:
-            was_there = await self._store.delete(caller.project, completion_id)
+            was_there = await self._store.delete(caller.project, completion_id, event)
         except TakenError as err:
             holder = "A dataset" if err.dataset is None else f"The dataset {err.dataset!r}"
             raise GatewayError(

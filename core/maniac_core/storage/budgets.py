@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from maniac_core.domain.audit import COMMAND, Actor
 from maniac_core.domain.budgets import (
     Budget,
     Hold,
@@ -17,6 +18,7 @@ from maniac_core.domain.budgets import (
     period_starts,
 )
 from maniac_core.domain.records import Caller, Spender
+from maniac_core.storage.audit import audited_budget
 from maniac_core.storage.base import Database, Params, Row, Statement
 
 _FIND_OWNER = {
@@ -136,28 +138,23 @@ class BudgetStore:
             for row in rows
         ]
 
-    async def set(self, owner: Owner, limit: Limit, now: int) -> None:
+    async def set(self, owner: Owner, limit: Limit, now: int, by: Actor = COMMAND) -> None:
         """Make a budget, or change the limit of the one that the owner has for that period."""
+        params = {**msgspec.structs.asdict(owner), "period": limit.period}
         await self._database.write(
             [
-                Statement(
-                    "set_budget",
-                    {
-                        **msgspec.structs.asdict(owner),
-                        "period": limit.period,
-                        "limit": limit.nano_usd,
-                        "created": now,
-                    },
-                )
+                Statement("set_budget", {**params, "limit": limit.nano_usd, "created": now}),
+                audited_budget(by, "budget.set", params, {"limit_nano_usd": limit.nano_usd}),
             ]
         )
 
-    async def remove(self, owner: Owner, period: Period) -> bool:
+    async def remove(self, owner: Owner, period: Period, by: Actor = COMMAND) -> bool:
         """Remove a budget and return whether there was one."""
         params = {**msgspec.structs.asdict(owner), "period": period}
         # In the order in which captures lock them.
         results = await self._database.write(
             [
+                audited_budget(by, "budget.removed", params, {}),
                 Statement("remove_budget_reservations", params),
                 Statement("remove_budget_windows", params),
                 Statement("remove_budget", params),

@@ -110,10 +110,10 @@ class CompletionStore:
             attempts=tuple(_attempt(attempt) for attempt in attempts),
         )
 
-    async def delete(self, project: int, completion_id: str) -> bool:
+    async def delete(self, project: int, completion_id: str, *also: Statement) -> bool:
         """Delete what was asked and answered, for good; whether there was such a listed completion.
 
-        The ledger keeps its numbers, and all sums stay.
+        The ledger keeps its numbers, and all sums stay. `also` belongs to the transaction.
 
         Raises:
             TakenError: a dataset holds it.
@@ -129,6 +129,7 @@ class CompletionStore:
         at = {"seq": row["seq"], "created": row["created"]}
         *_, [*forgotten] = await self._database.write(
             [
+                *also,
                 Statement("uncount_completion", at),
                 Statement("uncount_facets", {**at, "facets": found}),
                 Statement("delete_facets", {**at, "facets": found}),

@@ -92,14 +92,15 @@ class ContainerStore:
         params.update({f"sets_{field}": field in fields for field in _MUTABLE})
         await self._database.write([Statement("update_container", params)])
 
-    async def delete(self, project: int, container_id: str, deleted: int) -> None:
-        """Delete a live container softly; `deleted` is Unix seconds."""
+    async def delete(self, project: int, container_id: str, deleted: int, *also: Statement) -> None:
+        """Delete a live container softly; `deleted` is Unix seconds. `also` belongs to the transaction."""
         await self._database.write(
             [
                 Statement(
                     "delete_container",
                     {"project": project, "uid": container_id, "deleted": deleted},
-                )
+                ),
+                *also,
             ]
         )
 

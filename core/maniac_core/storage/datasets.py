@@ -92,10 +92,13 @@ class DatasetStore:
         await snapshot.take(scope, conditions, dataset.requested_size)
         await snapshot.complete()
 
-    async def delete(self, project: int, dataset_id: str) -> bool:
-        """Delete a dataset with its items; whether there was one. It is out of sight at once."""
+    async def delete(self, project: int, dataset_id: str, *also: Statement) -> bool:
+        """Delete a dataset with its items; whether there was one. It is out of sight at once.
+
+        `also` belongs to the transaction that puts it out of sight.
+        """
         params = {"project": project, "uid": dataset_id, "lease": now_s() + _LEASE_S}
-        [rows] = await self._database.write([Statement("discard_dataset", params)])
+        rows, *_ = await self._database.write([Statement("discard_dataset", params), *also])
         for row in rows:
             await self._delete_items(row["id"])
         return bool(rows)

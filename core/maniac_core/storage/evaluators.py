@@ -92,10 +92,10 @@ class EvaluatorStore:
         params.update({f"sets_{field}": field in fields for field in _MUTABLE})
         await self._database.write([Statement("update_evaluator", params)])
 
-    async def delete(self, project: int, evaluator_id: str) -> None:
-        """Delete an evaluator."""
+    async def delete(self, project: int, evaluator_id: str, *also: Statement) -> None:
+        """Delete an evaluator. `also` belongs to the transaction."""
         params = {"project": project, "uid": evaluator_id}
-        await self._database.write([Statement("delete_evaluator", params)])
+        await self._database.write([Statement("delete_evaluator", params), *also])
 
 
 def _params(project: int, evaluator: Evaluator) -> dict[str, Any]:

@@ -49,11 +49,14 @@ class FileStore:
         row = await self._database.fetch_one(*_of_purpose("count_files", project, purpose))
         return int(row["total"]) if row is not None else 0
 
-    async def delete(self, project: int, file_id: str, now: int) -> File | None:
-        """Delete a live file softly and return it; its object is unowned from then on."""
+    async def delete(self, project: int, file_id: str, now: int, *also: Statement) -> File | None:
+        """Delete a live file softly and return it; its object is unowned from then on.
+
+        `also` belongs to the transaction.
+        """
         params = {"project": project, "uid": file_id, "now": now}
-        _, deleted = await self._database.write(
-            [Statement("disown_object", params), Statement("delete_file", params)]
+        _, deleted, *_ = await self._database.write(
+            [Statement("disown_object", params), Statement("delete_file", params), *also]
         )
         return _file(deleted[0]) if deleted else None
 

@@ -6,10 +6,13 @@ import uuid
 
 import msgspec
 
+from maniac_core.domain.audit import COMMAND, Actor
 from maniac_core.domain.budgets import Limit
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import now_s, uuid_id
 from maniac_core.domain.records import ApiKey, Caller
+from maniac_core.domain.scopes import ALL_SCOPES, DEFAULT_SCOPES, Scope, scopes_of
+from maniac_core.storage.audit import audited_key
 from maniac_core.storage.base import Database, Row, Statement
 
 
@@ -41,6 +44,7 @@ class KeyStore:
                 is_budgeted=bool(row["is_budgeted"]),
                 rate_limit=row["rate_limit"],
                 token_limit=row["token_limit"],
+                scopes=scopes_of(row["scopes"].split(",")),
             ),
             expires=row["expires"],
             revoked=row["revoked"],
@@ -64,6 +68,8 @@ class KeyStore:
         rate_limit: int | None = None,
         token_limit: int | None = None,
         budget: Limit | None = None,
+        scopes: frozenset[Scope] = DEFAULT_SCOPES,
+        by: Actor = COMMAND,
     ) -> ApiKey:
         """Make a key, and its project and organization if no such names exist; with it its limits and its budget.
 
@@ -85,6 +91,7 @@ class KeyStore:
             "expires": expires,
             "rate_limit": rate_limit,
             "token_limit": token_limit,
+            "scopes": ",".join(sorted(scopes)),
         }
         if _is_uuid(project):
             statements = [Statement("add_key_by_project_id", key)]
@@ -101,6 +108,8 @@ class KeyStore:
             statements.append(
                 Statement("add_key_budget", {**limit, "uid": uid, "created": created})
             )
+        details = {"name": name, "prefix": prefix, "scopes": sorted(scopes)}
+        statements.append(audited_key(by, "key.created", uid, details))
         statements.append(Statement("find_keys", {"key": uid}))
         rows = (await self._database.write(statements))[-1]
         if not rows:
@@ -117,7 +126,7 @@ class KeyStore:
             rows = await self._database.fetch_all("list_keys_of_project", {"project": project})
         return [_api_key(row) for row in rows]
 
-    async def revoke(self, key: str, now: int) -> ApiKey | None:
+    async def revoke(self, key: str, now: int, by: Actor = COMMAND) -> ApiKey | None:
         """Revoke the key of that id or prefix, for good; again does nothing. None: there is none.
 
         Raises:
@@ -126,6 +135,7 @@ class KeyStore:
         results = await self._database.write(
             [
                 Statement("revoke_key", {"key": key, "now": now}),
+                audited_key(by, "key.revoked", key, {}),
                 Statement("find_keys", {"key": key}),
             ]
         )
@@ -146,6 +156,7 @@ def _caller(row: Row, key: int | None) -> Caller:
         project_id=row["project_id"],
         organization_id=row["organization_id"],
         is_internal=key is None,
+        scopes=ALL_SCOPES if key is None else DEFAULT_SCOPES,
     )
 
 
@@ -164,6 +175,7 @@ def _api_key(row: Row) -> ApiKey:
         disabled=bool(row["disabled"]),
         rate_limit=row["rate_limit"],
         token_limit=row["token_limit"],
+        scopes=scopes_of(row["scopes"].split(",")),
     )
 
 

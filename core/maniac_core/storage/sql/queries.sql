@@ -16,7 +16,7 @@ CAST(strftime('%s', 'now') AS INTEGER)
 
 -- name: resolve_key
 -- The caller that a key stands for.
-SELECT k.id AS key, k.expires, k.revoked, k.disabled, k.rate_limit, k.token_limit, p.id AS project, p.uid AS project_id,
+SELECT k.id AS key, k.expires, k.revoked, k.disabled, k.rate_limit, k.token_limit, k.scopes, p.id AS project, p.uid AS project_id,
        o.id AS organization, o.uid AS organization_id,
        EXISTS (SELECT 1 FROM budgets b
                 WHERE b.organization = o.id AND b.project IN (0, p.id) AND b.api_key IN (0, k.id)) AS is_budgeted
@@ -50,23 +50,23 @@ SELECT :uid, o.id, :project, :created
 
 -- name: add_key
 -- Make a key in the project of that name in an organization, given by name or id.
-INSERT INTO api_keys (uid, project, name, prefix, secret_hash, created, expires, rate_limit, token_limit)
-SELECT :uid, p.id, :name, :prefix, :secret_hash, :created, :expires, :rate_limit, :token_limit
+INSERT INTO api_keys (uid, project, name, prefix, secret_hash, created, expires, rate_limit, token_limit, scopes)
+SELECT :uid, p.id, :name, :prefix, :secret_hash, :created, :expires, :rate_limit, :token_limit, :scopes
   FROM projects p
   JOIN organizations o ON o.id = p.organization
  WHERE p.name = :project AND (o.name = :organization OR o.uid = :organization)
 
 -- name: add_key_by_project_id
 -- Make a key in the project of that id.
-INSERT INTO api_keys (uid, project, name, prefix, secret_hash, created, expires, rate_limit, token_limit)
-SELECT :uid, p.id, :name, :prefix, :secret_hash, :created, :expires, :rate_limit, :token_limit
+INSERT INTO api_keys (uid, project, name, prefix, secret_hash, created, expires, rate_limit, token_limit, scopes)
+SELECT :uid, p.id, :name, :prefix, :secret_hash, :created, :expires, :rate_limit, :token_limit, :scopes
   FROM projects p
  WHERE p.uid = :project
 
 -- name: key_rows
 -- Part of others: keys with the names of what they belong to.
 SELECT k.uid, k.name, k.prefix, k.created, k.expires, k.revoked, k.disabled, k.rate_limit, k.token_limit,
-       p.uid AS project_id, p.name AS project, o.uid AS organization_id, o.name AS organization
+       k.scopes, p.uid AS project_id, p.name AS project, o.uid AS organization_id, o.name AS organization
   FROM api_keys k
   JOIN projects p ON p.id = k.project
   JOIN organizations o ON o.id = p.organization

@@ -65,6 +65,7 @@ class ApiKey(_message.Message):
     DISABLED_FIELD_NUMBER: _builtins.int
     RATE_LIMIT_FIELD_NUMBER: _builtins.int
     TOKEN_LIMIT_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUID."""
     name: _builtins.str
@@ -91,6 +92,10 @@ class ApiKey(_message.Message):
     def revoke_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. Unset: not revoked."""
 
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the key may do: `inference`, `read`, `write`, `admin`."""
+
     def __init__(
         self,
         *,
@@ -105,10 +110,11 @@ class ApiKey(_message.Message):
         disabled: _builtins.bool = ...,
         rate_limit: _builtins.int | None = ...,
         token_limit: _builtins.int | None = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_rate_limit", b"_rate_limit", "_token_limit", b"_token_limit", "create_time", b"create_time", "expire_time", b"expire_time", "rate_limit", b"rate_limit", "revoke_time", b"revoke_time", "token_limit", b"token_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rate_limit", b"_rate_limit", "_token_limit", b"_token_limit", "create_time", b"create_time", "disabled", b"disabled", "expire_time", b"expire_time", "id", b"id", "name", b"name", "organization_id", b"organization_id", "prefix", b"prefix", "project_id", b"project_id", "rate_limit", b"rate_limit", "revoke_time", b"revoke_time", "token_limit", b"token_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rate_limit", b"_rate_limit", "_token_limit", b"_token_limit", "create_time", b"create_time", "disabled", b"disabled", "expire_time", b"expire_time", "id", b"id", "name", b"name", "organization_id", b"organization_id", "prefix", b"prefix", "project_id", b"project_id", "rate_limit", b"rate_limit", "revoke_time", b"revoke_time", "scopes", b"scopes", "token_limit", b"token_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__rate_limit: _TypeAlias = _typing.Literal["rate_limit"]  # noqa: Y015
     _WhichOneofArgType__rate_limit: _TypeAlias = _typing.Literal["_rate_limit", b"_rate_limit"]  # noqa: Y015
@@ -160,6 +166,7 @@ class CreateKeyRequest(_message.Message):
     RATE_LIMIT_FIELD_NUMBER: _builtins.int
     TOKEN_LIMIT_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. What the key is for, 1 to 128 characters."""
     project: _builtins.str
@@ -178,6 +185,12 @@ class CreateKeyRequest(_message.Message):
     def budget(self) -> Global___Budget:
         """Optional. What this key may spend. Unset: no budget of its own."""
 
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. What the key may do: `inference` (completions), `read`, `write` (includes `read`), `admin` (everything,
+        keys of all projects too). Empty: `inference`, `read` and `write`.
+        """
+
     def __init__(
         self,
         *,
@@ -188,10 +201,11 @@ class CreateKeyRequest(_message.Message):
         rate_limit: _builtins.int | None = ...,
         token_limit: _builtins.int | None = ...,
         budget: Global___Budget | None = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_rate_limit", b"_rate_limit", "_token_limit", b"_token_limit", "budget", b"budget", "expire_time", b"expire_time", "rate_limit", b"rate_limit", "token_limit", b"token_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rate_limit", b"_rate_limit", "_token_limit", b"_token_limit", "budget", b"budget", "expire_time", b"expire_time", "name", b"name", "organization", b"organization", "project", b"project", "rate_limit", b"rate_limit", "token_limit", b"token_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rate_limit", b"_rate_limit", "_token_limit", b"_token_limit", "budget", b"budget", "expire_time", b"expire_time", "name", b"name", "organization", b"organization", "project", b"project", "rate_limit", b"rate_limit", "scopes", b"scopes", "token_limit", b"token_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__rate_limit: _TypeAlias = _typing.Literal["rate_limit"]  # noqa: Y015
     _WhichOneofArgType__rate_limit: _TypeAlias = _typing.Literal["_rate_limit", b"_rate_limit"]  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class KeyServiceStub:
-    """KeyService manages API keys. Only the internal service key may call it.
+    """KeyService manages API keys. It is for the internal service key and for keys of scope `admin`.
     """
 
     def __init__(self, channel):
@@ -53,7 +53,7 @@ class KeyServiceStub:
 
 
 class KeyServiceServicer:
-    """KeyService manages API keys. Only the internal service key may call it.
+    """KeyService manages API keys. It is for the internal service key and for keys of scope `admin`.
     """
 
     def CreateKey(self, request, context):
@@ -104,7 +104,7 @@ def add_KeyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class KeyService:
-    """KeyService manages API keys. Only the internal service key may call it.
+    """KeyService manages API keys. It is for the internal service key and for keys of scope `admin`.
     """
 
     @staticmethod

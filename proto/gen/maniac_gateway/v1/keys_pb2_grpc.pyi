@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class KeyServiceStub:
-    """KeyService manages API keys. Only the internal service key may call it."""
+    """KeyService manages API keys. It is for the internal service key and for keys of scope `admin`."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -42,7 +42,7 @@ class KeyServiceStub:
 
 @_typing.type_check_only
 class KeyServiceAsyncStub(KeyServiceStub):
-    """KeyService manages API keys. Only the internal service key may call it."""
+    """KeyService manages API keys. It is for the internal service key and for keys of scope `admin`."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateKey: _aio.UnaryUnaryMultiCallable[_keys_pb2.CreateKeyRequest, _keys_pb2.CreateKeyResponse]  # type: ignore[assignment]
@@ -53,7 +53,7 @@ class KeyServiceAsyncStub(KeyServiceStub):
     """Revokes a key for good. It is refused everywhere within one second."""
 
 class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """KeyService manages API keys. Only the internal service key may call it."""
+    """KeyService manages API keys. It is for the internal service key and for keys of scope `admin`."""
 
     @_abc_1.abstractmethod
     def CreateKey(
