@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     logs.configure(config.log_format)
     server.work_in_batches()
+    server.open_as_many_as_allowed()
     try:
         edge = server.build_server(config)
     except (ConfigError, OSError) as err:

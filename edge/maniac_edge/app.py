@@ -2,7 +2,7 @@
 
 A resource is `schemas/NAME.py`, `convert/NAME.py` and `controllers/NAME.py`. The controller module exports HANDLERS, which
 are mounted under each base path, and OPERATIONS, which describe them; it is added to `_RESOURCES` here. Handlers read
-with `connection.read_body`, `validation.decode_body` and `validation.read_query`, and raise EdgeError.
+with a BodyReader, `validation.decode_body` and `validation.read_query`, and raise EdgeError.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from litestar.di import Provide
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, Scope, Send
 
+from maniac_edge.bodies import BodyReader
 from maniac_edge.config import ConfigError, EdgeConfig
 from maniac_edge.context import RequestContext
 from maniac_edge.controllers import (
@@ -32,12 +33,13 @@ from maniac_edge.controllers import (
     usage,
 )
 from maniac_edge.core_channel import CoreChannels
-from maniac_edge.core_chat import CoreChat, RpcChat
+from maniac_edge.core_chat import RpcChat
 from maniac_edge.core_client import CoreClient
 from maniac_edge.core_relay import RelayChat
 from maniac_edge.failures import exception_handlers, method_not_allowed
 from maniac_edge.logs import AccessLog
 from maniac_edge.middleware import RequestMiddleware
+from maniac_edge.proxies import Proxies
 from maniac_edge.telemetry import exports_traces
 
 _BASE_PATHS = ("/v1", "/api/v1")
@@ -68,11 +70,12 @@ def create_app(config: EdgeConfig) -> Litestar:
     """
     channels = CoreChannels(config)
     core = CoreClient(config, channels)
-    chat_transport = RelayChat(RpcChat(core, config), config, channels)
+    chat_transport = RelayChat(core, RpcChat(core, config), config, channels)
+    bodies = BodyReader(chat_transport, config)
     handlers = [handler for module in _RESOURCES for handler in module.HANDLERS]
     app = Litestar(
         route_handlers=[
-            *_chat_routes(core, chat_transport, config),
+            *_chat_routes(core, bodies, chat.ChatHandler(chat_transport, bodies, config)),
             *(Router(path, route_handlers=handlers) for path in _BASE_PATHS),
             *health.HANDLERS,
             *reference.reference_handlers(_OPERATIONS),
@@ -80,8 +83,9 @@ def create_app(config: EdgeConfig) -> Litestar:
         dependencies={
             "core": Provide(lambda: core, sync_to_thread=False),
             "config": Provide(lambda: config, sync_to_thread=False),
+            "bodies": Provide(lambda: bodies, sync_to_thread=False),
         },
-        exception_handlers=exception_handlers(core),
+        exception_handlers=exception_handlers(chat_transport),
         on_startup=[core.connect, chat_transport.connect],
         on_shutdown=[chat_transport.close, core.close],
         openapi_config=None,
@@ -89,7 +93,9 @@ def create_app(config: EdgeConfig) -> Litestar:
     )
     _observe(app, chat_transport, config)
     access_log = AccessLog(config.log_format, sys.stderr)
-    app.asgi_handler = RequestMiddleware(app.asgi_handler, access_log)
+    app.asgi_handler = RequestMiddleware(
+        app.asgi_handler, access_log, Proxies(config.trusted_proxies)
+    )
     app.on_shutdown.append(access_log.flush)
     return app
 
@@ -116,10 +122,8 @@ def _observe(app: Litestar, relay: RelayChat, config: EdgeConfig) -> None:
 
 
 def _chat_routes(
-    core: CoreClient, transport: CoreChat, config: EdgeConfig
+    core: CoreClient, bodies: BodyReader, handler: chat.ChatHandler
 ) -> list[ASGIRouteHandler]:
-    handler = chat.ChatHandler(transport, config)
-
     async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
         # One raw route for all verbs: a typed handler would double the edge's cost of a completion.
         context: RequestContext = scope["state"]["context"]
@@ -128,7 +132,7 @@ def _chat_routes(
                 await handler.create(scope, receive, send, context)
             case "GET":
                 await completions.list_completions(
-                    scope, receive, send, context, core=core, max_body_bytes=config.max_body_bytes
+                    scope, receive, send, context, core=core, bodies=bodies
                 )
             case "OPTIONS":
                 headers = [(b"allow", b"GET, HEAD, OPTIONS, POST")]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +15,9 @@ from maniac_edge.core_targets import parse_target
 from maniac_edge.telemetry import metrics_address
 
 _PREFIX = "MANIAC_EDGE__"
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,]+")
+# Lists, which the environment separates by commas.
+_LISTS = {"trusted_proxies", "cors_origins"}
 _TABLES = {"core", "edge", "providers"}
 
 # What the numbers of a configuration can be.
@@ -48,6 +53,28 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Largest uploaded file."""
     max_register_bytes: _Positive = 128 * 1024 * 1024
     """Largest body of a registration of examples; one item may have max_body_bytes."""
+    max_json_values: _Positive = 200_000
+    """Most values, of all kinds and depths, in a JSON body, or in one item of a registration."""
+    max_json_depth: _Positive = 128
+    """Deepest nesting of a JSON body."""
+    max_messages: _Positive = 10_000
+    """Most messages of a chat request."""
+    max_parts: _Positive = 10_000
+    """Most content parts in all messages of a chat request together."""
+    max_tools: _Positive = 1_000
+    """Most tools of a chat request."""
+    max_connections: _Positive = 10_000
+    """Most connections at a time."""
+    max_connections_per_address: _Positive = 1_000
+    """Most connections at a time from one address that is no trusted proxy."""
+    body_timeout_s: _Seconds = 120.0
+    """How long a JSON body may take to arrive, in seconds."""
+    unread_timeout_s: _Seconds = 120.0
+    """How long a client may take nothing of its answer before its connection is closed, in seconds."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks or addresses whose X-Forwarded-For or Forwarded tells the client's address."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the API from a browser; `*`: any."""
     keep_alive_comment_s: _Seconds = 15.0
     """A stream that was silent for this long gets a comment line, in seconds."""
     completion_timeout_s: _Seconds = 900.0
@@ -74,6 +101,11 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             raise ValueError("`core_cert` and `core_key` belong together: set both or neither")
         if self.core_cert is not None and self.core_ca is None:
             raise ValueError("`core_cert` needs `core_ca`: without it the connection has no TLS")
+        for network in self.trusted_proxies:
+            ip_network(network, strict=False)
+        for origin in self.cors_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"cors_origins: {origin!r} is not SCHEME://HOST[:PORT], nor *")
         if self.metrics_listen:
             metrics_address(self.metrics_listen)
 
@@ -122,9 +154,11 @@ def _read(path: Path | None) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid TOML: {err}") from err
 
 
-def _from_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    return {
-        key.removeprefix(_PREFIX).lower(): value
-        for key, value in environ.items()
-        if key.startswith(_PREFIX)
-    }
+def _from_environ(environ: Mapping[str, str]) -> dict[str, str | list[str]]:
+    given: dict[str, str | list[str]] = {}
+    for name, value in environ.items():
+        if name.startswith(_PREFIX):
+            key = name.removeprefix(_PREFIX).lower()
+            parts = [part.strip() for part in value.split(",")]
+            given[key] = [part for part in parts if part] if key in _LISTS else value
+    return given

@@ -1,48 +1,21 @@
-"""The client's connection under a raw ASGI handler: reading the body, noticing that the client went away."""
+"""The client's connection under a handler: what its head says of the body, and noticing that the client went away."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
 from types import TracebackType
-from typing import Self
 
 from litestar.types import Receive, Scope
 
 from maniac_edge.errors import ClientGoneError, EdgeError
 
-# How long an oversized upload is still taken in, and thrown away, after it was refused. Closing at once would reset
-# the connection under a client that has not read the answer yet.
-_LINGER_S = 5.0
 # A compressed body would have to be unpacked against bombs, and would break as JSON with a message that misleads. Other
 # codings are let through: `identity`, and charsets that stand in this header by mistake.
 _COMPRESSIONS = frozenset({b"br", b"compress", b"deflate", b"gzip", b"x-gzip", b"zstd"})
+CLOSE = (b"connection", b"close")
 CLIENT_WATCH = "maniac.client_watch"
 """The ASGI extension under which the server offers the connection's ClientWatch."""
-
-
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """Read the whole request body.
-
-    Raises:
-        EdgeError: PAYLOAD_TOO_LARGE, before anything is read if the client announced the size; INVALID_VALUE if it is
-            compressed.
-        ClientGoneError: the client went away before its end.
-    """
-    _check_declared(scope, limit)
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ClientGoneError
-        body = message["body"]
-        size += len(body)
-        if size > limit:
-            raise _too_large(limit)
-        parts.append(body)
-        if not message["more_body"]:
-            return body if len(parts) == 1 else b"".join(parts)
 
 
 async def body_pieces(scope: Scope, receive: Receive, limit: int) -> AsyncGenerator[bytes, None]:
@@ -53,7 +26,7 @@ async def body_pieces(scope: Scope, receive: Receive, limit: int) -> AsyncGenera
             compressed.
         ClientGoneError: the client went away before its end.
     """
-    _check_declared(scope, limit)
+    check_declared(scope, limit)
     size = 0
     more = True
     while more:
@@ -63,29 +36,22 @@ async def body_pieces(scope: Scope, receive: Receive, limit: int) -> AsyncGenera
         more = message["more_body"]
         size += len(message["body"])
         if size > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         yield message["body"]
-
-
-async def linger(scope: Scope, receive: Receive) -> None:
-    """Throw away what the client still sends of a refused body, for a short time."""
-    if any(name == b"expect" for name, _ in scope["headers"]):
-        return  # It waits for our word, and the refusal was it.
-    try:
-        async with asyncio.timeout(_LINGER_S):
-            message = await receive()
-            while message["type"] == "http.request" and message["more_body"]:
-                message = await receive()
-    except TimeoutError:
-        return
 
 
 class ClientWatch:
     """Tells whoever answers a request that its client closed the connection; the server keeps one per connection."""
 
-    __slots__ = ("is_gone", "on_gone")
+    __slots__ = ("drop", "in_body", "is_gone", "on_gone", "pause_reading")
 
-    def __init__(self) -> None:
+    def __init__(self, pause_reading: Callable[[], None], drop: Callable[[float], None]) -> None:
+        self.pause_reading = pause_reading
+        """Take in no more of the request, until the application asks for it."""
+        self.drop = drop
+        """Close the connection, at the latest after so many seconds, whatever was not read."""
+        self.in_body = False
+        """Whether the request has not arrived to its end."""
         self.is_gone = False
         self.on_gone: Callable[[], None] | None = None
         """Called once, when the client goes."""
@@ -107,7 +73,7 @@ class until_gone:  # noqa: N801 - Reads as a statement: `async with until_gone(s
         self._watch: ClientWatch = scope["extensions"][CLIENT_WATCH]  # type: ignore[index,assignment]
         self._gone = False
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> ClientWatch:
         """Start watching."""
         # With the loop at hand it is a system call cheaper.
         task = asyncio.current_task(asyncio.get_running_loop())
@@ -117,7 +83,7 @@ class until_gone:  # noqa: N801 - Reads as a statement: `async with until_gone(s
         self._watch.on_gone = self._cancel
         if self._watch.is_gone:
             self._cancel()
-        return self
+        return self._watch
 
     async def __aexit__(
         self,
@@ -153,19 +119,23 @@ def declared_size(headers: Iterable[tuple[bytes, bytes]]) -> int:
                 raise EdgeError(
                     "INVALID_VALUE",
                     "The request body is compressed (Content-Encoding): send it uncompressed.",
-                    headers=((b"connection", b"close"),),
+                    headers=(CLOSE,),
                 )
     return size
 
 
-def _check_declared(scope: Scope, limit: int) -> None:
-    if declared_size(scope["headers"]) > limit:
-        raise _too_large(limit)
+def check_declared(scope: Scope, limit: int) -> int:
+    """Return the announced size of the request body, as `declared_size` does.
+
+    Raises:
+        EdgeError: as there, or PAYLOAD_TOO_LARGE.
+    """
+    size = declared_size(scope["headers"])
+    if size > limit:
+        raise too_large(limit)
+    return size
 
 
-def _too_large(limit: int) -> EdgeError:
-    return EdgeError(
-        "PAYLOAD_TOO_LARGE",
-        f"The request body is larger than {limit} bytes.",
-        headers=((b"connection", b"close"),),
-    )
+def too_large(limit: int) -> EdgeError:
+    """Return the refusal of a body above the limit."""
+    return EdgeError("PAYLOAD_TOO_LARGE", f"The request body is larger than {limit} bytes.")

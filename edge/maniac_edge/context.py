@@ -14,11 +14,16 @@ _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,64})?")
 # Of the core's side of the hop: says that this is an edge, and for whom it asks.
 _CLIENT_ADDRESS = "x-maniac-client-address"
-_FORWARDED = {
+_KNOWN = {
+    b"x-request-id": "x-request-id",
     b"authorization": "authorization",
     b"traceparent": "traceparent",
     b"idempotency-key": "idempotency-key",
     b"anthropic-beta": "anthropic-beta",
+    # Where clients of other makers put the key.
+    b"x-api-key": "key",
+    b"api-key": "key",
+    b"x-goog-api-key": "key",
 }
 
 Header = tuple[bytes, bytes]
@@ -46,12 +51,10 @@ class RequestContext:
         "streamed",
     )
 
-    def __init__(
-        self, headers: Iterable[Header], path: str, client: tuple[str, int] | None
-    ) -> None:
+    def __init__(self, headers: Iterable[Header], path: str, client_address: str) -> None:
         self.started = time.perf_counter()
         self.path = path
-        self.client_address = client[0] if client else ""
+        self.client_address = client_address
         self.response_headers: dict[bytes, bytes] = {}
         self.status = 0
         self.sent_bytes = 0
@@ -81,20 +84,27 @@ def new_request_id() -> str:
 def _read(headers: Iterable[Header]) -> tuple[str, dict[str, str]]:
     request_id = ""
     metadata: dict[str, str] = {}
+    other_key = ""
     for name, value in headers:
-        if name == b"x-request-id":
+        key = _KNOWN.get(name)
+        if key is None:
+            continue
+        if key == "x-request-id":
             if not request_id and _REQUEST_ID.fullmatch(value):
                 request_id = value.decode("ascii")
-        elif name in _FORWARDED and len(value) <= _MAX_METADATA_VALUE:
-            # A value that gRPC cannot carry is as good as absent: a key of that form is unknown anyway.
-            if not _PRINTABLE.fullmatch(value):
-                continue
-            if name == b"traceparent" and not _TRACEPARENT.fullmatch(value):
-                continue
-            key, text = _FORWARDED[name], value.decode("ascii")
-            if key == "anthropic-beta" and key in metadata:
-                text = f"{metadata[key]},{text}"
-            elif key in metadata:
-                continue
+            continue
+        # A value that gRPC cannot carry is as good as absent: a key of that form is unknown anyway.
+        if len(value) > _MAX_METADATA_VALUE or not _PRINTABLE.fullmatch(value):
+            continue
+        if key == "traceparent" and not _TRACEPARENT.fullmatch(value):
+            continue
+        text = value.decode("ascii")
+        if key == "key":
+            other_key = other_key or text
+        elif key not in metadata:
             metadata[key] = text
+        elif key == "anthropic-beta":
+            metadata[key] = f"{metadata[key]},{text}"
+    if other_key and metadata.get("authorization", "")[:7].lower() != "bearer ":
+        metadata["authorization"] = f"Bearer {other_key}"
     return request_id or new_request_id(), metadata

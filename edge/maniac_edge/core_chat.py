@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import grpc
 from maniac_gateway.v1 import chat_pb2
@@ -20,8 +21,34 @@ _MAX_HELD_CHUNKS = 64
 _GATHER_S = 0.001
 
 
+class ChatRequest:
+    """A chat request on its way to the core."""
+
+    __slots__ = ("include_usage", "is_stream", "packed", "params")
+
+    def __init__(self, params: chat_pb2.ChatCompletionParams, *, is_stream: bool) -> None:
+        self.params = params
+        self.is_stream = is_stream
+        self.include_usage = params.include_usage
+        self.packed: bytes | None = None
+        """The whole message for an RPC, of a large request; its `params` are empty then."""
+
+    def pack(self) -> None:
+        """Encode it here and now: for a large one that takes long enough to be done in a thread."""
+        kind = (
+            chat_pb2.StreamChatCompletionRequest
+            if self.is_stream
+            else chat_pb2.CreateChatCompletionRequest
+        )
+        self.packed = kind(params=self.params).SerializeToString()
+        self.params = chat_pb2.ChatCompletionParams()
+
+
 class ChatStream(Protocol):
     """A streamed answer. Whoever opened it closes it."""
+
+    on_failed: Callable[[], None] | None
+    """Called when the answer fails, whether or not what came before is still to be read."""
 
     async def batch(self, timeout_s: float) -> list[chat_pb2.ChatCompletionChunk] | None:
         """Return the chunks that are ready, at least one; none at all after the last one of a complete answer.
@@ -42,7 +69,7 @@ class CoreChat(Protocol):
     """A transport of chat requests."""
 
     async def create(
-        self, params: chat_pb2.ChatCompletionParams, context: RequestContext
+        self, request: ChatRequest, context: RequestContext
     ) -> chat_pb2.ChatCompletion:
         """Return a whole answer. Cancelling the caller ends the call of the core.
 
@@ -50,9 +77,7 @@ class CoreChat(Protocol):
             EdgeError: the call failed.
         """
 
-    async def stream(
-        self, params: chat_pb2.ChatCompletionParams, context: RequestContext
-    ) -> ChatStream:
+    async def stream(self, request: ChatRequest, context: RequestContext) -> ChatStream:
         """Open a streamed answer."""
 
 
@@ -64,22 +89,22 @@ class RpcChat:
         self._timeout_s = config.completion_timeout_s
 
     async def create(
-        self, params: chat_pb2.ChatCompletionParams, context: RequestContext
+        self, request: ChatRequest, context: RequestContext
     ) -> chat_pb2.ChatCompletion:
         """Return a whole answer; see CoreChat."""
-        request = chat_pb2.CreateChatCompletionRequest(params=params)
-        call = self._core.chat.CreateChatCompletion(
-            request, timeout=self._timeout_s, metadata=self._core.metadata(context)
+        if request.packed is None:
+            request.pack()
+        call = self._core.create_packed(
+            request.packed, timeout=self._timeout_s, metadata=self._core.metadata(context)
         )
         return (await finish(call, context)).completion
 
-    async def stream(
-        self, params: chat_pb2.ChatCompletionParams, context: RequestContext
-    ) -> ChatStream:
+    async def stream(self, request: ChatRequest, context: RequestContext) -> ChatStream:
         """Open a streamed answer; see CoreChat."""
-        request = chat_pb2.StreamChatCompletionRequest(params=params)
-        call = self._core.chat.StreamChatCompletion(
-            request, timeout=self._timeout_s, metadata=self._core.metadata(context)
+        if request.packed is None:
+            request.pack()
+        call = self._core.stream_packed(
+            request.packed, timeout=self._timeout_s, metadata=self._core.metadata(context)
         )
         return _RpcStream(call, context)
 
@@ -92,11 +117,10 @@ class _RpcStream:
 
     def __init__(
         self,
-        call: grpc.aio.UnaryStreamCall[
-            chat_pb2.StreamChatCompletionRequest, chat_pb2.StreamChatCompletionResponse
-        ],
+        call: grpc.aio.UnaryStreamCall[Any, chat_pb2.StreamChatCompletionResponse],
         context: RequestContext,
     ) -> None:
+        self.on_failed: Callable[[], None] | None = None
         self._call = call
         self._context = context
         self._loop = asyncio.get_running_loop()
@@ -141,6 +165,8 @@ class _RpcStream:
             self._failure = None
         except grpc.aio.AioRpcError as err:
             self._failure = failed(err, self._context)
+            if self.on_failed is not None:
+                self.on_failed()
         finally:
             self._ended = True
             self._wake()

@@ -49,6 +49,9 @@ _FILES = (
 )
 
 
+_CHAT = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
+
+
 def _is_repeatable(method: MethodDescriptor) -> bool:
     """Whether a call changes nothing, so that another core may be asked the same."""
     return method.name.startswith(("Get", "List", "Explain")) and not method.server_streaming
@@ -105,6 +108,12 @@ class CoreClient:
     evaluators: evaluators_pb2_grpc.EvaluatorServiceAsyncStub
     usage: usage_pb2_grpc.UsageServiceAsyncStub
     datasets: datasets_pb2_grpc.DatasetServiceAsyncStub
+    create_packed: grpc.aio.UnaryUnaryMultiCallable[
+        bytes | None, chat_pb2.CreateChatCompletionResponse
+    ]
+    stream_packed: grpc.aio.UnaryStreamMultiCallable[
+        bytes | None, chat_pb2.StreamChatCompletionResponse
+    ]
 
     def __init__(self, config: EdgeConfig, channels: CoreChannels) -> None:
         self._channels = channels
@@ -118,6 +127,15 @@ class CoreClient:
         self._access = keys_pb2_grpc.AccessServiceStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)  # type: ignore[no-untyped-call]
         self.chat = chat_pb2_grpc.ChatServiceStub(self._channel)
+        # The requests of these are encoded already.
+        self.create_packed = self._channel.unary_unary(
+            f"/{_CHAT}/CreateChatCompletion",
+            response_deserializer=chat_pb2.CreateChatCompletionResponse.FromString,
+        )
+        self.stream_packed = self._channel.unary_stream(
+            f"/{_CHAT}/StreamChatCompletion",
+            response_deserializer=chat_pb2.StreamChatCompletionResponse.FromString,
+        )
         self.containers = containers_pb2_grpc.ContainerServiceStub(self._channel)
         self.files = files_pb2_grpc.FileServiceStub(self._channel)
         self.models = models_pb2_grpc.ModelServiceStub(self._channel)
@@ -134,10 +152,14 @@ class CoreClient:
         """Return what goes with a call: the request's facts, and what shows that this is an edge."""
         return context.metadata + self._channels.credential
 
-    async def check_access(self, context: RequestContext, refused_code: str) -> None:
-        """Pass the gates of key and rate limit for a request that the edge refuses by itself."""
+    async def check_access(
+        self, context: RequestContext, *, refused_code: str = "", body_follows: bool = False
+    ) -> None:
+        """Pass the gates of key and rate limit; see `bodies.Access`."""
         request = keys_pb2.CheckAccessRequest(
-            client_address=context.client_address, refused_code=refused_code
+            client_address=context.client_address,
+            refused_code=refused_code,
+            body_follows=body_follows,
         )
         await self.call(self._access.CheckAccess, request, context)
 

@@ -92,18 +92,25 @@ class Link:
     async def close(self) -> None:
         """Disconnect; what still runs has failed."""
         self._stream.cancel()
-        unsent = {frame.call_id for frame in self._frames if frame.HasField("start")}
+        unsent = {
+            frame.call_id
+            for frame in self._frames
+            if frame.WhichOneof("frame") in {"start", "access"}
+        }
         calls, self._calls = self._calls, {}
         for call in calls.values():
             call.fail(_broken(), is_taken=call.id not in unsent)
         await self._channel.close()
 
-    def open(self, call: LinkedCall, start: relay_pb2.RelayStart) -> None:
+    def open(self, call: LinkedCall, opening: relay_pb2.RelayStart | relay_pb2.RelayAccess) -> None:
         """Send a new call."""
         self._last_id += 1
         call.id = self._last_id
         self._calls[call.id] = call
-        self.send(Frame(call_id=call.id, start=start))
+        if isinstance(opening, relay_pb2.RelayStart):
+            self.send(Frame(call_id=call.id, start=opening))
+        else:
+            self.send(Frame(call_id=call.id, access=opening))
 
     def send(self, frame: Frame) -> None:
         """Queue a frame."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from maniac_gateway.v1 import chat_pb2, relay_pb2
 
 from maniac_edge.config import EdgeConfig
 from maniac_edge.context import RequestContext
 from maniac_edge.core_channel import CoreChannels
-from maniac_edge.core_chat import ChatStream, CoreChat
+from maniac_edge.core_chat import ChatRequest, ChatStream, CoreChat
+from maniac_edge.core_client import CoreClient
 from maniac_edge.core_link import Frame, Link
 from maniac_edge.core_links import CoreLinks
 from maniac_edge.errors import EdgeError, from_error
 
-_MAX_FRAME_BYTES = 256 * 1024
 # Delta frames that a reader who stopped may leave waiting here; then the core stops reading from the provider.
 _CREDIT = 64
 _CREDIT_STEP = 16
@@ -36,10 +37,14 @@ class RelayChat:
     core. One that a core may have begun is not: its provider may have been called, and would be paid twice.
     """
 
-    def __init__(self, rpc: CoreChat, config: EdgeConfig, channels: CoreChannels) -> None:
+    def __init__(
+        self, core: CoreClient, rpc: CoreChat, config: EdgeConfig, channels: CoreChannels
+    ) -> None:
         self.links = CoreLinks(channels)
+        self._core = core
         self._rpc = rpc
         self._timeout_ms = int(config.completion_timeout_s * 1000)
+        self._access_timeout_s = config.read_timeout_s
 
     async def connect(self) -> None:
         """Begin to connect, and stay connected; does not wait for any core."""
@@ -50,34 +55,63 @@ class RelayChat:
         await self.links.close()
 
     async def create(
-        self, params: chat_pb2.ChatCompletionParams, context: RequestContext
+        self, request: ChatRequest, context: RequestContext
     ) -> chat_pb2.ChatCompletion:
         """Return a whole answer; see CoreChat."""
         link = self.links.next() or await self.links.find()
-        if link is None or params.ByteSize() > _MAX_FRAME_BYTES:
-            return await self._rpc.create(params, context)
-        call = _RelayCall(self, params, context, stream=False)
+        if link is None or request.packed is not None:
+            return await self._rpc.create(request, context)
+        call = _RelayCall(self, self._start(request, context), context)
         call.open(link)
         try:
-            return await call.whole()
+            await call.end()
         finally:
             call.close()
+        assert call.completion is not None
+        return call.completion
 
-    async def stream(
-        self, params: chat_pb2.ChatCompletionParams, context: RequestContext
-    ) -> ChatStream:
+    async def stream(self, request: ChatRequest, context: RequestContext) -> ChatStream:
         """Open a streamed answer; see CoreChat."""
         link = self.links.next() or await self.links.find()
-        if link is None or params.ByteSize() > _MAX_FRAME_BYTES:
-            return await self._rpc.stream(params, context)
-        call = _RelayCall(self, params, context, stream=True)
+        if link is None or request.packed is not None:
+            return await self._rpc.stream(request, context)
+        call = _RelayCall(self, self._start(request, context), context)
         call.open(link)
         return call
 
-    def start(
-        self, params: chat_pb2.ChatCompletionParams, context: RequestContext, *, stream: bool
-    ) -> relay_pb2.RelayStart:
-        """Return the frame that opens a call."""
+    async def check_access(
+        self, context: RequestContext, *, refused_code: str = "", body_follows: bool = False
+    ) -> None:
+        """Pass the gates of key and rate limit; see `bodies.Access`."""
+        link = self.links.next() or await self.links.find()
+        if link is None:
+            await self._core.check_access(
+                context, refused_code=refused_code, body_follows=body_follows
+            )
+            return
+        access = relay_pb2.RelayAccess(
+            authorization=dict(context.metadata).get("authorization", ""),
+            request_id=context.request_id,
+            client_address=context.client_address,
+            refused_code=refused_code,
+            body_follows=body_follows,
+        )
+        call = _RelayCall(self, access, context)
+        call.open(link)
+        try:
+            async with asyncio.timeout(self._access_timeout_s):
+                await call.end()
+        except TimeoutError:
+            raise EdgeError(
+                "DEPENDENCY_UNAVAILABLE",
+                "The gateway's core does not answer. Try again.",
+                retry_after_s=1,
+                from_core=True,
+            ) from None
+        finally:
+            call.close()
+
+    def _start(self, request: ChatRequest, context: RequestContext) -> relay_pb2.RelayStart:
         # Only what is there: each field that is named costs, also when it is empty.
         given = {_FIELDS[name]: value for name, value in context.metadata if name in _FIELDS}
         return relay_pb2.RelayStart(
@@ -85,9 +119,9 @@ class RelayChat:
             request_id=context.request_id,
             client_address=context.client_address,
             timeout_ms=self._timeout_ms,
-            stream=stream,
+            stream=request.is_stream,
             initial_credit=_CREDIT,
-            params=params,
+            params=request.params,
         )
 
 
@@ -100,17 +134,16 @@ class _RelayCall:
     def __init__(
         self,
         relay: RelayChat,
-        params: chat_pb2.ChatCompletionParams,
+        opening: relay_pb2.RelayStart | relay_pb2.RelayAccess,
         context: RequestContext,
-        *,
-        stream: bool,
     ) -> None:
+        self.on_failed: Callable[[], None] | None = None
+        self.completion: chat_pb2.ChatCompletion | None = None
+        """The answer, if it is a whole one."""
         self._relay = relay
-        self._params = params
+        self._opening = opening
         self._context = context
-        self._is_stream = stream
         self._held: list[chat_pb2.ChatCompletionChunk] = []
-        self._completion: chat_pb2.ChatCompletion | None = None
         self._failure: EdgeError | None = None
         self._ended = False
         self._is_taken = True
@@ -121,19 +154,21 @@ class _RelayCall:
     def open(self, link: Link) -> None:
         """Give the call to a core."""
         self._link = link
-        link.open(self, self._relay.start(self._params, self._context, stream=self._is_stream))
+        link.open(self, self._opening)
 
-    async def whole(self) -> chat_pb2.ChatCompletion:
-        """Return the whole answer."""
+    async def end(self) -> None:
+        """Wait for the end.
+
+        Raises:
+            EdgeError: it failed.
+        """
         if not self._ended:
             self._waiter = self._link.loop.create_future()
             await self._waiter
         if self._failure is not None:
-            if await self._move():
-                return await self.whole()
-            raise self._failure
-        assert self._completion is not None
-        return self._completion
+            if not await self._move():
+                raise self._failure
+            await self.end()
 
     async def batch(self, timeout_s: float) -> list[chat_pb2.ChatCompletionChunk] | None:
         """Return the chunks that are ready; see ChatStream."""
@@ -176,11 +211,13 @@ class _RelayCall:
             self._held.append(frame.chunk)
         else:
             if kind == "completion":
-                self._completion = frame.completion
+                self.completion = frame.completion
             elif kind == "error":
                 self._failure = from_error(frame.error)
             self._link.forget(self.id)
             self._ended = True
+            if self._failure is not None and self.on_failed is not None:
+                self.on_failed()
         self._notify(came=True)
 
     def fail(self, failure: EdgeError, *, is_taken: bool) -> None:
@@ -188,6 +225,8 @@ class _RelayCall:
         self._failure = failure
         self._is_taken = is_taken
         self._ended = True
+        if is_taken and self.on_failed is not None:
+            self.on_failed()
         self._notify(came=True)
 
     async def _move(self) -> bool:

@@ -9,9 +9,9 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.types import ExceptionHandlersMap, Receive, Scope, Send
 
-from maniac_edge.connection import linger
+from maniac_edge.bodies import Access
+from maniac_edge.connection import CLIENT_WATCH, CLOSE, ClientWatch
 from maniac_edge.context import RequestContext
-from maniac_edge.core_client import CoreClient
 from maniac_edge.errors import (
     ClientGoneError,
     EdgeError,
@@ -24,12 +24,12 @@ from maniac_edge.responses import start_json
 _log = logging.getLogger(__name__)
 
 
-def exception_handlers(core: CoreClient) -> ExceptionHandlersMap:
+def exception_handlers(access: Access) -> ExceptionHandlersMap:
     """Return the handlers that turn exceptions into the JSON envelope."""
 
     def answer(request: Request[Any, Any, Any], exc: Exception) -> Response[None]:
         context: RequestContext = request.scope["state"]["context"]
-        return _FailureResponse(to_edge_error(exc, context), core, context)
+        return _FailureResponse(to_edge_error(exc, context), access, context)
 
     def nobody_reads(request: Request[Any, Any, Any], _: Exception) -> Response[None]:
         context: RequestContext = request.scope["state"]["context"]
@@ -94,10 +94,10 @@ class _FailureResponse(Response[None]):
     limit, learns that and nothing else.
     """
 
-    def __init__(self, error: EdgeError, core: CoreClient, context: RequestContext) -> None:
+    def __init__(self, error: EdgeError, access: Access, context: RequestContext) -> None:
         super().__init__(None)
         self._error = error
-        self._core = core
+        self._access = access
         self._context = context
 
     def to_asgi_response(self, *_: Any, **__: Any) -> Any:
@@ -105,22 +105,19 @@ class _FailureResponse(Response[None]):
         return self._send
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del receive
         error, context = self._error, self._context
         if context.is_gated and not error.from_core:
             try:
-                await self._core.check_access(context, error.code)
+                await self._access.check_access(context, refused_code=error.code)
             except EdgeError as err:
-                # The refusal's own headers stand: a connection that has to be closed still has.
                 error = err
-                error.headers = self._error.headers
         context.error_code = error.code
         body = envelope(error)
-        await start_json(
-            send, len(body), status=error.status, headers=response_headers(error, context)
-        )
-        # A refusal that closes the connection may meet a client that is still sending.
-        is_upload = (b"connection", b"close") in self._error.headers
-        await send({"type": "http.response.body", "body": body, "more_body": is_upload})
-        if is_upload:
-            await linger(scope, receive)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        headers = response_headers(error, context)
+        watch: ClientWatch = scope["extensions"][CLIENT_WATCH]  # type: ignore[index,assignment]
+        if watch.in_body and CLOSE not in headers:
+            # What is still to come is not worth its transport.
+            headers.append(CLOSE)
+        await start_json(send, len(body), status=error.status, headers=headers)
+        await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -7,14 +7,23 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from maniac_edge.context import RequestContext
 from maniac_edge.logs import AccessLog
+from maniac_edge.proxies import Proxies
+
+# Of every answer: it is kept by no cache, taken for nothing else, and shown in nobody's frame.
+_SAFE_STREAM = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+)
+_SAFE = ((b"cache-control", b"no-store"), *_SAFE_STREAM)
 
 
 class RequestMiddleware:
     """Wraps the whole app, so that 404s and faults of the framework have what every answer has."""
 
-    def __init__(self, app: ASGIApp, log: AccessLog) -> None:
+    def __init__(self, app: ASGIApp, log: AccessLog, proxies: Proxies) -> None:
         self._app = app
         self._log = log
+        self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -23,7 +32,11 @@ class RequestMiddleware:
             return
         # Routes are matched before percent-decoding, so that `%2F` can be part of an id.
         path = scope["raw_path"].decode("latin-1")
-        context = RequestContext(scope["headers"], path, scope.get("client"))
+        client = scope.get("client")
+        address = client[0] if client else ""
+        if self._proxies:
+            address = self._proxies.client_address(address, scope["headers"])
+        context = RequestContext(scope["headers"], path, address)
         method = scope["method"]
         context.is_head = method == "HEAD"
         # A copy: the server looks at the method to leave the body out.
@@ -37,6 +50,7 @@ class RequestMiddleware:
                 context.status = message["status"]
                 message["headers"] = [
                     *message["headers"],
+                    *(_SAFE_STREAM if context.streamed else _SAFE),
                     (b"x-request-id", context.request_id.encode("ascii")),
                     *context.response_headers.items(),
                 ]

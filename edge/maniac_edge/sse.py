@@ -11,7 +11,7 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 _HEADERS: list[Header] = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
+    (b"cache-control", b"no-cache, no-store"),
     # Asks proxies in between not to hold events back.
     (b"x-accel-buffering", b"no"),
 ]

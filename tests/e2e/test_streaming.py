@@ -48,7 +48,7 @@ def test_chunks_arrive_one_by_one(gateway: Gateway, upstream: Upstream) -> None:
 
     assert seen == [f"step {i}" for i in range(5)]
     assert response.headers["content-type"].startswith("text/event-stream")
-    assert response.headers["cache-control"] == "no-cache"
+    assert response.headers["cache-control"] == "no-cache, no-store"
     assert response.headers["x-accel-buffering"] == "no"
 
 

@@ -134,7 +134,7 @@ async def test_a_stream_has_no_usage_unless_asked(
 
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
-    assert answer.headers["cache-control"] == "no-cache"
+    assert answer.headers["cache-control"] == "no-cache, no-store"
     assert answer.headers["x-accel-buffering"] == "no"
     assert answer.headers["x-ratelimit-remaining"] == "599"
     assert events(answer.text) == STEPS

@@ -132,7 +132,7 @@ async def test_a_client_that_stops_in_mid_request_is_left(start_edge: Any, core:
 _SCRIPT = """
 import sys
 from maniac_edge import __main__, server
-server._IDLE_CONNECTION_S = 0.3
+server.IDLE_CONNECTION_S = 0.3
 sys.exit(__main__.main())
 """
 IMPATIENT = ("-c", _SCRIPT)

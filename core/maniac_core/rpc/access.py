@@ -1,4 +1,4 @@
-"""AccessService: the gates of a request that an edge refuses by itself."""
+"""AccessService: the gates of a request that an edge refuses by itself, or whose body it has not read yet."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class AccessServicer:
 
     @unary
     async def CheckAccess(  # noqa: N802 - the contract's name
-        self, _request: keys_pb2.CheckAccessRequest, context: Context
+        self, request: keys_pb2.CheckAccessRequest, context: Context
     ) -> keys_pb2.CheckAccessResponse:
         """Authenticate and count."""
-        call = await self._gate.admit(context)
+        call = await self._gate.admit(context, counts=not request.body_follows)
         await context.send_initial_metadata(head_metadata(call))
         return keys_pb2.CheckAccessResponse(project_id=call.caller.project_id)

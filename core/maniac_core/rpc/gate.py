@@ -31,6 +31,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Metadata = tuple[tuple[str, str], ...]
 
 _FORWARDED = ("traceparent", "anthropic-beta")
+_MAX_MESSAGE = 1000
 _STATUS_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -58,8 +59,10 @@ class Gate:
         """Whether the caller has the credential of an edge."""
         return self._edges.is_edge(context, dict(context.invocation_metadata() or ()))
 
-    async def admit(self, context: Context) -> Call:
+    async def admit(self, context: Context, *, counts: bool = True) -> Call:
         """Authenticate and count the caller of an RPC, and announce the window in the initial metadata.
+
+        Without `counts` a caller with a key needs room in its window, and takes none.
 
         Raises:
             GatewayError: of authentication or of the rate limit.
@@ -75,6 +78,7 @@ class Gate:
             via_edge=claimed is not None,
             deadline=None if remaining_s is None else time.monotonic() + remaining_s,
             announce=lambda state: context.set_trailing_metadata(rate_metadata(state)),
+            counts=counts,
         )
 
     async def admit_headers(
@@ -85,6 +89,7 @@ class Gate:
         via_edge: bool,
         deadline: float | None,
         announce: Callable[[RateState], None],
+        counts: bool = True,
     ) -> Call:
         """Admit a call whose metadata is at hand. `announce` is told the window before any error is raised.
 
@@ -96,7 +101,7 @@ class Gate:
             caller = await self._authenticator.internal_caller(metadata.get("x-maniac-project"))
             rate = None
         else:
-            rate, caller = await self._admit_key(authorization, address, announce)
+            rate, caller = await self._admit_key(authorization, address, announce, counts=counts)
         return Call(
             caller=caller,
             request_id=metadata.get("x-request-id") or request_id(),
@@ -108,7 +113,12 @@ class Gate:
         )
 
     async def _admit_key(
-        self, authorization: str | None, address: str, announce: Callable[[RateState], None]
+        self,
+        authorization: str | None,
+        address: str,
+        announce: Callable[[RateState], None],
+        *,
+        counts: bool,
     ) -> tuple[RateState | None, Any]:
         try:
             caller = await self._authenticator.authenticate(authorization)
@@ -121,7 +131,8 @@ class Gate:
                 # Its key may be good, and have an organization with room: it is not told to wait for a window.
                 announce(state)
             raise
-        return _check(await self._limiter.hit(caller), announce), caller
+        hit = self._limiter.hit if counts else self._limiter.peek
+        return _check(await hit(caller), announce), caller
 
 
 def _check(state: RateState | None, announce: Callable[[RateState], None]) -> RateState | None:
@@ -225,7 +236,9 @@ def streaming(
 async def abort(context: Context, error: GatewayError) -> NoReturn:
     """End an RPC with an error: a google.rpc.Status with one ErrorInfo, and the window if there is one."""
     mapping = error.mapping
-    status = status_pb2.Status(code=mapping.grpc_code, message=error.message)
+    # It may quote what the caller sent, and metadata above 8 KiB breaks the connection instead of being delivered.
+    message = _shortened(error.message)
+    status = status_pb2.Status(code=mapping.grpc_code, message=message)
     info = error_details_pb2.ErrorInfo(reason=reason_name(error.reason), domain="maniac_gateway")
     if error.param is not None:
         info.metadata["param"] = error.param
@@ -248,7 +261,7 @@ async def abort(context: Context, error: GatewayError) -> NoReturn:
     trailing = tuple(context.trailing_metadata() or ())
     await context.abort(
         _STATUS_CODES[mapping.grpc_code],
-        error.message,
+        message,
         (
             *trailing,
             ("grpc-status-details-bin", status.SerializeToString()),
@@ -257,6 +270,10 @@ async def abort(context: Context, error: GatewayError) -> NoReturn:
         ),
     )
     raise AssertionError("abort always raises")
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}…"
 
 
 def _internal(error: Exception) -> GatewayError:

@@ -164,14 +164,18 @@ class _Link:
 
     def _handle(self, frame: relay_pb2.RelayRequestFrame) -> None:
         kind = frame.WhichOneof("frame")
-        if kind == "start":
+        if kind in {"start", "access"}:
             if self._is_draining or len(self._calls) >= _MAX_CALLS:
                 refusal = error_to_proto(_draining() if self._is_draining else _too_many_calls())
                 self.send(Frame(call_id=frame.call_id, error=refusal, not_taken=True))
                 return
             call = _RelayCall(self, frame.call_id, frame.start.initial_credit)
             self._calls[frame.call_id] = call
-            call.task = self.loop.create_task(self._run(call, frame.start))
+            call.task = self.loop.create_task(
+                self._run(call, frame.start)
+                if kind == "start"
+                else self._check_access(call, frame.access)
+            )
             # Not a `finally` of the task: one that is cancelled before its first step never gets there.
             call.task.add_done_callback(functools.partial(self._ended, frame.call_id))
             return
@@ -211,11 +215,28 @@ class _Link:
             # The edge asked for it, or is gone.
             pass
         except Exception as error:  # noqa: BLE001 - the boundary: logged and told as INTERNAL
-            _log.error("a relayed call failed unexpectedly", exc_info=error)
-            unexpected = GatewayError(
-                Reason.ERROR_REASON_INTERNAL_ERROR, "The gateway failed to handle the request."
+            self.send(Frame(call_id=relay_call.id, error=error_to_proto(_unexpected(error))))
+
+    async def _check_access(self, relay_call: _RelayCall, access: relay_pb2.RelayAccess) -> None:
+        head = relay_pb2.RelayHead()
+        answer = Frame(call_id=relay_call.id, end=relay_pb2.RelayEnd())
+        metadata = {"authorization": access.authorization} if access.authorization else {}
+        metadata["x-request-id"] = access.request_id
+        try:
+            await self._gate.admit_headers(
+                metadata,
+                address=access.client_address,
+                via_edge=True,
+                deadline=None,
+                announce=lambda rate: _fill_rate(head, rate),
+                counts=not access.body_follows,
             )
-            self.send(Frame(call_id=relay_call.id, error=error_to_proto(unexpected)))
+        except GatewayError as error:
+            answer = Frame(call_id=relay_call.id, error=error_to_proto(error))
+        except Exception as error:  # noqa: BLE001 - the boundary, as above
+            answer = Frame(call_id=relay_call.id, error=error_to_proto(_unexpected(error)))
+        answer.head.CopyFrom(head)
+        self.send(answer)
 
     def _ended(self, call_id: int, _task: asyncio.Task[None]) -> None:
         del self._calls[call_id]
@@ -394,6 +415,13 @@ def _too_many_calls() -> GatewayError:
         Reason.ERROR_REASON_DEPENDENCY_UNAVAILABLE,
         "The gateway is busy; try again shortly.",
         retry_after_s=1,
+    )
+
+
+def _unexpected(error: Exception) -> GatewayError:
+    _log.error("a relayed call failed unexpectedly", exc_info=error)
+    return GatewayError(
+        Reason.ERROR_REASON_INTERNAL_ERROR, "The gateway failed to handle the request."
     )
 
 

@@ -102,12 +102,21 @@ class RateLimiter:
 
     async def hit(self, caller: Caller) -> RateState | None:
         """Count one request of a caller; None: no limit holds. A refused request is not counted."""
+        charges = self._request_charges(caller)
+        return await self._hit(charges) if charges else None
+
+    async def peek(self, caller: Caller) -> RateState | None:
+        """Tell whether one more request of a caller would be let through, without counting it; None: no limit holds."""
+        charges = self._request_charges(caller)
+        return await self._hit(charges, keep=False) if charges else None
+
+    def _request_charges(self, caller: Caller) -> list[Charge]:
         charges = []
         if self._limit:
             charges.append(Charge(f"{_organization(caller)}:requests", self._limit, 1))
         if caller.rate_limit is not None:
             charges.append(Charge(f"{_key(caller)}:requests", caller.rate_limit, 1))
-        return await self._hit(charges) if charges else None
+        return charges
 
     async def hit_address(self, address: str) -> RateState | None:
         """Count one request without a valid key."""
@@ -153,7 +162,7 @@ class RateLimiter:
             raise _refusal(f"{short.limit} tokens", (window + 1) * self._window_s)
         return TokenHold(self._windows, window, charges)
 
-    async def _hit(self, charges: list[Charge]) -> RateState:
+    async def _hit(self, charges: list[Charge], *, keep: bool = True) -> RateState:
         window = int(time.time()) // self._window_s
         reset = (window + 1) * self._window_s
         counted = await self._windows.add(window, charges)
@@ -163,6 +172,10 @@ class RateLimiter:
         allowed, used = counted
         if not allowed:
             self.refused_requests += 1
+        elif not keep:
+            for charge in charges:
+                self._windows.adjust(window, charge.scope, -charge.units)
+            used = [count - 1 for count in used]
         remaining, limit = min(
             (max(0, charge.limit - count), charge.limit)
             for charge, count in zip(charges, used, strict=True)

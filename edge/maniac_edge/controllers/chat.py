@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
 from litestar.types import Receive, Scope, Send
-from maniac_gateway.v1 import chat_pb2
 
 from maniac_edge import sse
+from maniac_edge.bodies import BodyReader
 from maniac_edge.config import EdgeConfig
-from maniac_edge.connection import read_body, until_gone
+from maniac_edge.connection import ClientWatch, until_gone
 from maniac_edge.context import RequestContext
 from maniac_edge.convert.chat import parse_request
+from maniac_edge.convert.chat_limits import ChatLimits
 from maniac_edge.convert.chunks import ChunkEncoder
 from maniac_edge.convert.completions import completion_to_json
-from maniac_edge.core_chat import ChatStream, CoreChat
+from maniac_edge.core_chat import ChatRequest, ChatStream, CoreChat
 from maniac_edge.errors import ClientGoneError, stream_frame
 from maniac_edge.failures import to_edge_error
 from maniac_edge.openapi import Operation
@@ -20,13 +24,24 @@ from maniac_edge.responses import encode, send_json
 from maniac_edge.schemas.chat import ChatCompletionRequest
 from maniac_edge.schemas.completions import ChatCompletion, ChatCompletionChunk
 
+# Above it a request is read in a thread, and goes to the core by an RPC of its own: frames of the relay are smaller. What
+# is sent is never larger than the JSON that it was made of.
+_LARGE_BYTES = 256 * 1024
+# How long the client of a stream that failed may take to read what came before.
+_LAST_READ_S = 10.0
+
 
 class ChatHandler:
     """Answers chat requests through a transport to the core."""
 
-    def __init__(self, chat: CoreChat, config: EdgeConfig) -> None:
+    def __init__(self, chat: CoreChat, bodies: BodyReader, config: EdgeConfig) -> None:
         self._chat = chat
-        self._limit = config.max_body_bytes
+        self._bodies = bodies
+        self._limits = ChatLimits(
+            messages=config.max_messages, parts=config.max_parts, tools=config.max_tools
+        )
+        # One after the other, so that they take turns with everything else and not with each other.
+        self._large = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-request")
         self._strict = config.strict_requests
         self._keep_alive_s = config.keep_alive_comment_s
 
@@ -39,22 +54,34 @@ class ChatHandler:
             EdgeError: nothing was sent yet.
             ClientGoneError: the client closed its connection before its request was read.
         """
-        body = await read_body(scope, receive, self._limit)
-        params, is_stream = parse_request(body, strict=self._strict)
-        del body  # Up to 32 MiB that nobody needs while the answer is under way.
+        request = await self._read(scope, receive)
         try:
-            async with until_gone(scope):
-                if is_stream:
-                    await self._stream(params, send, context)
+            async with until_gone(scope) as watch:
+                if request.is_stream:
+                    await self._stream(request, send, context, watch)
                 else:
-                    completion = await self._chat.create(params, context)
+                    completion = await self._chat.create(request, context)
                     await send_json(send, encode(completion_to_json(completion)))
         except ClientGoneError:
             # Leaving the block has cancelled the call of the core, and nobody reads an answer.
             context.client_gone = True
 
+    async def _read(self, scope: Scope, receive: Receive) -> ChatRequest:
+        body = await self._bodies.read(scope, receive)
+        if len(body) <= _LARGE_BYTES:
+            return self._parse(body)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._large, self._parse, body)
+
+    def _parse(self, body: bytes) -> ChatRequest:
+        params, is_stream = parse_request(body, strict=self._strict, limits=self._limits)
+        request = ChatRequest(params, is_stream=is_stream)
+        if len(body) > _LARGE_BYTES:
+            request.pack()
+        return request
+
     async def _stream(
-        self, params: chat_pb2.ChatCompletionParams, send: Send, context: RequestContext
+        self, request: ChatRequest, send: Send, context: RequestContext, watch: ClientWatch
     ) -> None:
         """Send the answer as events.
 
@@ -63,9 +90,11 @@ class ChatHandler:
         connections; from then on a failure is an error frame.
         """
         events = sse.EventStream(send, context)
-        stream = await self._chat.stream(params, context)
+        stream = await self._chat.stream(request, context)
+        # A client that does not read would keep what came before the failure for ever.
+        stream.on_failed = lambda: watch.drop(_LAST_READ_S)
         try:
-            await self._relay(stream, events, include_usage=params.include_usage)
+            await self._relay(stream, events, include_usage=request.include_usage)
         except Exception as exc:
             if not events.is_open:
                 raise

@@ -10,7 +10,7 @@ from litestar import Request, Response, delete, get
 from litestar.types import Receive, Scope, Send
 from maniac_gateway.v1 import chat_pb2
 
-from maniac_edge.connection import read_body
+from maniac_edge.bodies import BodyReader
 from maniac_edge.context import RequestContext
 from maniac_edge.convert.completions import stored_to_json
 from maniac_edge.convert.explanations import explanation_to_json
@@ -29,7 +29,7 @@ async def list_completions(
     context: RequestContext,
     *,
     core: CoreClient,
-    max_body_bytes: int,
+    bodies: BodyReader,
 ) -> None:
     """Answer one page.
 
@@ -37,7 +37,7 @@ async def list_completions(
         EdgeError: VALIDATION_ERROR for the query or the filter, or what the core says.
     """
     query = read_query(scope["query_string"], schema.ChatCompletionQuery)
-    body = await read_body(scope, receive, max_body_bytes)
+    body = await bodies.read(scope, receive)
     metadata = {**_query_metadata(scope["query_string"]), **_body_metadata(body)}
     request = chat_pb2.ListChatCompletionsRequest(
         page_size=query.limit,

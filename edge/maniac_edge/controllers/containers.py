@@ -9,8 +9,7 @@ import msgspec
 from litestar import Request, Response, delete, get, patch, post
 from maniac_gateway.v1 import containers_pb2
 
-from maniac_edge.config import EdgeConfig
-from maniac_edge.connection import read_body
+from maniac_edge.bodies import BodyReader
 from maniac_edge.convert import containers as convert
 from maniac_edge.core_client import CoreClient
 from maniac_edge.openapi import Operation
@@ -41,10 +40,10 @@ async def list_containers(request: Request[Any, Any, Any], core: CoreClient) -> 
 
 @post("/containers", status_code=200, include_in_schema=False)
 async def create_container(
-    request: Request[Any, Any, Any], core: CoreClient, config: EdgeConfig
+    request: Request[Any, Any, Any], core: CoreClient, bodies: BodyReader
 ) -> Response[bytes]:
     """Make one."""
-    data = await read_body(request.scope, request.receive, config.max_body_bytes)
+    data = await bodies.read(request.scope, request.receive)
     body = decode_body(data, _create)
     made = await core.call(
         core.containers.CreateContainer,
@@ -69,10 +68,10 @@ async def get_container(
 
 @patch(_PATH, include_in_schema=False)
 async def update_container(
-    request: Request[Any, Any, Any], container: str, core: CoreClient, config: EdgeConfig
+    request: Request[Any, Any, Any], container: str, core: CoreClient, bodies: BodyReader
 ) -> Response[bytes]:
     """Change one."""
-    data = await read_body(request.scope, request.receive, config.max_body_bytes)
+    data = await bodies.read(request.scope, request.receive)
     body = decode_body(data, _update)
     changed = await core.call(
         core.containers.UpdateContainer,
@@ -97,10 +96,10 @@ async def delete_container(
 
 @post(f"{_PATH}/models", status_code=200, include_in_schema=False)
 async def attach_model(
-    request: Request[Any, Any, Any], container: str, core: CoreClient, config: EdgeConfig
+    request: Request[Any, Any, Any], container: str, core: CoreClient, bodies: BodyReader
 ) -> Response[bytes]:
     """Attach a model."""
-    data = await read_body(request.scope, request.receive, config.max_body_bytes)
+    data = await bodies.read(request.scope, request.receive)
     body = decode_body(data, _attach)
     attached = await core.call(
         core.containers.AddContainerModel,

@@ -9,8 +9,8 @@ import msgspec
 from litestar import Request, Response, delete, get, post
 from maniac_gateway.v1 import datasets_pb2
 
+from maniac_edge.bodies import BodyReader
 from maniac_edge.config import EdgeConfig
-from maniac_edge.connection import read_body
 from maniac_edge.controllers.dataset_content import get_dataset_content
 from maniac_edge.convert import datasets as convert
 from maniac_edge.core_client import CoreClient
@@ -40,10 +40,10 @@ async def list_datasets(request: Request[Any, Any, Any], core: CoreClient) -> Re
 
 @post("/datasets", status_code=200, include_in_schema=False)
 async def create_dataset(
-    request: Request[Any, Any, Any], core: CoreClient, config: EdgeConfig
+    request: Request[Any, Any, Any], core: CoreClient, config: EdgeConfig, bodies: BodyReader
 ) -> Response[bytes]:
     """Make one."""
-    data = await read_body(request.scope, request.receive, config.max_body_bytes)
+    data = await bodies.read(request.scope, request.receive)
     wanted = convert.create_from_json(decode_body(data, _create))
     made = await core.call(
         core.datasets.CreateDataset,

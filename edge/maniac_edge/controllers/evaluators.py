@@ -8,8 +8,7 @@ import msgspec
 from litestar import Request, Response, delete, get, patch, post
 from maniac_gateway.v1 import evaluators_pb2
 
-from maniac_edge.config import EdgeConfig
-from maniac_edge.connection import read_body
+from maniac_edge.bodies import BodyReader
 from maniac_edge.convert import evaluators as convert
 from maniac_edge.core_client import CoreClient
 from maniac_edge.given_ids import by_given_id
@@ -40,10 +39,10 @@ async def list_evaluators(request: Request[Any, Any, Any], core: CoreClient) -> 
 
 @post("/evaluators", status_code=200, include_in_schema=False)
 async def create_evaluator(
-    request: Request[Any, Any, Any], core: CoreClient, config: EdgeConfig
+    request: Request[Any, Any, Any], core: CoreClient, bodies: BodyReader
 ) -> Response[bytes]:
     """Make one."""
-    data = await read_body(request.scope, request.receive, config.max_body_bytes)
+    data = await bodies.read(request.scope, request.receive)
     wanted = convert.create_from_json(decode_body(data, _create))
     made = await core.call(core.evaluators.CreateEvaluator, wanted, context_of(request))
     return json_response(convert.evaluator_to_json(made.evaluator))
@@ -66,10 +65,10 @@ async def get_evaluator(request: Request[Any, Any, Any], core: CoreClient) -> Re
 
 @patch(_PATH, include_in_schema=False)
 async def update_evaluator(
-    request: Request[Any, Any, Any], core: CoreClient, config: EdgeConfig
+    request: Request[Any, Any, Any], core: CoreClient, bodies: BodyReader
 ) -> Response[bytes]:
     """Change one."""
-    data = await read_body(request.scope, request.receive, config.max_body_bytes)
+    data = await bodies.read(request.scope, request.receive)
     body = decode_body(data, _update)
     changed = await by_given_id(
         request,

@@ -14,7 +14,7 @@ from maniac_edge.connection import declared_size, until_gone
 from maniac_edge.convert.files import file_to_json
 from maniac_edge.core_client import CoreClient
 from maniac_edge.core_upload import CoreUpload
-from maniac_edge.errors import ClientGoneError, EdgeError
+from maniac_edge.errors import ClientGoneError
 from maniac_edge.form_data import UploadForm, file_too_large
 from maniac_edge.responses import context_of, json_response
 
@@ -22,7 +22,6 @@ from maniac_edge.responses import context_of, json_response
 _FORM_OVERHEAD_BYTES = 64 * 1024
 # Small pieces are gathered, because a message costs more than its bytes; large ones are cut.
 _MESSAGE_BYTES = 256 * 1024
-_CLOSE = (b"connection", b"close")
 
 
 @post("/files", status_code=200, include_in_schema=False)
@@ -32,13 +31,7 @@ async def create_file(
     """Store a file."""
     # The body is taken from the connection itself: the framework would hold it whole.
     body = _Body(request.scope["headers"], request.receive, config.max_file_bytes)
-    try:
-        file = await _relay(request, body, core, config)
-    except EdgeError as err:
-        if not body.is_read and _CLOSE not in err.headers:
-            err.headers = (*err.headers, _CLOSE)
-        raise
-    return json_response(file_to_json(file))
+    return json_response(file_to_json(await _relay(request, body, core, config)))
 
 
 async def _relay(

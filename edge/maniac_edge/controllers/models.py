@@ -9,8 +9,7 @@ import msgspec
 from litestar import Request, Response, get, post
 from maniac_gateway.v1 import models_pb2
 
-from maniac_edge.config import EdgeConfig
-from maniac_edge.connection import read_body
+from maniac_edge.bodies import BodyReader
 from maniac_edge.convert import containers as convert_containers
 from maniac_edge.convert import models as convert
 from maniac_edge.core_client import CoreClient
@@ -58,10 +57,10 @@ async def get_model(
 
 @post("/models", status_code=200, include_in_schema=False)
 async def attach_model(
-    request: Request[Any, Any, Any], core: CoreClient, config: EdgeConfig
+    request: Request[Any, Any, Any], core: CoreClient, bodies: BodyReader
 ) -> Response[bytes]:
     """Attach a model to a container."""
-    data = await read_body(request.scope, request.receive, config.max_body_bytes)
+    data = await bodies.read(request.scope, request.receive)
     body = decode_body(data, _attach)
     wanted = convert_containers.attach_from_json(body.container, body)
     attached = await core.call(core.containers.AddContainerModel, wanted, context_of(request))

@@ -11,6 +11,7 @@ import msgspec
 from litestar import Request, Response, post
 from maniac_gateway.v1 import chat_pb2
 
+from maniac_edge.bodies import BodyReader
 from maniac_edge.config import EdgeConfig
 from maniac_edge.connection import body_pieces
 from maniac_edge.context import RequestContext
@@ -30,14 +31,14 @@ _BREATH = 32
 
 @post("/chat/completions/register", status_code=200, include_in_schema=False)
 async def register(
-    request: Request[Any, Any, Any], core: CoreClient, config: EdgeConfig
+    request: Request[Any, Any, Any], core: CoreClient, config: EdgeConfig, bodies: BodyReader
 ) -> Response[bytes]:
     """Register examples."""
     context = context_of(request)
     upload = _Upload(core, context, config.file_timeout_s)
     try:
         await upload.open()
-        await _relay(request, upload, config)
+        await _relay(request, upload, config, bodies)
         return json_response(await upload.outcome())
     except EdgeError as err:
         # The core has counted the call already.
@@ -47,7 +48,9 @@ async def register(
         upload.close()
 
 
-async def _relay(request: Request[Any, Any, Any], upload: _Upload, config: EdgeConfig) -> None:
+async def _relay(
+    request: Request[Any, Any, Any], upload: _Upload, config: EdgeConfig, bodies: BodyReader
+) -> None:
     """Hand over the items as they arrive.
 
     Raises:
@@ -59,7 +62,7 @@ async def _relay(request: Request[Any, Any, Any], upload: _Upload, config: EdgeC
     try:
         async for piece in pieces:
             for item in items.feed(piece):
-                upload.add(item)
+                upload.add(item, await bodies.problem(item) if item is not None else None)
                 if upload.received % _BREATH == 0:
                     await asyncio.sleep(0)
                 await upload.send_full_batches(items.container)
@@ -105,11 +108,13 @@ class _Upload:
             await self._finish()
         take_headers(self._context, metadata)
 
-    def add(self, text: bytes | None) -> None:
-        """Put an item into the batch; None stands for one above the limit."""
+    def add(self, text: bytes | None, problem: EdgeError | None) -> None:
+        """Put an item into the batch, unless it has a problem; None stands for one above the limit."""
         index = self.received
         self.received += 1
         try:
+            if problem is not None:
+                raise problem
             item = item_from_json(text, index)
         except EdgeError as err:
             self._failed += 1

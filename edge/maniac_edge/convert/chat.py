@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from maniac_gateway.v1 import chat_pb2
 
+from maniac_edge.convert.chat_limits import ChatLimits
 from maniac_edge.errors import EdgeError
 from maniac_edge.schemas import chat
 from maniac_edge.schemas.common import FieldError
@@ -49,11 +50,12 @@ _SCALARS = (
     "store",
 )
 _INTEGERS = ("top_logprobs", "max_tokens", "max_completion_tokens", "seed", "n")
+_DEFAULT_LIMITS = ChatLimits()
 _INT64_MAX = 2**63 - 1
 
 
 def parse_request(
-    body: bytes, *, strict: bool = False
+    body: bytes, *, strict: bool = False, limits: ChatLimits = _DEFAULT_LIMITS
 ) -> tuple[chat_pb2.ChatCompletionParams, bool]:
     """Return the message for a request body, and whether a stream is asked for.
 
@@ -66,6 +68,7 @@ def parse_request(
     """
     raw = check_json(body)
     request = decode_request(body, _decoder)
+    limits.check(request, len(body))
     extra = {key: value for key, value in raw.items() if key not in _REQUEST_KEYS}
     if extra and strict:
         raise validation_error(

@@ -87,6 +87,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The path exists, the verb does not."""
     ERROR_REASON_PAYLOAD_TOO_LARGE: _ErrorReason.ValueType  # 61
     """The body is larger than the configured limit."""
+    ERROR_REASON_REQUEST_TIMEOUT: _ErrorReason.ValueType  # 63
+    """The request did not arrive within the time that it may take."""
     ERROR_REASON_RANGE_NOT_SATISFIABLE: _ErrorReason.ValueType  # 62
     """The range asked for starts at or after the end of the file."""
     ERROR_REASON_CONTAINER_EXISTS: _ErrorReason.ValueType  # 70
@@ -103,6 +105,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The caller's own rate limit is reached."""
     ERROR_REASON_UPSTREAM_RATE_LIMITED: _ErrorReason.ValueType  # 81
     """The provider's rate limit is reached and no fallback was left."""
+    ERROR_REASON_TOO_MANY_CONNECTIONS: _ErrorReason.ValueType  # 83
+    """More connections than the edge takes, in all or from one address."""
     ERROR_REASON_INTERNAL_ERROR: _ErrorReason.ValueType  # 90
     """A fault of the gateway itself."""
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 91
@@ -187,6 +191,8 @@ ERROR_REASON_METHOD_NOT_ALLOWED: ErrorReason.ValueType  # 60
 """The path exists, the verb does not."""
 ERROR_REASON_PAYLOAD_TOO_LARGE: ErrorReason.ValueType  # 61
 """The body is larger than the configured limit."""
+ERROR_REASON_REQUEST_TIMEOUT: ErrorReason.ValueType  # 63
+"""The request did not arrive within the time that it may take."""
 ERROR_REASON_RANGE_NOT_SATISFIABLE: ErrorReason.ValueType  # 62
 """The range asked for starts at or after the end of the file."""
 ERROR_REASON_CONTAINER_EXISTS: ErrorReason.ValueType  # 70
@@ -203,6 +209,8 @@ ERROR_REASON_RATE_LIMIT_EXCEEDED: ErrorReason.ValueType  # 80
 """The caller's own rate limit is reached."""
 ERROR_REASON_UPSTREAM_RATE_LIMITED: ErrorReason.ValueType  # 81
 """The provider's rate limit is reached and no fallback was left."""
+ERROR_REASON_TOO_MANY_CONNECTIONS: ErrorReason.ValueType  # 83
+"""More connections than the edge takes, in all or from one address."""
 ERROR_REASON_INTERNAL_ERROR: ErrorReason.ValueType  # 90
 """A fault of the gateway itself."""
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 91

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmaniac_gateway/v1/keys.proto\x12\x11maniac_gateway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x02\n\x06\x41piKey\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\x12\x12\n\nproject_id\x18\x04 \x01(\t\x12\x17\n\x0forganization_id\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64isabled\x18\t \x01(\x08\x12\x17\n\nrate_limit\x18\n \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btoken_limit\x18\x0b \x01(\x03H\x01\x88\x01\x01\x12\x0e\n\x06scopes\x18\x0c \x03(\tB\r\n\x0b_rate_limitB\x0e\n\x0c_token_limit\"Q\n\x06\x42udget\x12\x16\n\x0elimit_nano_usd\x18\x01 \x01(\x03\x12/\n\x06period\x18\x02 \x01(\x0e\x32\x1f.maniac_gateway.v1.BudgetPeriod\"\x85\x02\n\x10\x43reateKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x14\n\x0corganization\x18\x03 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\nrate_limit\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btoken_limit\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12)\n\x06\x62udget\x18\x07 \x01(\x0b\x32\x19.maniac_gateway.v1.Budget\x12\x0e\n\x06scopes\x18\x08 \x03(\tB\r\n\x0b_rate_limitB\x0e\n\x0c_token_limit\"K\n\x11\x43reateKeyResponse\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.maniac_gateway.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\"\n\x0fListKeysRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\";\n\x10ListKeysResponse\x12\'\n\x04keys\x18\x01 \x03(\x0b\x32\x19.maniac_gateway.v1.ApiKey\"\x1e\n\x10RevokeKeyRequest\x12\n\n\x02id\x18\x01 \x01(\t\";\n\x11RevokeKeyResponse\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.maniac_gateway.v1.ApiKey\"B\n\x12\x43heckAccessRequest\x12\x16\n\x0e\x63lient_address\x18\x01 \x01(\t\x12\x14\n\x0crefused_code\x18\x02 \x01(\t\")\n\x13\x43heckAccessResponse\x12\x12\n\nproject_id\x18\x01 \x01(\t*v\n\x0c\x42udgetPeriod\x12\x1d\n\x19\x42UDGET_PERIOD_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42UDGET_PERIOD_DAY\x10\x01\x12\x17\n\x13\x42UDGET_PERIOD_MONTH\x10\x02\x12\x17\n\x13\x42UDGET_PERIOD_TOTAL\x10\x03\x32\x91\x02\n\nKeyService\x12V\n\tCreateKey\x12#.maniac_gateway.v1.CreateKeyRequest\x1a$.maniac_gateway.v1.CreateKeyResponse\x12S\n\x08ListKeys\x12\".maniac_gateway.v1.ListKeysRequest\x1a#.maniac_gateway.v1.ListKeysResponse\x12V\n\tRevokeKey\x12#.maniac_gateway.v1.RevokeKeyRequest\x1a$.maniac_gateway.v1.RevokeKeyResponse2m\n\rAccessService\x12\\\n\x0b\x43heckAccess\x12%.maniac_gateway.v1.CheckAccessRequest\x1a&.maniac_gateway.v1.CheckAccessResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmaniac_gateway/v1/keys.proto\x12\x11maniac_gateway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x02\n\x06\x41piKey\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\x12\x12\n\nproject_id\x18\x04 \x01(\t\x12\x17\n\x0forganization_id\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64isabled\x18\t \x01(\x08\x12\x17\n\nrate_limit\x18\n \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btoken_limit\x18\x0b \x01(\x03H\x01\x88\x01\x01\x12\x0e\n\x06scopes\x18\x0c \x03(\tB\r\n\x0b_rate_limitB\x0e\n\x0c_token_limit\"Q\n\x06\x42udget\x12\x16\n\x0elimit_nano_usd\x18\x01 \x01(\x03\x12/\n\x06period\x18\x02 \x01(\x0e\x32\x1f.maniac_gateway.v1.BudgetPeriod\"\x85\x02\n\x10\x43reateKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x14\n\x0corganization\x18\x03 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\nrate_limit\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btoken_limit\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12)\n\x06\x62udget\x18\x07 \x01(\x0b\x32\x19.maniac_gateway.v1.Budget\x12\x0e\n\x06scopes\x18\x08 \x03(\tB\r\n\x0b_rate_limitB\x0e\n\x0c_token_limit\"K\n\x11\x43reateKeyResponse\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.maniac_gateway.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\"\n\x0fListKeysRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\";\n\x10ListKeysResponse\x12\'\n\x04keys\x18\x01 \x03(\x0b\x32\x19.maniac_gateway.v1.ApiKey\"\x1e\n\x10RevokeKeyRequest\x12\n\n\x02id\x18\x01 \x01(\t\";\n\x11RevokeKeyResponse\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.maniac_gateway.v1.ApiKey\"X\n\x12\x43heckAccessRequest\x12\x16\n\x0e\x63lient_address\x18\x01 \x01(\t\x12\x14\n\x0crefused_code\x18\x02 \x01(\t\x12\x14\n\x0c\x62ody_follows\x18\x03 \x01(\x08\")\n\x13\x43heckAccessResponse\x12\x12\n\nproject_id\x18\x01 \x01(\t*v\n\x0c\x42udgetPeriod\x12\x1d\n\x19\x42UDGET_PERIOD_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42UDGET_PERIOD_DAY\x10\x01\x12\x17\n\x13\x42UDGET_PERIOD_MONTH\x10\x02\x12\x17\n\x13\x42UDGET_PERIOD_TOTAL\x10\x03\x32\x91\x02\n\nKeyService\x12V\n\tCreateKey\x12#.maniac_gateway.v1.CreateKeyRequest\x1a$.maniac_gateway.v1.CreateKeyResponse\x12S\n\x08ListKeys\x12\".maniac_gateway.v1.ListKeysRequest\x1a#.maniac_gateway.v1.ListKeysResponse\x12V\n\tRevokeKey\x12#.maniac_gateway.v1.RevokeKeyRequest\x1a$.maniac_gateway.v1.RevokeKeyResponse2m\n\rAccessService\x12\\\n\x0b\x43heckAccess\x12%.maniac_gateway.v1.CheckAccessRequest\x1a&.maniac_gateway.v1.CheckAccessResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maniac_gateway.v1.keys_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BUDGETPERIOD']._serialized_start=1170
-  _globals['_BUDGETPERIOD']._serialized_end=1288
+  _globals['_BUDGETPERIOD']._serialized_start=1192
+  _globals['_BUDGETPERIOD']._serialized_end=1310
   _globals['_APIKEY']._serialized_start=85
   _globals['_APIKEY']._serialized_end=443
   _globals['_BUDGET']._serialized_start=445
@@ -51,11 +51,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVOKEKEYRESPONSE']._serialized_start=998
   _globals['_REVOKEKEYRESPONSE']._serialized_end=1057
   _globals['_CHECKACCESSREQUEST']._serialized_start=1059
-  _globals['_CHECKACCESSREQUEST']._serialized_end=1125
-  _globals['_CHECKACCESSRESPONSE']._serialized_start=1127
-  _globals['_CHECKACCESSRESPONSE']._serialized_end=1168
-  _globals['_KEYSERVICE']._serialized_start=1291
-  _globals['_KEYSERVICE']._serialized_end=1564
-  _globals['_ACCESSSERVICE']._serialized_start=1566
-  _globals['_ACCESSSERVICE']._serialized_end=1675
+  _globals['_CHECKACCESSREQUEST']._serialized_end=1147
+  _globals['_CHECKACCESSRESPONSE']._serialized_start=1149
+  _globals['_CHECKACCESSRESPONSE']._serialized_end=1190
+  _globals['_KEYSERVICE']._serialized_start=1313
+  _globals['_KEYSERVICE']._serialized_end=1586
+  _globals['_ACCESSSERVICE']._serialized_start=1588
+  _globals['_ACCESSSERVICE']._serialized_end=1697
 # @@protoc_insertion_point(module_scope)

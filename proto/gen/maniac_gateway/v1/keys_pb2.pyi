@@ -340,19 +340,23 @@ class CheckAccessRequest(_message.Message):
 
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     REFUSED_CODE_FIELD_NUMBER: _builtins.int
+    BODY_FOLLOWS_FIELD_NUMBER: _builtins.int
     client_address: _builtins.str
     """Optional. Address of the client, for limits of requests without a key."""
     refused_code: _builtins.str
     """Optional. The code of the error that the edge will answer with. Empty: none."""
+    body_follows: _builtins.bool
+    """Optional. The body is still to come, and its own call will count the request: this one does not."""
     def __init__(
         self,
         *,
         client_address: _builtins.str = ...,
         refused_code: _builtins.str = ...,
+        body_follows: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "refused_code", b"refused_code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_follows", b"body_follows", "client_address", b"client_address", "refused_code", b"refused_code"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

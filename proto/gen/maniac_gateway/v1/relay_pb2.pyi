@@ -52,6 +52,7 @@ class RelayRequestFrame(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
     CREDIT_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
     call_id: _builtins.int
     """Required. Chosen by the edge, never used twice on a stream."""
     @_builtins.property
@@ -66,6 +67,10 @@ class RelayRequestFrame(_message.Message):
     def credit(self) -> Global___RelayCredit:
         """Room for more stream frames."""
 
+    @_builtins.property
+    def access(self) -> Global___RelayAccess:
+        """Asks whether a caller may send a request; answered by `end`, or by `error`."""
+
     def __init__(
         self,
         *,
@@ -73,12 +78,13 @@ class RelayRequestFrame(_message.Message):
         start: Global___RelayStart | None = ...,
         cancel: Global___RelayCancel | None = ...,
         credit: Global___RelayCredit | None = ...,
+        access: Global___RelayAccess | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "credit", b"credit", "frame", b"frame", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "cancel", b"cancel", "credit", b"credit", "frame", b"frame", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "cancel", b"cancel", "credit", b"credit", "frame", b"frame", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "call_id", b"call_id", "cancel", b"cancel", "credit", b"credit", "frame", b"frame", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["start", "cancel", "credit"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["start", "cancel", "credit", "access"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -140,6 +146,43 @@ class RelayStart(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RelayStart: _TypeAlias = RelayStart  # noqa: Y015
+
+@_typing.final
+class RelayAccess(_message.Message):
+    """RelayAccess asks for the gates alone, key and rate limit, as AccessService does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHORIZATION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    REFUSED_CODE_FIELD_NUMBER: _builtins.int
+    BODY_FOLLOWS_FIELD_NUMBER: _builtins.int
+    authorization: _builtins.str
+    """The Authorization header as it came. Empty: none."""
+    request_id: _builtins.str
+    client_address: _builtins.str
+    """Address of the client, for limits of requests without a key."""
+    refused_code: _builtins.str
+    """The code of the error that the edge will answer with. Empty: none."""
+    body_follows: _builtins.bool
+    """The body is still to come, and its own call will count the request: this one does not."""
+    def __init__(
+        self,
+        *,
+        authorization: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        client_address: _builtins.str = ...,
+        refused_code: _builtins.str = ...,
+        body_follows: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorization", b"authorization", "body_follows", b"body_follows", "client_address", b"client_address", "refused_code", b"refused_code", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RelayAccess: _TypeAlias = RelayAccess  # noqa: Y015
 
 @_typing.final
 class RelayCancel(_message.Message):
@@ -241,7 +284,7 @@ class RelayResponseFrame(_message.Message):
 
     @_builtins.property
     def end(self) -> Global___RelayEnd:
-        """The answer is complete and captured; ends the call."""
+        """The answer is complete and captured, or access is granted; ends the call."""
 
     @_builtins.property
     def error(self) -> _errors_pb2.Error:
