@@ -225,7 +225,7 @@ def test_bodies_of_a_200_that_are_no_answer_fail(
             Usage(input_tokens=10, output_tokens=2, cost_nano_usd=6_000_000),
         ),
         (
-            {"prompt_tokens": 10.0, "completion_tokens": "4", "cost": "?"},
+            {"prompt_tokens": 10.0, "completion_tokens": "4", "total_tokens": 14, "cost": "?"},
             Usage(input_tokens=10, output_tokens=4),
         ),
         ({"prompt_tokens": 10, "total_tokens": 14}, Usage(input_tokens=10, output_tokens=4)),

@@ -6,6 +6,7 @@ then everything has been sent, and some servers of this dialect leave the last e
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -13,8 +14,15 @@ import msgspec
 from maniac_core.domain.chat import ChoiceDelta, JsonObject, ToolCallDelta
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.anthropic_answer import (
+    COUNTS,
+    CallBlock,
+    RedactedBlock,
+    TextBlock,
+    ThinkingBlock,
+    arguments_of,
     fallback_model,
     finish_of,
+    has_output,
     redacted_detail,
     refusal_of,
     text_detail,
@@ -28,8 +36,20 @@ from maniac_core.providers.base import (
     StreamModel,
     UpstreamFailure,
 )
-from maniac_core.providers.errors import stream_failure
+from maniac_core.providers.counts import token_count
+from maniac_core.providers.errors import error_of_json, named_failure, unframed_failure
+from maniac_core.providers.foreign_json import (
+    NOT_JSON,
+    convert,
+    decode,
+    is_other_than_object,
+    loose_object,
+    malformed_failure,
+)
+from maniac_core.providers.openai_wire import id_of, new_call_id
 from maniac_core.providers.sse import SSEEvent
+
+_NULL = msgspec.Raw(b"null")
 
 
 class _Delta(msgspec.Struct):
@@ -39,13 +59,13 @@ class _Delta(msgspec.Struct):
     signature: str | None = None
     partial_json: str | None = None
     stop_reason: str | None = None
-    stop_details: JsonObject | None = None
+    stop_details: Any = None
 
 
 class _Message(msgspec.Struct):
-    model: str | None = None
+    model: Any = None
     content: list[JsonObject] | None = None
-    usage: JsonObject | None = None
+    usage: msgspec.Raw = _NULL
 
 
 class _Event(msgspec.Struct):
@@ -54,11 +74,20 @@ class _Event(msgspec.Struct):
     delta: _Delta | None = None
     content_block: JsonObject | None = None
     message: _Message | None = None
-    usage: JsonObject | None = None
+    usage: msgspec.Raw = _NULL
     error: Any = None
 
 
-_decode = msgspec.json.Decoder(_Event).decode
+class _Kind(msgspec.Struct):
+    type: Any = None
+
+
+_EVENT = msgspec.json.Decoder(_Event)
+_KIND = msgspec.json.Decoder(_Kind)
+_KNOWN = frozenset(
+    {"content_block_delta", "content_block_start", "content_block_stop"}
+    | {"message_start", "message_delta", "message_stop"}
+)
 
 
 class _Block:
@@ -71,7 +100,7 @@ class _Block:
         """Number of the tool call among those of the message."""
         self.is_json = False
         """Whether it calls the tool whose arguments are the content."""
-        self.start_input: JsonObject = {}
+        self.start_input: Any = None
         self.has_text = False
         self.thought: int | None = None
         """Number of the block among the reasoning details."""
@@ -101,12 +130,20 @@ class AnthropicStreamDecoder:
         if self._is_over:
             return []
         try:
-            wire = _decode(event.data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            # Half an event at the end of the bytes is a cut, which the missing end tells.
-            if event.complete and event.data.strip() not in (b"", b"[DONE]"):
-                self.malformed += 1
-            return []
+            return self._feed(event)
+        except UpstreamFailure as failure:
+            return self._fail(failure)
+
+    def _feed(self, event: SSEEvent) -> list[StreamItem]:
+        if not event.is_framed:
+            failure = unframed_failure(event.data)
+            return [] if failure is None else self._fail(failure)
+        try:
+            wire = decode(_EVENT, event.data)
+        except msgspec.ValidationError as err:
+            return self._misshapen(event, err)
+        except NOT_JSON:
+            return self._unreadable(event)
         # By the type in the data: some proxies leave the event lines out.
         match wire.type or event.event:
             case "content_block_delta":
@@ -122,17 +159,40 @@ class AnthropicStreamDecoder:
             case "message_stop":
                 return self._end()
             case "error":
-                return self._fail(stream_failure(wire.error))
-            case None:
-                if wire.error:
-                    return self._fail(stream_failure(wire.error))
-                self.malformed += 1
+                return self._fail(named_failure(event.data))
+            case other:
+                if failure := error_of_json(event.data):
+                    return self._fail(failure)
+                if other is None:
+                    self.malformed += 1
         # ping, and whatever else will come to be.
         return []
 
     def finish(self) -> list[StreamItem]:
         """Tell the decoder that the bytes ended cleanly."""
         return [] if self._is_over or self._stop_reason is None else self._end()
+
+    def _misshapen(self, event: SSEEvent, err: msgspec.ValidationError) -> list[StreamItem]:
+        """Handle JSON that has not the form of an event: what a known one would have added is lost."""
+        if failure := error_of_json(event.data):
+            return self._fail(failure)
+        if is_other_than_object(err):
+            return self._unreadable(event)
+        kind = event.event
+        with contextlib.suppress(*NOT_JSON):
+            kind = _KIND.decode(event.data).type or kind
+        if kind is None or kind == "error" or kind in _KNOWN:
+            return self._fail(malformed_failure(err))
+        return []
+
+    def _unreadable(self, event: SSEEvent) -> list[StreamItem]:
+        data = event.data.strip()
+        if data and event.event == "error":
+            return self._fail(named_failure(data))
+        # Half an event at the end of the bytes is a cut, which the missing end tells.
+        if event.complete and data not in (b"", b"[DONE]"):
+            self.malformed += 1
+        return []
 
     def _begin(self, message: _Message | None) -> list[StreamItem]:
         if self._has_begun:
@@ -147,11 +207,14 @@ class AnthropicStreamDecoder:
         self._has_begun = True
         if message is None:
             return []
-        items: list[StreamItem] = [StreamModel(name=message.model)] if message.model else []
-        if message.usage:
-            self._add_usage(message.usage)
-            # What the prompt costs is known from the start; the output count there is a placeholder.
-            items.append(usage_of({**self._usage, "output_tokens": 0}))
+        items: list[StreamItem] = []
+        if message.model and isinstance(message.model, str):
+            items.append(StreamModel(name=message.model))
+        self._add_usage(message.usage)
+        # What the prompt costs is known from the start; the output count there is a placeholder.
+        usage = usage_of({**self._usage, "output_tokens": 0})
+        if usage is not None:
+            items.append(usage)
         # Blocks that are there from the start come whole; their index is not used again.
         for position, block in enumerate(message.content or ()):
             items += self._start(-2 - position, block)
@@ -163,27 +226,30 @@ class AnthropicStreamDecoder:
             self.malformed += 1
             return []
         block = self._blocks[0 if index is None else index] = _Block()
+        where = "content_block"
         match wire.get("type"):
             case "text":
-                return _content(wire.get("text"))
+                return _content(convert(wire, TextBlock, where).text)
             case "thinking":
                 block.thought = self._next_thought()
-                return self._thinking(block, wire.get("thinking"), wire.get("signature"))
+                thinking = convert(wire, ThinkingBlock, where)
+                return self._thinking(block, thinking.thinking, thinking.signature)
             case "redacted_thinking":
-                detail = redacted_detail(self._next_thought(), wire.get("data") or "")
-                return [ChoiceDelta(reasoning_details=[detail])]
+                data = convert(wire, RedactedBlock, where).data or ""
+                return [
+                    ChoiceDelta(reasoning_details=[redacted_detail(self._next_thought(), data)])
+                ]
             case "tool_use":
-                given = wire.get("input")
-                block.start_input = given if isinstance(given, dict) else {}
+                call = convert(wire, CallBlock, where)
+                block.start_input = call.input
                 block.call = self._calls
-                if wire.get("name") == JSON_TOOL:
+                if call.name == JSON_TOOL:
                     block.is_json = True
                     return []
                 self._calls += 1
-                call = ToolCallDelta(
-                    index=block.call, id=wire.get("id") or "", name=wire.get("name") or ""
-                )
-                return [ChoiceDelta(tool_calls=(call,))]
+                call_id = id_of(call.id) or new_call_id()
+                delta = ToolCallDelta(index=block.call, id=call_id, name=call.name or "")
+                return [ChoiceDelta(tool_calls=(delta,))]
             case "fallback":
                 model = fallback_model(wire)
                 return [StreamModel(name=model)] if model else []
@@ -243,7 +309,7 @@ class AnthropicStreamDecoder:
         """End a block; a call without arguments gets those of its start, usually none: `{}`."""
         if block is None or block.call is None or block.has_text:
             return []
-        return self._arguments(block, msgspec.json.encode(block.start_input).decode())
+        return self._arguments(block, arguments_of(block.start_input))
 
     def _message_delta(self, wire: _Event) -> list[StreamItem]:
         items: list[StreamItem] = []
@@ -252,17 +318,22 @@ class AnthropicStreamDecoder:
             refusal = refusal_of(wire.delta.stop_details)
             if refusal is not None:
                 items.append(ChoiceDelta(refusal=refusal))
-        self._add_usage(wire.usage)
+        added = self._add_usage(wire.usage)
         # The output count of the start is a placeholder: without a later one nothing is known.
-        if wire.usage and wire.usage.get("output_tokens") is not None:
+        if has_output(added) and (usage := usage_of(self._usage)) is not None:
             self.has_usage = True
-            items.append(usage_of(self._usage))
+            items.append(usage)
         return items
 
-    def _add_usage(self, usage: JsonObject | None) -> None:
-        """Counts are cumulative: a later one replaces the earlier, a missing one does not."""
-        if usage:
-            self._usage.update({name: value for name, value in usage.items() if value is not None})
+    def _add_usage(self, raw: msgspec.Raw) -> JsonObject:
+        """Counts are cumulative: a later one replaces the earlier, a missing or impossible one does not."""
+        added = {
+            name: value
+            for name, value in loose_object(raw).items()
+            if value is not None and (name not in COUNTS or token_count(value) is not None)
+        }
+        self._usage.update(added)
+        return added
 
     def _end(self) -> list[StreamItem]:
         items: list[StreamItem] = []

@@ -151,3 +151,7 @@ class UpstreamFailure(Exception):
         """Whether another key of the same provider may do better at once."""
         self.may_be_billed = False
         """Whether the provider had begun to work on the request, so that it may charge for it."""
+        self.usage: Usage | None = None
+        """What the provider counted of an answer that cannot be used."""
+        self.untrimmed: str | None = None
+        """The message before it was shortened, which keys are taken out of."""

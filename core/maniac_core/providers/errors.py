@@ -29,14 +29,16 @@ import msgspec
 from maniac_core.domain.chat import JsonObject
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import UpstreamFailure
+from maniac_core.providers.foreign_json import NOT_JSON, decode
+from maniac_core.providers.redaction import clean_line, shortened
 from maniac_core.providers.retry_after import retry_after_s
 
-# What decoding a provider's bytes as JSON may raise: bad syntax or types, bad UTF-8 in a string, deep nesting.
-NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
 _HTTP_STATUS = re.compile(r"[45][0-9]{2}")
-_MAX_MESSAGE = 500
-_MAX_PARAM = 100
+# Characters of an error that are looked at.
+_MAX_TEXT = 8_000
+_MAX_PARAM = 1_000
+
+_ANYTHING: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 # Names that providers give to errors inside a 200, where no status line tells.
 _STATUS_OF_NAME = {
@@ -124,18 +126,6 @@ _MODEL_MESSAGE = re.compile(r"not a valid model|model not exist|invalid model\b"
 _KEY_MESSAGE = re.compile(r"(?:incorrect|invalid) api key|api key not valid", re.IGNORECASE)
 _CREDIT_MESSAGE = re.compile(r"your credit balance is too low", re.IGNORECASE)
 
-_SECRETS = (
-    (re.compile(r"(?i)\b(bearer)\s+[\w.~+/=*-]{6,}"), r"\1 [redacted]"),
-    (
-        re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf|mk|nvapi|csk|tgp|fw|pplx)[-_][\w*.-]{6,}"),
-        "[redacted]",
-    ),
-    (re.compile(r"\bAIza[\w-]{10,}"), "[redacted]"),
-    (re.compile(r"\b(?:org-|proj_)[A-Za-z0-9]{16,}"), "[redacted]"),
-    (re.compile(r"(?i)([?&](?:key|api[-_]?key|token)=)[^&\s\"']+"), r"\1[redacted]"),
-    (re.compile(r"(?i)(api[ _-]?key(?: provided)?\s*[:=]\s*)['\"]?[^\s'\",]{6,}"), r"\1[redacted]"),
-)
-
 
 class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
     """What an error body says; None: it does not."""
@@ -189,16 +179,85 @@ def unreadable_failure(body: bytes) -> UpstreamFailure:
     )
 
 
+def error_of_json(data: bytes) -> UpstreamFailure | None:
+    """Return the failure that JSON without an answer in it stands for; None when it is no error."""
+    error = error_in(data)
+    return None if error is None else stream_failure(error)
+
+
+def error_in(data: bytes) -> Any:
+    """Return the error that JSON without an answer in it holds: an object, or a text; None when it is no error.
+
+    Some servers send a list of errors, of which the first counts.
+    """
+    try:
+        return _error_of(decode(_ANYTHING, data))
+    except NOT_JSON:
+        return None
+
+
+def named_failure(data: bytes) -> UpstreamFailure:
+    """Return the failure for an event that is called an error, whatever it holds."""
+    error = error_in(data)
+    if error is None:
+        try:
+            error = decode(_ANYTHING, data)
+        except NOT_JSON:
+            error = data[:_MAX_TEXT].decode(errors="replace")
+    return stream_failure(error)
+
+
+def unframed_failure(data: bytes) -> UpstreamFailure | None:
+    """Return the failure for JSON that stands in a stream of events without belonging to one; None for no error.
+
+    Servers that break off write their error into the body as it is. What begins like JSON and is none was cut off.
+    """
+    if data.lstrip()[:1] not in (b"{", b"["):
+        return None
+    if failure := error_of_json(data):
+        return failure
+    try:
+        decode(_ANYTHING, data)
+    except NOT_JSON:
+        return UpstreamFailure(
+            Reason.ERROR_REASON_UPSTREAM_ERROR,
+            "The provider broke its answer off with something that is no event.",
+            retry=True,
+            fall_back=True,
+            http_status=200,
+        )
+    return None
+
+
+def _error_of(value: Any) -> Any:
+    if isinstance(value, list):
+        return next((error for item in value if (error := _error_of(item)) is not None), None)
+    if not isinstance(value, dict):
+        return None
+    error = value.get("error")
+    if isinstance(error, list):
+        error = next((item for item in error if item), None)
+    if isinstance(error, str) and error:
+        # xAI and Ollama: the text stands beside the code.
+        return {**value, "message": error}
+    if error:
+        return error
+    # Older vLLM puts the error's own keys at the top, FastAPI servers `detail`.
+    if value.get("object") == "error" or value.get("type") == "error" or value.get("detail"):
+        return value
+    return None
+
+
 def detail_of(error: Any) -> ErrorDetail:
     """Read an error object in any of the usual shapes."""
     if isinstance(error, str):
-        return ErrorDetail(message=error)
+        return ErrorDetail(message=error[:_MAX_TEXT])
     if not isinstance(error, dict):
         return ErrorDetail()
     message = error.get("message") or error.get("detail")
     if message is not None and not isinstance(message, str):
         # A list of validation errors.
-        message = msgspec.json.encode(message).decode()
+        message = _json_text(message)
     code = error.get("code")
     status = None
     for candidate in (code, error.get("status_code"), error.get("status")):
@@ -210,23 +269,20 @@ def detail_of(error: Any) -> ErrorDetail:
     kind = error.get("type") or error.get("status")
     param = error.get("param")
     return ErrorDetail(
-        message=message,
+        message=message[:_MAX_TEXT] if message else None,
         type=kind if isinstance(kind, str) else None,
         code=code if isinstance(code, str) and not code.isdigit() else None,
-        param=param[:_MAX_PARAM] if isinstance(param, str) and param else None,
+        param=clean_line(param[:_MAX_PARAM]) if isinstance(param, str) and param else None,
         status=status,
         data=error,
     )
 
 
-def clean_message(text: str) -> str:
-    """Return a provider's words as one short line without anything that looks like a credential."""
-    # Cut before the patterns run: an error page may be long.
-    line = " ".join(text[: 4 * _MAX_MESSAGE].split())
-    for pattern, replacement in _SECRETS:
-        line = pattern.sub(replacement, line)
-    line = "".join(character for character in line if character.isprintable())
-    return line if len(line) <= _MAX_MESSAGE else line[: _MAX_MESSAGE - 1] + "…"
+def _json_text(value: Any) -> str | None:
+    try:
+        return msgspec.json.encode(value).decode()
+    except RecursionError:
+        return None
 
 
 def _parse(body: bytes) -> ErrorDetail | None:
@@ -235,9 +291,9 @@ def _parse(body: bytes) -> ErrorDetail | None:
     if not start or start.startswith(b"<"):
         return None
     try:
-        value = msgspec.json.decode(body)
+        value = decode(_ANYTHING, body)
     except NOT_JSON:
-        return ErrorDetail(message=body[: 4 * _MAX_MESSAGE].decode(errors="replace"))
+        return ErrorDetail(message=body[:_MAX_TEXT].decode(errors="replace"))
     if isinstance(value, list) and value:
         value = value[0]
     if not isinstance(value, dict):
@@ -255,16 +311,19 @@ def _failure(
     status: int, headers: Mapping[str, str], detail: ErrorDetail | None, *, http_status: int
 ) -> UpstreamFailure:
     reason, retry, fall_back = _verdict(status, detail)
-    message = clean_message(detail.message) if detail and detail.message else ""
-    return UpstreamFailure(
+    told = clean_line(detail.message) if detail and detail.message else ""
+    told = _told(reason, status, told, retry=retry)
+    failure = UpstreamFailure(
         reason,
-        _told(reason, status, message, retry=retry),
+        shortened(told),
         retry=retry,
         fall_back=fall_back,
         http_status=http_status,
         retry_after_s=retry_after_s(headers) if fall_back else None,
         param=detail.param if detail and not fall_back else None,
     )
+    failure.untrimmed = told
+    return failure
 
 
 def _verdict(status: int, detail: ErrorDetail | None) -> tuple[Reason.ValueType, bool, bool]:

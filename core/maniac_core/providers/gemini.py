@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from urllib.parse import quote
@@ -10,16 +11,36 @@ import msgspec
 
 from maniac_core.domain.chat import Answer
 from maniac_core.providers.base import HttpCall, Prompt, StreamDecoder, Target, UpstreamFailure
-from maniac_core.providers.errors import response_failure, stream_failure, unreadable_failure
-from maniac_core.providers.gemini_answer import GeminiChunk, whole_answer
-from maniac_core.providers.gemini_errors import refine
+from maniac_core.providers.errors import (
+    error_in,
+    response_failure,
+    stream_failure,
+    unreadable_failure,
+)
+from maniac_core.providers.foreign_json import (
+    NOT_JSON,
+    decode,
+    is_other_than_object,
+    loose_object,
+    malformed_failure,
+)
+from maniac_core.providers.gemini_answer import GeminiChunk, usage_of, whole_answer
+from maniac_core.providers.gemini_errors import failure_in, refine
 from maniac_core.providers.gemini_request import encode_body
 from maniac_core.providers.gemini_stream import GeminiStreamDecoder
 
 _VERSION = "v1beta"
 _HAS_VERSION = re.compile(r"/v\d+[a-z\d]*(/|$)")
 
-_decode = msgspec.json.Decoder(GeminiChunk).decode
+
+class _WireBill(msgspec.Struct):
+    """What an answer says of its cost, whatever else it holds."""
+
+    usageMetadata: msgspec.Raw = msgspec.Raw(b"null")  # noqa: N815 - the wire's name
+
+
+_ANSWER = msgspec.json.Decoder(GeminiChunk)
+_BILL = msgspec.json.Decoder(_WireBill)
 
 
 class GeminiDialect:
@@ -54,14 +75,21 @@ class GeminiDialect:
             UpstreamFailure: the body is no answer, an error inside a 200, or an answer that the model spoilt.
         """
         try:
-            chunk = _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            chunk = decode(_ANSWER, body)
+        except msgspec.ValidationError as err:
+            if is_other_than_object(err):
+                raise failure_in(body) or unreadable_failure(body) from None
+            raise failure_in(body) or _billed(malformed_failure(err), body) from None
+        except NOT_JSON:
             raise unreadable_failure(body) from None
         if chunk.error:
-            raise refine(stream_failure(chunk.error), chunk.error)
-        answer = whole_answer(chunk)
+            raise failure_in(body) or stream_failure(chunk.error)
+        try:
+            answer = whole_answer(chunk)
+        except UpstreamFailure as failure:
+            raise _billed(failure, body) from None
         if answer is None:
-            raise unreadable_failure(body)
+            raise failure_in(body) or unreadable_failure(body)
         return answer
 
     def stream_decoder(self, prompt: Prompt) -> StreamDecoder:  # noqa: ARG002 - the seam gives it
@@ -71,14 +99,15 @@ class GeminiDialect:
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
         """Map an error answer: a google.rpc.Status."""
         failure = response_failure(status, headers, body)
-        try:
-            value = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return failure
-        if isinstance(value, list) and value:
-            # A stream that was not asked for as events is an array.
-            value = value[0]
-        return refine(failure, value.get("error") if isinstance(value, dict) else None)
+        return refine(failure, error_in(body))
+
+
+def _billed(failure: UpstreamFailure, body: bytes) -> UpstreamFailure:
+    """Add what the provider counted to the failure of its answer: it may be charged all the same."""
+    with contextlib.suppress(*NOT_JSON):
+        failure.usage = usage_of(loose_object(decode(_BILL, body).usageMetadata))
+        failure.may_be_billed |= failure.usage is not None
+    return failure
 
 
 def _url(base_url: str, model: str, *, stream: bool) -> str:

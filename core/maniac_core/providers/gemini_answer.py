@@ -20,8 +20,12 @@ from maniac_core.domain.chat import (
 )
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import UpstreamFailure
+from maniac_core.providers.counts import token_count
+from maniac_core.providers.foreign_json import loose_object, malformed
 from maniac_core.providers.gemini_messages import REASONING_FORMAT
+from maniac_core.providers.openai_wire import id_of
 
+_LARGEST_INDEX = 127
 _FINISH = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
@@ -52,7 +56,7 @@ _BROKEN = frozenset(
 class _FunctionCall(msgspec.Struct):
     name: str | None = None
     args: msgspec.Raw = msgspec.Raw(b"{}")
-    id: str | None = None
+    id: str | int | None = None
 
 
 class _Part(msgspec.Struct):
@@ -79,16 +83,22 @@ class GeminiChunk(msgspec.Struct):
     """A chunk of a stream, or a whole answer."""
 
     candidates: list[Candidate] | None = None
-    promptFeedback: JsonObject | None = None  # noqa: N815 - the wire's name
-    usageMetadata: JsonObject | None = None  # noqa: N815 - the wire's name
-    modelVersion: str | None = None  # noqa: N815 - the wire's name
-    responseId: str | None = None  # noqa: N815 - the wire's name
+    promptFeedback: Any = None  # noqa: N815 - the wire's name
+    usageMetadata: msgspec.Raw = msgspec.Raw(b"null")  # noqa: N815 - the wire's name
+    modelVersion: Any = None  # noqa: N815 - the wire's name
+    responseId: Any = None  # noqa: N815 - the wire's name
     error: Any = None
 
     @property
     def is_blocked(self) -> bool:
         """Whether the prompt was refused, in which case there are no candidates."""
-        return bool(self.promptFeedback and self.promptFeedback.get("blockReason"))
+        feedback = self.promptFeedback
+        return isinstance(feedback, dict) and bool(feedback.get("blockReason"))
+
+    @property
+    def model(self) -> str | None:
+        """The model that answers, as the provider names it."""
+        return self.modelVersion if isinstance(self.modelVersion, str) else None
 
 
 class CandidateState:
@@ -107,7 +117,7 @@ class CandidateState:
             return "tool_calls"
         return self._finish_reason
 
-    def add(self, wire: Candidate, response_id: str | None) -> list[ChoiceDelta]:
+    def add(self, wire: Candidate, response_id: Any) -> list[ChoiceDelta]:
         """Return what a chunk adds.
 
         Raises:
@@ -127,7 +137,7 @@ class CandidateState:
         """The prompt was refused."""
         self._finish_reason = "content_filter"
 
-    def _part(self, part: _Part, response_id: str | None) -> list[ChoiceDelta]:
+    def _part(self, part: _Part, response_id: Any) -> list[ChoiceDelta]:
         deltas: list[ChoiceDelta] = []
         if part.functionCall is not None:
             return [ChoiceDelta(index=self.index, tool_calls=(self._call(part, response_id),))]
@@ -146,22 +156,22 @@ class CandidateState:
             deltas.append(ChoiceDelta(index=self.index, reasoning_details=[detail]))
         return deltas
 
-    def _call(self, part: _Part, response_id: str | None) -> ToolCallDelta:
+    def _call(self, part: _Part, response_id: Any) -> ToolCallDelta:
         call = part.functionCall
         assert call is not None
         if not call.name:
             raise _unusable("a function call without a name")
         number = self._calls
         self._calls += 1
-        arguments = msgspec.json.format(bytes(call.args), indent=-1).decode()
+        arguments = _arguments(call.args)
         extra: JsonObject | None = None
         if part.thoughtSignature:
             extra = {"extra_content": {"google": {"thought_signature": part.thoughtSignature}}}
         return ToolCallDelta(
             index=number,
-            id=call.id or _call_id(response_id, self.index, number, call.name, arguments),
+            id=id_of(call.id) or _call_id(response_id, self.index, number, call.name, arguments),
             name=call.name,
-            arguments="{}" if arguments == "null" else arguments,
+            arguments=arguments,
             extra=extra,
         )
 
@@ -174,7 +184,7 @@ def whole_answer(chunk: GeminiChunk) -> Answer | None:
     """
     choices: list[Choice] = []
     for position, candidate in enumerate(chunk.candidates or ()):
-        state = CandidateState(position if candidate.index is None else candidate.index)
+        state = CandidateState(index_of(candidate, position))
         deltas = state.add(candidate, chunk.responseId)
         default = "tool_calls" if any(delta.tool_calls for delta in deltas) else "stop"
         choices.append(
@@ -189,26 +199,43 @@ def whole_answer(chunk: GeminiChunk) -> Answer | None:
         choices.append(Choice(index=0, message=message, finish_reason="content_filter"))
     if not choices:
         return None
-    usage = usage_of(chunk.usageMetadata) if chunk.usageMetadata else None
-    return Answer(choices=choices, usage=usage, upstream_model=chunk.modelVersion)
+    usage = usage_of(loose_object(chunk.usageMetadata))
+    return Answer(choices=choices, usage=usage, upstream_model=chunk.model)
 
 
-def usage_of(wire: JsonObject) -> Usage:
-    """Return the token counts in buckets that do not overlap; Gemini's prompt includes what came from the cache."""
+def index_of(candidate: Candidate, position: int) -> int:
+    """Return the number of a candidate: its place in the list, unless it says one that can be."""
+    index = candidate.index
+    return position if index is None or not 0 <= index <= _LARGEST_INDEX else index
+
+
+def usage_of(wire: JsonObject) -> Usage | None:
+    """Return the token counts in buckets that do not overlap; Gemini's prompt includes what came from the cache.
+
+    None: nothing was counted. An answer, or a prompt, of 0 tokens was not counted either.
+    """
+    own = token_count(wire.get("promptTokenCount"))
     # What tools that run at the provider put into the prompt is counted apart.
-    prompt = _count(wire, "promptTokenCount") + _count(wire, "toolUsePromptTokenCount")
-    cached = min(_count(wire, "cachedContentTokenCount"), prompt)
-    output = _count(wire, "candidatesTokenCount")
+    prompt = 0 if own is None else own + (token_count(wire.get("toolUsePromptTokenCount")) or 0)
+    cached = min(token_count(wire.get("cachedContentTokenCount")) or 0, prompt)
+    output = token_count(wire.get("candidatesTokenCount"))
+    thoughts = token_count(wire.get("thoughtsTokenCount")) or 0
+    if output is None:
+        output = 0
+        if wire.get("candidatesTokenCount") is not None:
+            # The thinking alone is not the answer.
+            thoughts = 0
     audio_in = _audio(wire.get("promptTokensDetails"))
     audio_out = _audio(wire.get("candidatesTokensDetails"))
-    return Usage(
+    usage = Usage(
         input_tokens=prompt - cached,
         cache_read_tokens=cached,
         output_tokens=output,
-        reasoning_tokens=_count(wire, "thoughtsTokenCount"),
+        reasoning_tokens=thoughts,
         input_audio_tokens=None if audio_in is None else min(audio_in, prompt - cached),
         output_audio_tokens=None if audio_out is None else min(audio_out, output),
     )
+    return usage if usage.total_tokens else None
 
 
 def _unusable(what: str | None) -> UpstreamFailure:
@@ -221,21 +248,25 @@ def _unusable(what: str | None) -> UpstreamFailure:
     )
 
 
-def _count(wire: JsonObject, name: str) -> int:
-    value = wire.get(name)
-    return value if isinstance(value, int) and value > 0 else 0
-
-
 def _audio(details: Any) -> int | None:
     counts = [
-        _count(detail, "tokenCount")
+        token_count(detail.get("tokenCount")) or 0
         for detail in (details if isinstance(details, list) else ())
         if isinstance(detail, dict) and detail.get("modality") == "AUDIO"
     ]
     return sum(counts) if counts else None
 
 
-def _call_id(response_id: str | None, index: int, number: int, name: str, arguments: str) -> str:
+def _arguments(args: msgspec.Raw) -> str:
+    """Return arguments as JSON text on one line; numbers stay as they were written."""
+    try:
+        text = msgspec.json.format(bytes(args), indent=-1).decode()
+    except RecursionError:
+        raise malformed("functionCall.args", "is nested too deeply") from None
+    return "{}" if text == "null" else text
+
+
+def _call_id(response_id: Any, index: int, number: int, name: str, arguments: str) -> str:
     """Return the id of a call that came without one: the same whenever the same answer is read."""
     text = f"{response_id}\0{index}\0{number}\0{name}\0{arguments}"
     return "call_" + hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
-from maniac_core.domain.chat import ChoiceDelta, JsonObject
+from maniac_core.domain.chat import ChoiceDelta
 from maniac_core.providers.base import (
     StreamEnd,
     StreamError,
@@ -12,12 +14,19 @@ from maniac_core.providers.base import (
     StreamModel,
     UpstreamFailure,
 )
-from maniac_core.providers.errors import stream_failure
-from maniac_core.providers.gemini_answer import CandidateState, GeminiChunk, usage_of
-from maniac_core.providers.gemini_errors import refine
+from maniac_core.providers.counts import token_count
+from maniac_core.providers.foreign_json import (
+    NOT_JSON,
+    decode,
+    is_other_than_object,
+    loose_object,
+    malformed_failure,
+)
+from maniac_core.providers.gemini_answer import CandidateState, GeminiChunk, index_of, usage_of
+from maniac_core.providers.gemini_errors import failure_of_event
 from maniac_core.providers.sse import SSEEvent
 
-_decode = msgspec.json.Decoder(GeminiChunk).decode
+_CHUNK = msgspec.json.Decoder(GeminiChunk)
 
 
 class GeminiStreamDecoder:
@@ -27,8 +36,10 @@ class GeminiStreamDecoder:
         self.malformed = 0
         self._candidates: dict[int, CandidateState] = {}
         self._model: str | None = None
-        self._response_id: str | None = None
-        self._usage: JsonObject | None = None
+        self._response_id: Any = None
+        self._usage = b"null"
+        self.has_usage = False
+        """See `StreamDecoder`. Before the last chunk Vertex AI sends usage without counts."""
         self._goes_on = False
         self._is_over = False
 
@@ -42,36 +53,33 @@ class GeminiStreamDecoder:
             and all(state.finish_reason is not None for state in states)
         )
 
-    @property
-    def has_usage(self) -> bool:
-        """See `StreamDecoder`. Before the last chunk Vertex AI sends usage without counts."""
-        usage = self._usage or {}
-        return bool(usage.get("candidatesTokenCount") or usage.get("totalTokenCount"))
-
     def feed(self, event: SSEEvent) -> list[StreamItem]:
         """Decode one event."""
         if self._is_over:
             return []
+        if not event.is_framed:
+            failure = failure_of_event(event)
+            return [] if failure is None else self._fail(failure)
         try:
-            chunk = _decode(event.data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            # Half an event at the end of the bytes is a cut, which the missing end tells.
-            if event.complete and event.data.strip() not in (b"", b"[DONE]"):
-                self.malformed += 1
-            return []
-        if chunk.error:
-            return self._fail(refine(stream_failure(chunk.error), chunk.error))
+            chunk = decode(_CHUNK, event.data)
+        except msgspec.ValidationError as err:
+            if is_other_than_object(err):
+                return self._unreadable(event)
+            return self._fail(failure_of_event(event) or malformed_failure(err))
+        except NOT_JSON:
+            return self._unreadable(event)
+        if chunk.error or not (chunk.candidates or chunk.is_blocked):
+            failure = failure_of_event(event)
+            if failure is not None:
+                return self._fail(failure)
         items: list[StreamItem] = []
-        if chunk.modelVersion and chunk.modelVersion != self._model:
-            self._model = chunk.modelVersion
-            items.append(StreamModel(name=chunk.modelVersion))
+        if chunk.model and chunk.model != self._model:
+            self._model = chunk.model
+            items.append(StreamModel(name=chunk.model))
         self._response_id = self._response_id or chunk.responseId
-        if chunk.usageMetadata and chunk.usageMetadata != self._usage:
-            # On every chunk, counted from the start.
-            self._usage = chunk.usageMetadata
-            items.append(usage_of(chunk.usageMetadata))
+        self._add_usage(chunk.usageMetadata, items)
         for position, candidate in enumerate(chunk.candidates or ()):
-            state = self._state(position if candidate.index is None else candidate.index)
+            state = self._state(index_of(candidate, position))
             has_finished = state.finish_reason is not None
             try:
                 deltas = state.add(candidate, self._response_id)
@@ -94,6 +102,28 @@ class GeminiStreamDecoder:
             ChoiceDelta(index=state.index, finish_reason=state.finish_reason) for state in states
         ]
         return [*ends, StreamEnd()]
+
+    def _unreadable(self, event: SSEEvent) -> list[StreamItem]:
+        failure = failure_of_event(event)
+        if failure is not None:
+            return self._fail(failure)
+        # Half an event at the end of the bytes is a cut, which the missing end tells.
+        if event.complete and event.data.strip() not in (b"", b"[DONE]"):
+            self.malformed += 1
+        return []
+
+    def _add_usage(self, raw: msgspec.Raw, items: list[StreamItem]) -> None:
+        """Counts come on every chunk, and go on from the start."""
+        data = bytes(raw)
+        if data == self._usage:
+            return
+        self._usage = data
+        counts = loose_object(data)
+        usage = usage_of(counts)
+        if usage is not None:
+            total = token_count(counts.get("totalTokenCount"))
+            self.has_usage = bool(usage.completion_tokens or total)
+            items.append(usage)
 
     def _state(self, index: int) -> CandidateState:
         return self._candidates.setdefault(index, CandidateState(index))

@@ -1,12 +1,12 @@
-"""Whole answers on OpenAI's wire, and what chunks share with them: finish reasons, text, tool calls.
+"""Whole answers on OpenAI's wire, and their finish reasons.
 
 A message keeps its unknown keys (audio, annotations, images, …); keys that hold null or an empty list go, except
-`content`. `reasoning_content` becomes `reasoning`, the old `function_call` a tool call.
+`content`. `reasoning_content` becomes `reasoning`, the old `function_call` a tool call. What a message is known to
+hold is checked before anything is passed on or stored; reasoning that is no text is left out.
 """
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import msgspec
@@ -14,8 +14,25 @@ import msgspec
 from maniac_core.domain.chat import Answer, Choice, JsonObject
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import UpstreamFailure
-from maniac_core.providers.errors import NOT_JSON, stream_failure, unreadable_failure
+from maniac_core.providers.errors import error_of_json, stream_failure, unreadable_failure
+from maniac_core.providers.foreign_json import (
+    NOT_JSON,
+    convert,
+    decode,
+    is_other_than_object,
+    malformed_failure,
+)
 from maniac_core.providers.openai_usage import usage_of
+from maniac_core.providers.openai_wire import (
+    WireCall,
+    WireMessage,
+    arguments_of,
+    details_of,
+    extras_of,
+    id_of,
+    new_call_id,
+    text_of,
+)
 
 _FINISH = {
     "stop": "stop",
@@ -44,33 +61,69 @@ class _WireChoice(msgspec.Struct):
 class _WireAnswer(msgspec.Struct):
     choices: list[_WireChoice] | None = None
     usage: msgspec.Raw = msgspec.Raw(b"null")
-    model: str | None = None
-    service_tier: str | None = None
+    model: Any = None
+    service_tier: Any = None
     error: Any = None
 
 
+class _WireBill(msgspec.Struct):
+    """What an answer says of its cost, whatever else it holds."""
+
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+    service_tier: Any = None
+
+
+# Not strict: some send numbers as text.
 _DECODER = msgspec.json.Decoder(_WireAnswer, strict=False)
+_BILL = msgspec.json.Decoder(_WireBill)
+# A message's keys that are read and not passed on as they came.
+_READ = frozenset(
+    {"role", "content", "tool_calls", "function_call", "reasoning", "reasoning_content"}
+    | {"reasoning_details"}
+)
+_READ_OF_CALL = ("id", "type", "function", "index")
+_LARGEST_INDEX = 2**31 - 1
 
 
 def decode_answer(body: bytes) -> Answer:
     """Decode a whole answer.
 
     Raises:
-        UpstreamFailure: the body is no answer, holds an error, or says that it was broken off.
+        UpstreamFailure: the body is no answer, holds an error, or says that it was broken off. It carries the usage
+            that stands beside it.
     """
     try:
-        wire = _DECODER.decode(body)
+        wire = decode(_DECODER, body)
+    except msgspec.ValidationError as err:
+        if is_other_than_object(err):
+            raise error_of_json(body) or unreadable_failure(body) from None
+        raise error_of_json(body) or _billed(malformed_failure(err), body) from None
     except NOT_JSON:
         raise unreadable_failure(body) from None
     if wire.error:
-        raise stream_failure(wire.error)
+        raise _billed(stream_failure(wire.error), body)
     if not wire.choices:
-        raise error_of_object(body) or unreadable_failure(body)
+        raise error_of_json(body) or unreadable_failure(body)
+    try:
+        choices = [_choice(choice, position) for position, choice in enumerate(wire.choices)]
+    except UpstreamFailure as failure:
+        raise _billed(failure, body) from None
     return Answer(
-        choices=[_choice(choice, position) for position, choice in enumerate(wire.choices)],
+        choices=choices,
         usage=usage_of(wire.usage, wire.service_tier),
-        upstream_model=wire.model or None,
+        upstream_model=wire.model if isinstance(wire.model, str) and wire.model else None,
     )
+
+
+def _billed(failure: UpstreamFailure, body: bytes) -> UpstreamFailure:
+    """Add what the provider counted to the failure of its answer: it may be charged all the same."""
+    try:
+        bill = decode(_BILL, body)
+    except NOT_JSON:
+        return failure
+    failure.usage = usage_of(bill.usage, bill.service_tier)
+    failure.may_be_billed |= failure.usage is not None
+    return failure
 
 
 def finish_of(reason: str | None) -> str | None:
@@ -98,107 +151,60 @@ def finish_of(reason: str | None) -> str | None:
     return _FINISH.get(lowered, "stop")
 
 
-def error_of_object(body: bytes) -> UpstreamFailure | None:
-    """Return the failure that a JSON object without choices stands for; None when it is no error."""
-    try:
-        value = msgspec.json.decode(body)
-    except NOT_JSON:
-        return None
-    if not isinstance(value, dict):
-        return None
-    if value.get("error"):
-        return stream_failure(value["error"])
-    # Older vLLM puts the error's own keys at the top, FastAPI servers `detail`.
-    if value.get("object") == "error" or value.get("type") == "error" or value.get("detail"):
-        return stream_failure(value)
-    return None
-
-
-def text_of(content: Any) -> tuple[str | None, str | None]:
-    """Return the text and the reasoning of a content value; Mistral sends both as a list of parts."""
-    if content is None or isinstance(content, str):
-        return content, None
-    if not isinstance(content, list):
-        return None, None
-    texts: list[str] = []
-    thoughts: list[str] = []
-    for part in content:
-        if not isinstance(part, dict):
-            continue
-        if isinstance(part.get("text"), str):
-            texts.append(part["text"])
-        elif part.get("type") == "thinking":
-            thought = text_of(part.get("thinking"))[0]
-            if thought:
-                thoughts.append(thought)
-    return "".join(texts) if texts else None, "".join(thoughts) if thoughts else None
-
-
-def arguments_of(value: Any) -> str:
-    """Return tool arguments as JSON text; some servers send the object itself."""
-    if isinstance(value, str):
-        return value
-    return "" if value is None else msgspec.json.encode(value).decode()
-
-
-def new_call_id() -> str:
-    """Return an id for a tool call that came without one; unique, since clients match results by it."""
-    return "call_" + os.urandom(12).hex()
-
-
 def _choice(wire: _WireChoice, position: int) -> Choice:
     if wire.error:
         raise stream_failure(wire.error)
     finish_reason = finish_of(wire.finish_reason)
-    message = _message(wire.message or {})
+    message = _message(wire.message or {}, f"choices[{position}].message")
+    index = wire.index
+    if index is None or not 0 <= index <= _LARGEST_INDEX:
+        index = position
     return Choice(
-        index=position if wire.index is None else wire.index,
+        index=index,
         message=message,
         finish_reason=finish_reason or ("tool_calls" if "tool_calls" in message else "stop"),
     )
 
 
-def _message(wire: JsonObject) -> JsonObject:
-    content, thought = text_of(wire.pop("content", None))
-    reasoning = wire.pop("reasoning", None) or wire.pop("reasoning_content", None) or thought
-    wire.pop("reasoning_content", None)
-    calls = _tool_calls(wire.pop("tool_calls", None))
-    function_call = wire.pop("function_call", None)
-    if not calls and isinstance(function_call, dict):
-        calls = _tool_calls([{"function": function_call}])
-    wire.pop("role", None)
+def _message(given: JsonObject, where: str) -> JsonObject:
+    wire = convert(given, WireMessage, where)
+    content, thought = text_of(wire.content)
     message: JsonObject = {"role": "assistant", "content": content}
-    if isinstance(reasoning, str) and reasoning:
-        message["reasoning"] = reasoning
+    for reasoning in (wire.reasoning, wire.reasoning_content, thought):
+        if isinstance(reasoning, str) and reasoning:
+            message["reasoning"] = reasoning
+            break
+    details = details_of(wire.reasoning_details, f"{where}.reasoning_details")
+    if details is not None:
+        message["reasoning_details"] = details
+    if wire.tool_calls:
+        raw = given["tool_calls"]
+    elif wire.function_call is not None:
+        wire.tool_calls, raw = [WireCall(function=wire.function_call)], [{}]
+    else:
+        wire.tool_calls, raw = [], []
+    calls = [
+        _tool_call(call, raw[position], f"{where}.tool_calls[{position}]")
+        for position, call in enumerate(wire.tool_calls)
+        if call.function is not None
+    ]
     if calls:
         message["tool_calls"] = calls
-    for key, value in wire.items():
-        if value is not None and value != []:
-            message[key] = value
+    if not given.keys() <= _READ:
+        message |= extras_of(given, _READ, where)
     return message
 
 
-def _tool_calls(wire: Any) -> list[JsonObject]:
-    calls: list[JsonObject] = []
-    for call in wire if isinstance(wire, list) else ():
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict):
-            continue
-        arguments = arguments_of(function.get("arguments"))
-        kept = {
-            key: value
-            for key, value in call.items()
-            if key not in ("id", "type", "function", "index") and value is not None
-        }
-        calls.append(
-            {
-                "id": call.get("id") or new_call_id(),
-                "type": "function",
-                "function": {
-                    "name": function.get("name") or "",
-                    "arguments": arguments if arguments.strip() else "{}",
-                },
-                **kept,
-            }
-        )
-    return calls
+def _tool_call(wire: WireCall, given: JsonObject, where: str) -> JsonObject:
+    function = wire.function
+    assert function is not None, "calls of other kinds were left out"
+    arguments = arguments_of(function.arguments)
+    return {
+        "id": id_of(wire.id) or new_call_id(),
+        "type": "function",
+        "function": {
+            "name": function.name or "",
+            "arguments": arguments if arguments.strip() else "{}",
+        },
+        **extras_of(given, _READ_OF_CALL, where),
+    }

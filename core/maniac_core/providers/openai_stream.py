@@ -22,32 +22,34 @@ from maniac_core.providers.base import (
     StreamModel,
     UpstreamFailure,
 )
-from maniac_core.providers.errors import NOT_JSON, stream_failure
-from maniac_core.providers.openai_answer import error_of_object, finish_of, text_of
-from maniac_core.providers.openai_tools import ToolCalls, WireCall, WireFunction
+from maniac_core.providers.errors import (
+    error_of_json,
+    named_failure,
+    stream_failure,
+    unframed_failure,
+)
+from maniac_core.providers.foreign_json import (
+    NOT_JSON,
+    check_depth,
+    decode,
+    is_other_than_object,
+    malformed,
+    malformed_failure,
+)
+from maniac_core.providers.openai_answer import finish_of
+from maniac_core.providers.openai_tools import ToolCalls
 from maniac_core.providers.openai_usage import usage_of
+from maniac_core.providers.openai_wire import WireCall, WireMessage, details_of, text_of
 from maniac_core.providers.sse import SSEEvent
 
 _NULL = msgspec.Raw(b"null")
-
-
-class _Delta(msgspec.Struct):
-    content: str | list[Any] | None = None
-    reasoning: Any = None
-    reasoning_content: Any = None
-    reasoning_details: Any = None
-    refusal: Any = None
-    tool_calls: list[WireCall] | None = None
-    function_call: WireFunction | None = None
-    annotations: Any = None
-    audio: Any = None
-    images: Any = None
+_LARGEST_INDEX = 127
 
 
 class _WireChoice(msgspec.Struct):
     index: int | None = None
-    delta: _Delta | None = None
-    message: _Delta | None = None
+    delta: WireMessage | None = None
+    message: WireMessage | None = None
     """Instead of `delta`, from servers that stream a whole answer as one chunk."""
     finish_reason: str | None = None
     error: Any = None
@@ -55,16 +57,16 @@ class _WireChoice(msgspec.Struct):
 
 class _Chunk(msgspec.Struct):
     choices: list[_WireChoice] | None = None
-    model: str | None = None
+    model: Any = None
     id: Any = None
     usage: msgspec.Raw = _NULL
-    service_tier: str | None = None
+    service_tier: Any = None
     error: Any = None
     x_groq: Any = None
 
 
-# Not strict: some count in floats or in text.
-_decode = msgspec.json.Decoder(_Chunk, strict=False).decode
+# Not strict: some send numbers as text.
+_CHUNK = msgspec.json.Decoder(_Chunk, strict=False)
 
 
 class _State:
@@ -101,16 +103,22 @@ class OpenAIStreamDecoder:
         """Decode one event."""
         if self._is_over:
             return []
+        if not event.is_framed:
+            failure = unframed_failure(event.data)
+            return [] if failure is None else self._fail(failure)
         try:
-            chunk = _decode(event.data)
+            chunk = decode(_CHUNK, event.data)
+        except msgspec.ValidationError as err:
+            return self._misshapen(event, err)
         except NOT_JSON:
             return self._unusual(event)
         if chunk.error or event.event == "error":
-            return self._fail(stream_failure(chunk.error or msgspec.json.decode(event.data)))
+            return self._fail(named_failure(event.data))
         items: list[StreamItem] = []
-        if chunk.model and chunk.model != self._model:
-            self._model = chunk.model
-            items.append(StreamModel(name=chunk.model))
+        model = chunk.model
+        if model and model != self._model and isinstance(model, str):
+            self._model = model
+            items.append(StreamModel(name=model))
         if chunk.usage is not _NULL or chunk.x_groq is not None:
             self._add_usage(chunk, items)
         if chunk.choices:
@@ -136,6 +144,8 @@ class OpenAIStreamDecoder:
         if wire.error:
             raise stream_failure(wire.error)
         index = wire.index or 0
+        if not 0 <= index <= _LARGEST_INDEX:
+            raise malformed("choices[].index", "is out of range")
         state = self._choices.get(index)
         role = None
         if state is None:
@@ -172,9 +182,9 @@ class OpenAIStreamDecoder:
             role=role,
             content=content,  # type: ignore[arg-type]  # lists were turned into text
             reasoning=reasoning if isinstance(reasoning, str) and reasoning else None,
-            reasoning_details=_objects(details) if details else None,
+            reasoning_details=details_of(details, "reasoning_details") if details else None,
             tool_calls=state.calls.add(calls) if calls else (),
-            refusal=delta.refusal if isinstance(delta.refusal, str) and delta.refusal else None,
+            refusal=delta.refusal or None,
             extra=extra,
         )
         if not state.has_content:
@@ -196,6 +206,20 @@ class OpenAIStreamDecoder:
         if usage is not None:
             items.append(usage)
 
+    def _misshapen(self, event: SSEEvent, err: msgspec.ValidationError) -> list[StreamItem]:
+        """Handle JSON that has not the form of a chunk: what it would have added is lost, so the answer is."""
+        if event.data.strip() == b"[DONE]":
+            return self._done()
+        if failed := self._error_object(event.data):
+            return failed
+        if event.event == "error":
+            return self._fail(named_failure(event.data))
+        if is_other_than_object(err) or str(err).endswith("`$.choices`"):
+            # Nothing that could be a part of an answer.
+            self.malformed += 1
+            return []
+        return self._fail(malformed_failure(err))
+
     def _unusual(self, event: SSEEvent) -> list[StreamItem]:
         """Handle what is no chunk: the end marker, an error, several lines at once, or nonsense."""
         data = event.data.strip()
@@ -204,7 +228,7 @@ class OpenAIStreamDecoder:
         if failed := self._error_object(data):
             return failed
         if event.event == "error" and data:
-            return self._fail(stream_failure(data.decode(errors="replace")))
+            return self._fail(named_failure(data))
         lines = data.split(b"\n")
         if len(lines) > 1:
             # Servers that forget the blank line between events.
@@ -214,7 +238,7 @@ class OpenAIStreamDecoder:
         return []
 
     def _error_object(self, data: bytes) -> list[StreamItem]:
-        failure = error_of_object(data)
+        failure = error_of_json(data)
         return self._fail(failure) if failure is not None else []
 
     def _done(self) -> list[StreamItem]:
@@ -247,11 +271,7 @@ class OpenAIStreamDecoder:
         return [StreamError(failure=failure)]
 
 
-def _extra(delta: _Delta) -> JsonObject:
-    return {key: value for key in STREAMED_EXTRAS if (value := getattr(delta, key))}
-
-
-def _objects(values: Any) -> list[JsonObject] | None:
-    if not isinstance(values, list):
-        return None
-    return [value for value in values if isinstance(value, dict)] or None
+def _extra(delta: WireMessage) -> JsonObject:
+    extra = {key: value for key in STREAMED_EXTRAS if (value := getattr(delta, key))}
+    check_depth(extra, "delta")
+    return extra

@@ -8,29 +8,12 @@ fragment, or send the arguments as an object.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 
 from maniac_core.domain.chat import ToolCallDelta
-from maniac_core.providers.errors import NOT_JSON
-from maniac_core.providers.openai_answer import arguments_of, new_call_id
-
-
-class WireFunction(msgspec.Struct):
-    """Name and arguments, or a fragment of them."""
-
-    name: str | None = None
-    arguments: Any = None
-
-
-class WireCall(msgspec.Struct):
-    """A tool call, or a fragment of one."""
-
-    index: int | None = None
-    id: str | None = None
-    function: WireFunction | None = None
-    extra_content: Any = None
+from maniac_core.providers.foreign_json import NOT_JSON, check_depth
+from maniac_core.providers.openai_wire import WireCall, arguments_of, id_of, new_call_id
 
 
 class _Call:
@@ -38,7 +21,7 @@ class _Call:
 
     __slots__ = ("fragments", "id", "name", "number")
 
-    def __init__(self, number: int, call_id: str | None) -> None:
+    def __init__(self, number: int, call_id: str) -> None:
         self.number = number
         self.id = call_id
         self.name: str | None = None
@@ -60,7 +43,7 @@ class ToolCalls:
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
-        self._by_index: dict[int, _Call] = {}
+        self._by_index: dict[int | str, _Call] = {}
 
     def __bool__(self) -> bool:
         """Whether a call was seen."""
@@ -86,41 +69,45 @@ class ToolCalls:
         arguments = function.arguments if function is not None else None
         if arguments.__class__ is not str:
             arguments = arguments_of(arguments)
-        call = self._find(wire, name)
+        wire_id = id_of(wire.id)
+        call = self._find(wire.index, wire_id, name)
         new_id = None
         if call is None:
-            if wire.index is None and not wire.id and not name:
+            if wire.index is None and not wire_id and not name:
                 return None
-            call = self._new(wire)
-            new_id = call.id = wire.id or new_call_id()
+            new_id = wire_id or new_call_id()
+            call = self._new(wire.index, new_id)
         if arguments:
             call.fragments.append(arguments)
         if call.name is not None or not name:
             name = None
         else:
             call.name = name
-        extra = {"extra_content": wire.extra_content} if wire.extra_content is not None else None
+        extra = None
+        if wire.extra_content is not None:
+            check_depth(wire.extra_content, "tool_calls[].extra_content")
+            extra = {"extra_content": wire.extra_content}
         if not (new_id or name or arguments or extra):
             return None
         return ToolCallDelta(
             index=call.number, id=new_id, name=name, arguments=arguments, extra=extra
         )
 
-    def _new(self, wire: WireCall) -> _Call:
-        call = _Call(len(self._calls), wire.id)
+    def _new(self, index: int | str | None, call_id: str) -> _Call:
+        call = _Call(len(self._calls), call_id)
         self._calls.append(call)
-        if wire.index is not None:
-            self._by_index[wire.index] = call
+        if index is not None:
+            self._by_index[index] = call
         return call
 
-    def _find(self, wire: WireCall, name: str | None) -> _Call | None:
+    def _find(self, index: int | str | None, wire_id: str | None, name: str | None) -> _Call | None:
         """Return the call that a fragment belongs to; None: it starts a new one."""
-        if wire.index is not None:
-            call = self._by_index.get(wire.index)
-            if call is None or not wire.id or wire.id == call.id:
+        if index is not None:
+            call = self._by_index.get(index)
+            if call is None or not wire_id or wire_id == call.id:
                 return call
-        elif wire.id:
-            return next((call for call in self._calls if call.id == wire.id), None)
+        elif wire_id:
+            return next((call for call in self._calls if call.id == wire_id), None)
         else:
             call = self._calls[-1] if self._calls else None
         if call is None or not name:

@@ -8,21 +8,21 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 # A longer wait is as good as none, and a mistaken unit should not block a key for weeks.
-_LONGEST_S = 86_400.0
+LONGEST_S = 86_400.0
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Return the seconds to wait, 0 to 86,400; None when the headers do not say. Names are lower case."""
     milliseconds = _number(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
-        return min(milliseconds / 1000, _LONGEST_S)
+        return min(milliseconds / 1000, LONGEST_S)
     value = headers.get("retry-after", "").strip()
     if not value:
         return None
     seconds = _number(value)
     if seconds is None:
         seconds = _until(value, headers.get("date"))
-    return None if seconds is None else min(seconds, _LONGEST_S)
+    return None if seconds is None else min(seconds, LONGEST_S)
 
 
 def _number(text: str) -> float | None:

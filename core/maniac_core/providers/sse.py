@@ -10,6 +10,11 @@ import msgspec
 DEFAULT_MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
+_JSON_STARTS = (b"{", b"[")
+# Read anew with each piece that comes.
+_LONGEST_UNFRAMED_BYTES = 64 * 1024
+
+_syntax = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class SSEEvent(msgspec.Struct, frozen=True):
@@ -21,6 +26,9 @@ class SSEEvent(msgspec.Struct, frozen=True):
     """The `data` lines joined with a line feed, as they came: usually UTF-8, never checked."""
     complete: bool = True
     """False if the stream ended before the blank line that dispatches the event."""
+    is_framed: bool = True
+    """False for lines that are no fields of an event, joined with a line feed: an error that a server wrote into the
+    body as it is. The standard ignores them."""
 
 
 class SSEError(Exception):
@@ -73,7 +81,7 @@ class SSEDecoder:
         self._keep(data)
         if self._error is not None:
             raise self._error
-        return []
+        return self._whole_unframed()
 
     def finish(self) -> list[SSEEvent]:
         """Take the end of the stream; return the event that lacks its blank line, if there is one.
@@ -86,9 +94,9 @@ class SSEDecoder:
         """
         if self._error is not None:
             raise self._error
-        event = self._parse(bytes(self._rest))
+        events = self._parse(bytes(self._rest))
         self._rest.clear()
-        return [] if event is None else [msgspec.structs.replace(event, complete=False)]
+        return [msgspec.structs.replace(event, complete=False) for event in events]
 
     def _split(self, data: bytes) -> list[SSEEvent]:
         if self._rest:
@@ -111,19 +119,19 @@ class SSEDecoder:
                 if line.startswith(b"data: ") and b"\n" not in line:
                     events.append(SSEEvent(_event_name(name[7:]), line[6:]))
                     continue
-            event = self._parse(block)
-            if event is not None:
-                events.append(event)
+            events += self._parse(block)
         if self._error is None and rest:
             self._keep(rest)
+            events += self._whole_unframed()
         if self._error is not None and not events:
             raise self._error
         return events
 
-    def _parse(self, block: bytes) -> SSEEvent | None:
-        """Interpret the lines of one block; None if it has no data."""
+    def _parse(self, block: bytes) -> list[SSEEvent]:
+        """Interpret the lines of one block; nothing if it has no data."""
         name: str | None = None
         data: list[bytes] = []
+        unframed: list[bytes] = []
         for line in block.split(b"\n"):
             field, colon, value = line.partition(b":")
             value = value.removeprefix(b" ")
@@ -137,7 +145,25 @@ class SSEDecoder:
                 self.last_event_id = value.decode("utf-8", "replace")
             elif field == b"retry" and value.isdigit() and len(value) < 16:
                 self.retry_ms = int(value)
-        return SSEEvent(name, b"\n".join(data)) if data else None
+            elif unframed or field.lstrip()[:1] in _JSON_STARTS:
+                unframed.append(line)
+        events = [SSEEvent(name, b"\n".join(data))] if data else []
+        if unframed:
+            events.append(SSEEvent(None, b"\n".join(unframed), is_framed=False))
+        return events
+
+    def _whole_unframed(self) -> list[SSEEvent]:
+        """Return JSON that stands alone as soon as it is whole: what sent it may leave the connection open."""
+        rest = self._rest
+        if rest[:1] not in _JSON_STARTS or len(rest) > _LONGEST_UNFRAMED_BYTES:
+            return []
+        try:
+            _syntax(rest)
+        except (msgspec.DecodeError, RecursionError):
+            return []
+        event = SSEEvent(None, bytes(rest), is_framed=False)
+        rest.clear()
+        return [event]
 
     def _keep(self, data: bytes) -> None:
         rest = self._rest

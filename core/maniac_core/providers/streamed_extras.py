@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +39,6 @@ def _join_base64(texts: list[str]) -> str:
     """Return pieces, each encoded by itself, as one; what cannot be decoded is put together as it is."""
     try:
         data = [base64.b64decode(text, validate=True) for text in texts]
-    except binascii.Error:
+    except ValueError:
         return "".join(texts)
     return base64.b64encode(b"".join(data)).decode()

@@ -12,6 +12,7 @@ from maniac_core.domain.chat import Answer
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import Dialect, HttpCall, Prompt, Target, UpstreamFailure
 from maniac_core.providers.keyring import KeyRing
+from maniac_core.providers.redaction import Redactor
 from maniac_core.providers.transport import (
     Deadlines,
     Transport,
@@ -27,8 +28,6 @@ _MAX_ERROR_BYTES = 256 * 1024
 # How long the explanation of an error may take; its status has said enough.
 _ERROR_BODY_S = 5.0
 _BRIEF_S = 1.0
-# What is shorter may be a word of any message.
-_MIN_SECRET = 6
 
 
 class _Exchange(msgspec.Struct, frozen=True):
@@ -55,7 +54,7 @@ class Upstream:
         self.dialect = dialect
         self._transport = transport
         self._keys = KeyRing(keys)
-        self._secrets = tuple([key for key in keys if len(key) >= _MIN_SECRET])
+        self._redactor = Redactor(keys)
         self.key_count = len(keys)
         self.needs_key = config.api_key_env is not None and not keys
 
@@ -174,8 +173,7 @@ class Upstream:
 
     def _note_failure(self, slot: int, failure: UpstreamFailure) -> None:
         """Leave a key out that the provider refused, that has no credit left, or that is limited; tell none."""
-        for secret in self._secrets:
-            failure.message = failure.message.replace(secret, "[redacted]")
+        self._redactor.clean(failure)
         if failure.reason == Reason.ERROR_REASON_UPSTREAM_AUTH or failure.http_status == 402:
             failure.other_key = self._keys.block(slot, None)
         elif failure.reason == Reason.ERROR_REASON_UPSTREAM_RATE_LIMITED:

@@ -38,7 +38,7 @@ def usage_of(
 ) -> tuple[Usage, UsageSource]:
     """Return the usage of an answer, or of what there is of it: as reported, estimated as far as it was not.
 
-    Counts that are all zero are none, and an answer with something in it has used output tokens: a provider that
+    Counts that are all zero are none. A prompt has tokens, and so has an answer with something in it: a provider that
     broke off may have counted the prompt only.
     """
     if reported is None or not reported.total_tokens:
@@ -49,6 +49,9 @@ def usage_of(
             service_tier=reported.service_tier if reported else None,
         )
         return estimate, "estimated"
+    if not reported.prompt_tokens:
+        input_tokens = estimate_prompt_tokens(prompt.messages, prompt.parameters)
+        return msgspec.structs.replace(reported, input_tokens=input_tokens), "estimated"
     if not reported.completion_tokens and (output_tokens := estimate_answer_tokens(choices)):
         return msgspec.structs.replace(reported, output_tokens=output_tokens), "estimated"
     return reported, "provider"

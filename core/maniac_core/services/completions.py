@@ -171,7 +171,7 @@ class CompletionService:
             )
         except UpstreamFailure as failure:
             if failure.may_be_billed:
-                self._bill(capture, [], None)
+                self._bill(capture, [], failure.usage)
             raise
 
     async def _open(
@@ -197,7 +197,7 @@ class CompletionService:
                     break
         except UpstreamFailure as failure:
             if failure.may_be_billed:
-                self._bill(capture, folded.choices(), folded.usage)
+                self._bill(capture, folded.choices(), folded.usage or failure.usage)
             raise
         except BaseException:
             if stream is not None:
