@@ -79,7 +79,7 @@ class _Event(msgspec.Struct):
 
 
 class _Kind(msgspec.Struct):
-    type: Any = None
+    type: str | None = None
 
 
 _EVENT = msgspec.json.Decoder(_Event)
@@ -144,6 +144,8 @@ class AnthropicStreamDecoder:
             return self._misshapen(event, err)
         except NOT_JSON:
             return self._unreadable(event)
+        if event.event == "error":
+            return self._fail(named_failure(event.data))
         # By the type in the data: some proxies leave the event lines out.
         match wire.type or event.event:
             case "content_block_delta":

@@ -48,9 +48,8 @@ _PATTERNS = (
 def clean_line(text: str) -> str:
     """Return a provider's words as one line without anything that looks like a credential; it may be long."""
     if len(text) > _LONGEST_READ:
-        text = text[:_LONGEST_READ]
-        # What the cut left of the last word may be a part of a key.
-        text = text.rsplit(None, 1)[0]
+        # What the cut leaves of the last word may be a part of a key.
+        text = "".join(text[:_LONGEST_READ].rsplit(None, 1)[:1])
     line = " ".join(text.split())
     line = "".join(character for character in line if character.isprintable())
     for pattern, replacement in _PATTERNS:

@@ -198,7 +198,7 @@ class Capture:
             metadata=bytes(request.metadata) if store and request.metadata is not None else None,
             trace=request.trace,
             input=self._input(step) if store else None,
-            output=_encode(_choices_json(choices)) if store and choices else None,
+            output=_encode(choices_json(choices)) if store and choices else None,
             route=self._route(step) if self.steps else None,
             attempts=tuple(self.trail.attempts)
             if store
@@ -239,7 +239,8 @@ def _price_row(prices: Prices) -> msgspec.Raw:
     return msgspec.Raw(_encode(prices.usd()))
 
 
-def _choices_json(choices: list[Choice]) -> list[dict[str, Any]]:
+def choices_json(choices: list[Choice]) -> list[dict[str, Any]]:
+    """Return the form in which an answer is stored."""
     return [
         {
             "index": choice.index,

@@ -1,0 +1,285 @@
+"""Answers of each dialect, and what may become of them on the way: wrong types, huge numbers, holes, broken text."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+Json = Any
+# Stand for what Python's encoder does not write; replaced in the bytes.
+_RAW = {
+    "@huge-exponent@": b"1e999",
+    "@minus-huge-exponent@": b"-1e999",
+    "@nan@": b"NaN",
+    "@infinity@": b"-Infinity",
+    "@digits@": b"9" * 5000,
+    "@deep@": b"[" * 300 + b"]" * 300,
+    "@deepest@": b'{"a":' * 3000 + b"1" + b"}" * 3000,
+    "@half@": rb'"\ud83d half \udc00"',
+    "@bytes@": b'"\xff\xfe"',
+    "@zero@": rb'"a\u0000b"',
+}
+_VALUES: tuple[Json, ...] = (
+    *_RAW,
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    1.5,
+    2**31,
+    2**32,
+    2**62,
+    2**63 - 1,
+    2**63,
+    10**30,
+    -(10**30),
+    "",
+    "x",
+    "12",
+    "null",
+    [],
+    {},
+    [None],
+    [1, "x", {}],
+    [[]],
+    {"a": 1},
+    {"type": "text", "text": 7},
+    {"error": {"message": "no", "code": 429}},
+    "y" * 20_000,
+)
+
+_CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+_DETAIL = {"type": "reasoning.text", "text": "hm", "signature": "s", "index": 0}
+_OPENAI_USAGE = {
+    "prompt_tokens": 9,
+    "completion_tokens": 5,
+    "total_tokens": 14,
+    "prompt_tokens_details": {"cached_tokens": 2, "audio_tokens": 1},
+    "completion_tokens_details": {"reasoning_tokens": 1, "audio_tokens": 0},
+    "cost": 0.001,
+    "cost_details": {"upstream_inference_cost": 0.0},
+    "is_byok": False,
+}
+_OPENAI_MESSAGE = {
+    "role": "assistant",
+    "content": [{"type": "text", "text": "Hi"}, {"type": "thinking", "thinking": [{"text": "t"}]}],
+    "refusal": "no",
+    "name": "n",
+    "tool_call_id": "t",
+    "reasoning_details": [_DETAIL],
+    "tool_calls": [{**_CALL, "extra_content": {"google": {"thought_signature": "s"}}}],
+    "annotations": [{"type": "url_citation", "url_citation": {"url": "https://x"}}],
+    "audio": {"id": "a", "data": "AAAA", "transcript": "hm"},
+    "images": [{"type": "image_url", "image_url": {"url": "data:x"}}],
+    "further": {"a": [1]},
+}
+_ANTHROPIC_USAGE = {
+    "input_tokens": 9,
+    "output_tokens": 5,
+    "cache_read_input_tokens": 2,
+    "cache_creation_input_tokens": 1,
+    "cache_creation": {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 0},
+    "output_tokens_details": {"thinking_tokens": 1},
+    "iterations": [{"type": "compaction", "input_tokens": 1, "output_tokens": 1}],
+}
+_ANTHROPIC_BLOCKS: list[Json] = [
+    {"type": "thinking", "thinking": "hm", "signature": "s"},
+    {"type": "redacted_thinking", "data": "x"},
+    {"type": "text", "text": "Hi"},
+    {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}},
+    {"type": "fallback", "to": {"model": "claude-y"}},
+]
+_GEMINI_USAGE = {
+    "promptTokenCount": 9,
+    "candidatesTokenCount": 4,
+    "thoughtsTokenCount": 1,
+    "cachedContentTokenCount": 2,
+    "toolUsePromptTokenCount": 1,
+    "totalTokenCount": 15,
+    "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 1}],
+}
+_GEMINI_PARTS = [
+    {"text": "hm", "thought": True},
+    {"text": "Hi", "thoughtSignature": "s"},
+    {"functionCall": {"name": "f", "args": {"a": 1}, "id": "c"}, "thoughtSignature": "s"},
+]
+
+
+def _openai_delta(delta: Json, finish: str | None = None) -> Json:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return {"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [choice]}
+
+
+def _gemini_chunk(parts: list[Json], finish: str | None = None) -> Json:
+    candidate = {"index": 0, "content": {"role": "model", "parts": parts}}
+    if finish:
+        candidate["finishReason"] = finish
+    return {
+        "candidates": [candidate],
+        "usageMetadata": _GEMINI_USAGE,
+        "modelVersion": "gemini-x",
+        "responseId": "r",
+    }
+
+
+WHOLE: dict[str, Json] = {
+    "openai": {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "service_tier": "flex",
+        "choices": [{"index": 0, "message": _OPENAI_MESSAGE, "finish_reason": "tool_calls"}],
+        "usage": _OPENAI_USAGE,
+    },
+    "anthropic": {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-x",
+        "content": _ANTHROPIC_BLOCKS,
+        "stop_reason": "tool_use",
+        "stop_details": {"explanation": "because"},
+        "usage": _ANTHROPIC_USAGE,
+    },
+    "gemini": _gemini_chunk(_GEMINI_PARTS, "STOP"),
+}
+STREAMS: dict[str, list[Json]] = {
+    "openai": [
+        _openai_delta({"role": "assistant", "content": ""}),
+        _openai_delta({"reasoning_details": [_DETAIL], "reasoning": "hm"}),
+        _openai_delta({"content": "Hi "}),
+        _openai_delta({"content": [{"type": "text", "text": "you"}], "refusal": "no"}),
+        _openai_delta({"tool_calls": [{"index": 0, **_CALL, "extra_content": {"a": 1}}]}),
+        _openai_delta({"tool_calls": [{"index": 0, "function": {"arguments": " "}}]}),
+        _openai_delta({"annotations": [{"a": 1}], "audio": {"data": "AAAA"}, "images": [{}]}),
+        _openai_delta({}, "tool_calls"),
+        {"choices": [], "usage": _OPENAI_USAGE, "service_tier": "flex", "x_groq": {"usage": {}}},
+        "[DONE]",
+    ],
+    "anthropic": [
+        {
+            "type": "message_start",
+            "message": {"model": "c", "content": [], "usage": _ANTHROPIC_USAGE},
+        },
+        *(
+            event
+            for index, (block, delta) in enumerate(
+                [
+                    (
+                        {"type": "thinking", "thinking": ""},
+                        {"type": "thinking_delta", "thinking": "hm"},
+                    ),
+                    ({"type": "thinking"}, {"type": "signature_delta", "signature": "s"}),
+                    ({"type": "redacted_thinking", "data": "x"}, {"type": "later_delta"}),
+                    ({"type": "text", "text": ""}, {"type": "text_delta", "text": "Hi"}),
+                    (_ANTHROPIC_BLOCKS[3], {"type": "input_json_delta", "partial_json": "{}"}),
+                ]
+            )
+            for event in (
+                {"type": "content_block_start", "index": index, "content_block": block},
+                {"type": "content_block_delta", "index": index, "delta": delta},
+                {"type": "content_block_stop", "index": index},
+            )
+        ),
+        {"type": "ping"},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn", "stop_details": {"explanation": "because"}},
+            "usage": _ANTHROPIC_USAGE,
+        },
+        {"type": "message_stop"},
+    ],
+    "gemini": [
+        _gemini_chunk([_GEMINI_PARTS[0]]),
+        _gemini_chunk([_GEMINI_PARTS[1]], "STOP"),
+        _gemini_chunk([_GEMINI_PARTS[2]], "STOP"),
+    ],
+}
+
+
+def whole(dialect: str, seed: int) -> bytes:
+    """Return a whole answer that something happened to; the same for the same seed."""
+    dice = random.Random(f"{dialect}-{seed}")
+    data = _bytes(_mutated(WHOLE[dialect], dice))
+    return _damaged(data, dice) if dice.random() < 0.1 else data
+
+
+def stream(dialect: str, seed: int) -> bytes:
+    """Return a stream that something happened to; the same for the same seed."""
+    dice = random.Random(f"{dialect}-{seed}")
+    events = [_copy(event) for event in STREAMS[dialect]]
+    for _ in range(dice.choice((1, 1, 2, 4))):
+        place = dice.randrange(len(events))
+        events[place] = _mutated(events[place], dice)
+    if dice.random() < 0.1:
+        events.insert(dice.randrange(len(events)), dice.choice(_VALUES))
+    data = b"".join(_event(event, dice) for event in events)
+    return _damaged(data, dice) if dice.random() < 0.1 else data
+
+
+def pieces(data: bytes, seed: int) -> list[bytes]:
+    """Return the bytes chopped somewhere, also inside characters."""
+    dice = random.Random(seed)
+    cuts = sorted(dice.randrange(len(data) + 1) for _ in range(6))
+    return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+
+
+def _event(event: Json, dice: random.Random) -> bytes:
+    data = event.encode() if event == "[DONE]" else _bytes(event)
+    form = dice.random()
+    if form < 0.02:
+        return data + b"\n\n"
+    if form < 0.04:
+        return b"event: error\ndata: " + data + b"\n\n"
+    return b"data: " + data + b"\n\n"
+
+
+def _mutated(value: Json, dice: random.Random) -> Json:
+    value = _copy(value)
+    for _ in range(dice.choice((1, 1, 1, 2, 5))):
+        value = _at_some_place(value, dice, lambda _: _copy(dice.choice(_VALUES)))
+    return value
+
+
+def _at_some_place(value: Json, dice: random.Random, change: Callable[[Json], Json]) -> Json:
+    """Go down to some place and change what is there, or lose it, or double it."""
+    if isinstance(value, dict | list) and value and dice.random() < 0.9:
+        key: Any = (
+            dice.choice(list(value)) if isinstance(value, dict) else dice.randrange(len(value))
+        )
+        what = dice.random()
+        if what < 0.05:
+            del value[key]
+        elif what < 0.1 and isinstance(value, list):
+            value.insert(key, value[key])
+        else:
+            value[key] = _at_some_place(value[key], dice, change)
+        return value
+    return change(value)
+
+
+def _copy(value: Json) -> Json:
+    return json.loads(json.dumps(value))
+
+
+def _bytes(value: Json) -> bytes:
+    data = json.dumps(value).encode()
+    for name, raw in _RAW.items():
+        data = data.replace(b'"%b"' % name.encode(), raw)
+    return data
+
+
+def _damaged(data: bytes, dice: random.Random) -> bytes:
+    place = dice.randrange(len(data))
+    match dice.randrange(3):
+        case 0:
+            return data[:place]
+        case 1:
+            return data[:place] + data[place + dice.randrange(1, 9) :]
+        case _:
+            return data[:place] + dice.randbytes(3) + data[place:]
