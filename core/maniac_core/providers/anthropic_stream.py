@@ -138,14 +138,14 @@ class AnthropicStreamDecoder:
         if not event.is_framed:
             failure = unframed_failure(event.data)
             return [] if failure is None else self._fail(failure)
+        if event.event == "error" and event.data.strip():
+            return self._fail(named_failure(event.data))
         try:
             wire = decode(_EVENT, event.data)
         except msgspec.ValidationError as err:
             return self._misshapen(event, err)
         except NOT_JSON:
             return self._unreadable(event)
-        if event.event == "error":
-            return self._fail(named_failure(event.data))
         # By the type in the data: some proxies leave the event lines out.
         match wire.type or event.event:
             case "content_block_delta":
@@ -183,14 +183,12 @@ class AnthropicStreamDecoder:
         kind = event.event
         with contextlib.suppress(*NOT_JSON):
             kind = _KIND.decode(event.data).type or kind
-        if kind is None or kind == "error" or kind in _KNOWN:
+        if kind is None or kind in _KNOWN:
             return self._fail(malformed_failure(err))
         return []
 
     def _unreadable(self, event: SSEEvent) -> list[StreamItem]:
         data = event.data.strip()
-        if data and event.event == "error":
-            return self._fail(named_failure(data))
         # Half an event at the end of the bytes is a cut, which the missing end tells.
         if event.complete and data not in (b"", b"[DONE]"):
             self.malformed += 1
