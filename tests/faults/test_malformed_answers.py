@@ -47,7 +47,7 @@ def test_no_answer_of_a_provider_does_harm(
             if record["status"] == "completed":
                 assert record["usage_source"] in ("provider", "estimated")
         read_everything(gateway, http)
-    assert answered > len(SEEDS) / 5
+    assert answered > len(SEEDS) / 10
 
 
 def ask(http: httpx.Client, model: str, request_id: str, *, stream: bool) -> bool:
