@@ -139,6 +139,9 @@ class CoreConfig(_Table, frozen=True):
     key_grace_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """How long keys that were used before go on being accepted while the database is away, in seconds. 0: not at all,
     requests are a 503; a key that is revoked meanwhile is accepted until the grace ends."""
+    body_key_env: str = "MANIAC_BODY_KEY"
+    """Name of the environment variable with the keys that requests and answers are encrypted with at rest, 32 bytes in
+    base64 each, with commas between them: the first one encrypts, all decrypt. Unset variable: not encrypted."""
     body_retention_days: _Count = 0
     """After how many days requests and answers are deleted; the ledger and datasets keep what they have. 0: never."""
     sqlite_synchronous: Literal["normal", "full"] = "normal"

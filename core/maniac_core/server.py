@@ -82,6 +82,7 @@ from maniac_core.storage.idempotency import IdempotencyStore
 from maniac_core.storage.keys import KeyStore
 from maniac_core.storage.objects import open_objects
 from maniac_core.storage.retention import RetentionStore
+from maniac_core.storage.sealed import SealedDatabase
 from maniac_core.storage.traces import TraceStore
 from maniac_core.storage.usage import UsageStore
 from maniac_core.telemetry import exports_traces
@@ -103,7 +104,7 @@ class Core:
         self.config = config
         self._has_demo = has_demo
         self._environ = environ
-        self._database = open_database(config.core)
+        self._database = open_database(config.core, environ)
         self._http = HttpTransport(environ=_without_loopback_proxy(environ))
         self._transports: list[Transport] = [self._http]
         self._health = HealthServicer()
@@ -133,11 +134,13 @@ class Core:
             for name, provider in providers.items()
         }
         store = CompletionStore(self._database)
+        sealed = self._database if isinstance(self._database, SealedDatabase) else None
         self._spool = Spool(
             store,
             config.data_dir / "spool",
             takes_records=config.durability == "available",
             commits=lambda: self._database.commits,
+            seal=None if sealed is None else sealed.seal_record,
         )
         keys = KeyStore(self._database)
         authenticator = Authenticator(
@@ -230,7 +233,10 @@ class Core:
                     gate, UsageService(UsageStore(self._database), router, containers)
                 ),
                 "DatasetService": DatasetServicer(
-                    gate, DatasetService(DatasetStore(self._database), containers)
+                    gate,
+                    DatasetService(
+                        DatasetStore(self._database), containers, searches_bodies=sealed is None
+                    ),
                 ),
                 "AccessService": AccessServicer(gate),
                 "KeyService": KeyServicer(gate, KeyService(keys)),

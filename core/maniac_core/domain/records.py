@@ -112,6 +112,8 @@ class CompletionRecord(msgspec.Struct, frozen=True, kw_only=True):
     metadata: bytes | None = None
     """A JSON object."""
     trace: Trace | None = None
+    content_hash: bytes | None = None
+    """Of the input and the output before they were encrypted; None: they are as they came."""
     input: bytes | None = None
     """The request as JSON: `{"messages": […], …parameters}` after merging. None when store is false."""
     output: bytes | None = None

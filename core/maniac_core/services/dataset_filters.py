@@ -24,6 +24,7 @@ from maniac_core.storage.canonical import canonical_json
 
 _OPERATORS: tuple[Operator, ...] = get_args(Operator)
 _NO_VALUE = frozenset({"exists", "not_exists"})
+_OF_BODIES = frozenset({"input.text", "output.text"})
 _LISTS = frozenset({"in", "not_in", "between"})
 _PARTS = frozenset({"contains", "not_contains"})
 _ORDERS = frozenset(
@@ -53,15 +54,23 @@ class FilterError(Exception):
 
 
 def conditions_of(
-    filters: Sequence[DatasetFilter], container: Container
+    filters: Sequence[DatasetFilter], container: Container, *, searches_bodies: bool = True
 ) -> tuple[list[Condition], list[Violation]]:
-    """Return the conditions that filters on a container's completions stand for, and what is wrong with the others."""
+    """Return the conditions that filters on a container's completions stand for, and what is wrong with the others.
+
+    `searches_bodies`: whether the database can look into what was asked and answered.
+    """
     violations: list[Violation] = []
     if len(filters) > _MAX_FILTERS:
         message = f"must be at most {_MAX_FILTERS}"
         return [], [Violation(("body", "filters"), message, "too_long")]
     conditions: list[Condition] = []
     for index, given in enumerate(filters):
+        if given.key in _OF_BODIES and not searches_bodies:
+            loc = ("body", "filters", index, "key")
+            message = f"{given.key!r} cannot be searched: requests and answers are encrypted here"
+            violations.append(Violation(loc, message, "unsupported"))
+            continue
         try:
             conditions.append(_condition(given, container))
         except FilterError as err:

@@ -30,7 +30,11 @@ _encode = msgspec.json.Encoder().encode
 class DatasetService:
     """Takes, reads, exports and deletes datasets. One is taken at a time: each reads much."""
 
-    def __init__(self, store: DatasetStore, containers: ContainerService) -> None:
+    def __init__(
+        self, store: DatasetStore, containers: ContainerService, *, searches_bodies: bool = True
+    ) -> None:
+        """`searches_bodies`: whether the database can look into what was asked and answered."""
+        self._searches_bodies = searches_bodies
         self._store = store
         self._containers = containers
         self._turn = asyncio.Lock()
@@ -76,7 +80,9 @@ class DatasetService:
         """
         _check(wanted)
         container = await self._containers.get(caller, wanted.container)
-        conditions, violations = conditions_of(wanted.filters, container)
+        conditions, violations = conditions_of(
+            wanted.filters, container, searches_bodies=self._searches_bodies
+        )
         if violations:
             raise _invalid(*violations)
         filters = tuple(kept_form(given) for given in wanted.filters)

@@ -42,10 +42,12 @@ class Spool:
         *,
         takes_records: bool,
         commits: Callable[[], int] = lambda: 0,
+        seal: Callable[[CompletionRecord], CompletionRecord] | None = None,
     ) -> None:
         """`takes_records`: False only commits what an earlier run left behind.
 
         `commits`: how many transactions the database has committed so far, whosever they are.
+        `seal` encrypts what of a record must not lie on the disk as it is.
         """
         self.spooled = 0
         """How many records went to the file since the start."""
@@ -57,6 +59,7 @@ class Spool:
         self._file = SpoolFile(folder)
         self._takes_records = takes_records
         self._commits = commits
+        self._seal = seal
         self._commits_seen = 0
         self._lock = asyncio.Lock()
         self._settling: set[asyncio.Task[None]] = set()
@@ -69,6 +72,8 @@ class Spool:
 
     def capture(self, record: CompletionRecord) -> asyncio.Future[None]:
         """Keep a record, in the database or else in the file."""
+        if self._seal is not None:
+            record = self._seal(record)
         committed = self._store.capture(record)
         if not self._takes_records:
             return committed

@@ -17,6 +17,8 @@ from maniac_core.domain.records import CompletionRecord
 
 Params = Mapping[str, Any]
 Row = Mapping[str, Any]
+BODY_COLUMNS = ("input", "output", "route")
+"""What of a completion is a body: the request, the answer, and how the request came to be."""
 NO_PARAMS: Params = MappingProxyType({})
 
 

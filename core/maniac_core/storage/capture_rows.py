@@ -86,7 +86,7 @@ def _completion_row(seq: int, record: CompletionRecord) -> RowValues:
         metadata = record.metadata.decode() if record.metadata is not None else None
         error_message = record.error_message
         if record.input is not None:
-            digest = content_hash(record.input, record.output)
+            digest = record.content_hash or content_hash(record.input, record.output)
         if trace is not None:
             trace_name, trace_source = trace.name, trace.source
             trace_metadata = bytes(trace.metadata).decode() if trace.metadata is not None else None

@@ -3,21 +3,49 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+from collections.abc import Mapping
 
 from maniac_core.config import ConfigError, CoreConfig
 from maniac_core.storage.base import Database
 from maniac_core.storage.migrate import migrate
+from maniac_core.storage.sealed import SealedDatabase
 from maniac_core.storage.sqlite import SQLiteDatabase
 
 POSTGRES_SCHEMES = ("postgresql", "postgres")
 
 
-def open_database(config: CoreConfig) -> Database:
-    """Return the configured engine, not yet started.
+def open_database(config: CoreConfig, environ: Mapping[str, str] = os.environ) -> Database:
+    """Return the configured engine, not yet started; with body keys in the environment, one that encrypts.
 
     Raises:
-        ConfigError: `database_url` names no engine.
+        ConfigError: `database_url` names no engine, or a body key cannot be used.
     """
+    keys = environ.get(config.body_key_env)
+    return open_sealed(config, keys) if keys else _open_engine(config)
+
+
+def open_sealed(config: CoreConfig, keys: str) -> SealedDatabase:
+    """Return the configured engine with bodies encrypted by these keys; see `body_key_env`.
+
+    Raises:
+        ConfigError: as `open_database`.
+    """
+    if importlib.util.find_spec("cryptography") is None:
+        raise ConfigError(
+            f"{config.body_key_env} is set, and encryption needs its library: "
+            ".venv/bin/pip install '.[encryption]'"
+        )
+    from maniac_core.storage.body_cipher import BodyCipher, read_keys  # noqa: PLC0415 - an extra
+
+    try:
+        cipher = BodyCipher(read_keys(keys))
+    except ValueError as err:
+        raise ConfigError(f"{config.body_key_env}: {err}") from None
+    return SealedDatabase(_open_engine(config), cipher)
+
+
+def _open_engine(config: CoreConfig) -> Database:
     if is_postgres(config.database_url):
         from maniac_core.storage.postgres import PostgresDatabase  # noqa: PLC0415 - an extra
 
