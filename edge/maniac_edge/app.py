@@ -36,6 +36,7 @@ from maniac_edge.core_channel import CoreChannels
 from maniac_edge.core_chat import RpcChat
 from maniac_edge.core_client import CoreClient
 from maniac_edge.core_relay import RelayChat
+from maniac_edge.cors import CorsMiddleware
 from maniac_edge.failures import exception_handlers, method_not_allowed
 from maniac_edge.logs import AccessLog
 from maniac_edge.middleware import RequestMiddleware
@@ -85,13 +86,17 @@ def create_app(config: EdgeConfig) -> Litestar:
             "config": Provide(lambda: config, sync_to_thread=False),
             "bodies": Provide(lambda: bodies, sync_to_thread=False),
         },
-        exception_handlers=exception_handlers(chat_transport),
+        exception_handlers=exception_handlers(
+            chat_transport, [operation.path for operation in _OPERATIONS]
+        ),
         on_startup=[core.connect, chat_transport.connect],
         on_shutdown=[chat_transport.close, core.close],
         openapi_config=None,
         logging_config=None,
     )
     _observe(app, chat_transport, config)
+    if config.cors_origins:
+        app.asgi_handler = CorsMiddleware(app.asgi_handler, config.cors_origins)
     access_log = AccessLog(config.log_format, sys.stderr)
     app.asgi_handler = RequestMiddleware(
         app.asgi_handler, access_log, Proxies(config.trusted_proxies)

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterable
 from random import getrandbits
+from urllib.parse import unquote
 
 # Larger values are refused by gRPC with an error that says nothing about the header.
 _MAX_METADATA_VALUE = 4096
@@ -25,6 +26,12 @@ _KNOWN = {
     b"api-key": "key",
     b"x-goog-api-key": "key",
 }
+
+# Keys of ours and of providers, which some put into paths by mistake.
+_KEY = re.compile(r"(?<![A-Za-z0-9])(mk-|sk-|pk-|rk-|gsk_|xai-|AIza)[-_A-Za-z0-9]{12,}")
+_HIDDEN_KEY = re.compile(r"(mk-|sk-|pk-|rk-|gsk_|xai-|AIza)[-_A-Za-z0-9]{12,}")
+_LEAST_WITH_KEY = 25
+_LONGEST_SHOWN = 1000
 
 Header = tuple[bytes, bytes]
 
@@ -70,9 +77,21 @@ class RequestContext:
         )
 
     @property
+    def shown_path(self) -> str:
+        """The path as it may be logged: without anything that looks like a key, and not without end."""
+        path = self.path
+        return path if len(path) < _LEAST_WITH_KEY else _shown(path[:_LONGEST_SHOWN])
+
+    @property
     def is_gated(self) -> bool:
         """Whether the path needs a key, so that even a refusal of the edge has to pass the core's gates."""
         return self.path.startswith(("/v1/", "/api/v1/")) or self.path in {"/v1", "/api/v1"}
+
+
+def _shown(path: str) -> str:
+    if "%" in path and _HIDDEN_KEY.search(unquote(path)):
+        return "(a path with a key in it)"
+    return _KEY.sub(r"\1…", path)
 
 
 def new_request_id() -> str:

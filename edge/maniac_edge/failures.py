@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from litestar import Request, Response
@@ -21,11 +22,22 @@ from maniac_edge.errors import (
 )
 from maniac_edge.responses import start_json
 
+# What clients put before a path when they guess.
+_BASE_WORDS = frozenset({"api", "v1", "v2", "openai"})
+_LONGEST_GUESS = 100
 _log = logging.getLogger(__name__)
 
 
-def exception_handlers(access: Access) -> ExceptionHandlersMap:
-    """Return the handlers that turn exceptions into the JSON envelope."""
+def exception_handlers(access: Access, paths: Iterable[str]) -> ExceptionHandlersMap:
+    """Return the handlers that turn exceptions into the JSON envelope. `paths` are those that exist."""
+    known = {_outline(path): path for path in paths if "{" not in path and path != "/"}
+
+    def no_such_path(request: Request[Any, Any, Any], _: Exception) -> Response[None]:
+        context: RequestContext = request.scope["state"]["context"]
+        meant = known.get(_outline(context.path))
+        hint = f" Did you mean {meant}?" if meant else " The paths are listed at /docs."
+        error = EdgeError("ROUTE_NOT_FOUND", f"No such path.{hint}")
+        return _FailureResponse(error, access, context)
 
     def answer(request: Request[Any, Any, Any], exc: Exception) -> Response[None]:
         context: RequestContext = request.scope["state"]["context"]
@@ -37,6 +49,7 @@ def exception_handlers(access: Access) -> ExceptionHandlersMap:
         return _NoResponse(None)
 
     return {
+        NotFoundException: no_such_path,
         EdgeError: answer,
         HTTPException: answer,
         Exception: answer,
@@ -44,19 +57,24 @@ def exception_handlers(access: Access) -> ExceptionHandlersMap:
     }
 
 
+def _outline(path: str) -> str:
+    """Return what a path has in common with one that was meant: its words, without base, number and letter case."""
+    words = [word for word in path[:_LONGEST_GUESS].lower().replace("_", "/").split("/") if word]
+    words = [word.rstrip("s") for word in words if word not in _BASE_WORDS]
+    return "/".join(words)
+
+
 def to_edge_error(exc: Exception, context: RequestContext) -> EdgeError:
     """Return what a client is told about an exception; one that nobody foresaw is logged."""
     if isinstance(exc, EdgeError):
         return exc
-    if isinstance(exc, NotFoundException):
-        return EdgeError("ROUTE_NOT_FOUND", "No such path.")
     if isinstance(exc, MethodNotAllowedException):
         return method_not_allowed((exc.headers or {}).get("allow", ""))
     if isinstance(exc, HTTPException) and exc.status_code < 500:
         return EdgeError("INVALID_VALUE", exc.detail)
     _log.error(
         "unhandled exception in %s",
-        context.path,
+        context.shown_path,
         exc_info=exc,
         extra={"request_id": context.request_id},
     )

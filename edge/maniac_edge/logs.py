@@ -45,7 +45,7 @@ class AccessLog:
                 "level": "info",
                 "event": "request",
                 "method": method,
-                "path": context.path,
+                "path": context.shown_path,
                 "status": status,
                 "duration_ms": duration_ms,
                 "request_id": context.request_id,
@@ -74,7 +74,7 @@ class AccessLog:
     ) -> str:
         notes = [note for note in (context.streamed and "streamed", context.error_code) if note]
         return (
-            f"{datetime.now().astimezone():%H:%M:%S} {status} {method} {context.path}"
+            f"{datetime.now().astimezone():%H:%M:%S} {status} {method} {context.shown_path}"
             f" {duration_ms:.1f}ms {context.sent_bytes}B {' '.join([*notes, context.request_id])}"
         )
 

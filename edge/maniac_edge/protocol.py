@@ -33,6 +33,7 @@ _LINGER_BYTES = 64 * 1024 * 1024
 _INVALID = "Invalid HTTP request received."
 _HEAD_TOO_LARGE = f"The head of the request is larger than {_MAX_HEAD_BYTES} bytes."
 _OFFER_HEADERS = frozenset({b"upgrade", b"http2-settings"})
+_VERSIONS = frozenset({"1.0", "1.1"})
 _FRAMING = frozenset({b"host", b"transfer-encoding", b"content-length", b"expect"})
 _STATUS_LINES = {
     400: "400 Bad Request",
@@ -166,8 +167,9 @@ class EdgeProtocol(HttpToolsProtocol):
             size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
             if size > _MAX_HEAD_BYTES:
                 raise _RefusedError(_HEAD_TOO_LARGE)
-        if self._hosts != 1 or self._codings > 1:
-            self._check_framing()
+        version = self.parser.get_http_version()
+        if self._hosts != 1 or self._codings > 1 or version not in _VERSIONS:
+            self._check_framing(version)
         if not self.parser.should_upgrade():
             if len(self.pipeline) >= _MAX_WAITING:
                 raise _RefusedError("Too many requests wait on this connection.")
@@ -177,9 +179,8 @@ class EdgeProtocol(HttpToolsProtocol):
             # Trailers are nobody's.
             self.headers = []
 
-    def _check_framing(self) -> None:
-        version = self.parser.get_http_version()
-        if version not in {"1.0", "1.1"}:
+    def _check_framing(self, version: str) -> None:
+        if version not in _VERSIONS:
             raise _RefusedError("The HTTP version must be 1.0 or 1.1.")
         if self._hosts > 1 or (self._hosts == 0 and version == "1.1"):
             raise _RefusedError("A request needs one Host header.")

@@ -82,7 +82,7 @@ class Tracing:
             kind=SpanKind.SERVER,
             attributes={
                 "http.request.method": method,
-                "url.path": context.path,
+                "url.path": context.shown_path,
                 "url.scheme": scope["scheme"],
                 "maniac.request_id": context.request_id,
             },

@@ -16,7 +16,7 @@ from maniac_edge.convert.completions import stored_to_json
 from maniac_edge.convert.explanations import explanation_to_json
 from maniac_edge.core_client import CoreClient
 from maniac_edge.openapi import Operation
-from maniac_edge.responses import context_of, encode, json_response, send_json
+from maniac_edge.responses import context_of, encode, json_response, list_body, send_json
 from maniac_edge.schemas import completions as schema
 from maniac_edge.schemas.explanations import Explanation
 from maniac_edge.validation import query_pairs, read_object, read_query
@@ -54,7 +54,10 @@ async def list_completions(
     answer = schema.ChatCompletionList(
         data=[stored_to_json(stored) for stored in page.completions], total=page.total_size
     )
-    await send_json(send, encode(answer))
+    left = None if query.after else page.total_size - query.offset - len(answer.data)
+    await send_json(
+        send, list_body(scope["headers"], answer, next_page=page.next_page_token, left=left)
+    )
 
 
 @get("/chat/completions/{completion_id:str}", include_in_schema=False)

@@ -13,7 +13,7 @@ from maniac_edge.bodies import BodyReader
 from maniac_edge.convert import containers as convert
 from maniac_edge.core_client import CoreClient
 from maniac_edge.openapi import Operation
-from maniac_edge.responses import context_of, json_response
+from maniac_edge.responses import context_of, json_response, list_response
 from maniac_edge.schemas import containers as schema
 from maniac_edge.validation import decode_body, read_query
 
@@ -35,7 +35,12 @@ async def list_containers(request: Request[Any, Any, Any], core: CoreClient) -> 
         context_of(request),
     )
     data = [convert.container_to_json(container) for container in page.containers]
-    return json_response(schema.ContainerList(data=data, total=page.total_size))
+    return list_response(
+        request,
+        schema.ContainerList(data=data, total=page.total_size),
+        next_page=page.next_page_token,
+        left=None if query.after else page.total_size - query.offset - len(data),
+    )
 
 
 @post("/containers", status_code=200, include_in_schema=False)

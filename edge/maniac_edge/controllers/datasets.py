@@ -15,7 +15,7 @@ from maniac_edge.controllers.dataset_content import get_dataset_content
 from maniac_edge.convert import datasets as convert
 from maniac_edge.core_client import CoreClient
 from maniac_edge.openapi import Operation
-from maniac_edge.responses import context_of, json_response
+from maniac_edge.responses import context_of, json_response, list_response
 from maniac_edge.schemas import datasets as schema
 from maniac_edge.validation import decode_body, read_query
 
@@ -35,7 +35,12 @@ async def list_datasets(request: Request[Any, Any, Any], core: CoreClient) -> Re
         context_of(request),
     )
     data = [convert.dataset_to_json(dataset) for dataset in page.datasets]
-    return json_response(schema.DatasetList(data=data, total=page.total_size))
+    return list_response(
+        request,
+        schema.DatasetList(data=data, total=page.total_size),
+        next_page=page.next_page_token,
+        left=page.total_size - query.offset - len(data),
+    )
 
 
 @post("/datasets", status_code=200, include_in_schema=False)

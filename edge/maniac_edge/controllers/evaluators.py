@@ -13,7 +13,7 @@ from maniac_edge.convert import evaluators as convert
 from maniac_edge.core_client import CoreClient
 from maniac_edge.given_ids import by_given_id
 from maniac_edge.openapi import Operation
-from maniac_edge.responses import context_of, json_response
+from maniac_edge.responses import context_of, json_response, list_response
 from maniac_edge.schemas import evaluators as schema
 from maniac_edge.validation import decode_body, read_query
 
@@ -34,7 +34,12 @@ async def list_evaluators(request: Request[Any, Any, Any], core: CoreClient) -> 
         context_of(request),
     )
     data = [convert.evaluator_to_json(evaluator) for evaluator in page.evaluators]
-    return json_response(schema.EvaluatorList(data=data, total=page.total_size))
+    return list_response(
+        request,
+        schema.EvaluatorList(data=data, total=page.total_size),
+        next_page=page.next_page_token,
+        left=page.total_size - query.offset - len(data),
+    )
 
 
 @post("/evaluators", status_code=200, include_in_schema=False)

@@ -14,7 +14,7 @@ from maniac_edge.controllers.file_upload import create_file
 from maniac_edge.convert.files import file_to_json
 from maniac_edge.core_client import CoreClient
 from maniac_edge.openapi import Operation
-from maniac_edge.responses import context_of, json_response
+from maniac_edge.responses import context_of, json_response, list_response
 from maniac_edge.schemas import files as schema
 from maniac_edge.validation import read_query
 
@@ -36,7 +36,12 @@ async def list_files(request: Request[Any, Any, Any], core: CoreClient) -> Respo
         context_of(request),
     )
     data = [file_to_json(file) for file in page.files]
-    return json_response(schema.FileList(data=data, total=page.total_size))
+    return list_response(
+        request,
+        schema.FileList(data=data, total=page.total_size),
+        next_page=page.next_page_token,
+        left=None if query.after else page.total_size - query.offset - len(data),
+    )
 
 
 @get(_PATH, include_in_schema=False)

@@ -14,7 +14,7 @@ from maniac_edge.convert import containers as convert_containers
 from maniac_edge.convert import models as convert
 from maniac_edge.core_client import CoreClient
 from maniac_edge.openapi import Operation
-from maniac_edge.responses import context_of, json_response
+from maniac_edge.responses import context_of, json_response, list_response
 from maniac_edge.schemas import containers as container_schema
 from maniac_edge.schemas import models as schema
 from maniac_edge.validation import decode_body, invalid_value, read_query
@@ -42,7 +42,12 @@ async def list_models(request: Request[Any, Any, Any], core: CoreClient) -> Resp
         page = await core.call(core.models.ListModels, wanted, context_of(request))
         models += page.models
     data = [convert.model_to_json(model) for model in models]
-    return json_response(schema.ModelList(data=data, total=page.total_size))
+    return list_response(
+        request,
+        schema.ModelList(data=data, total=page.total_size),
+        next_page=page.next_page_token,
+        left=None if query.after else page.total_size - (query.offset or 0) - len(data),
+    )
 
 
 @get("/models/{model:path}", include_in_schema=False)

@@ -11,7 +11,7 @@ from maniac_edge.convert import traces as convert
 from maniac_edge.core_client import CoreClient
 from maniac_edge.given_ids import by_given_id
 from maniac_edge.openapi import Operation
-from maniac_edge.responses import context_of, json_response
+from maniac_edge.responses import context_of, json_response, list_response
 from maniac_edge.schemas import traces as schema
 from maniac_edge.validation import read_query
 
@@ -26,7 +26,12 @@ async def list_traces(request: Request[Any, Any, Any], core: CoreClient) -> Resp
         context_of(request),
     )
     data = [convert.summary_to_json(trace) for trace in page.traces]
-    return json_response(schema.TraceList(data=data, total=page.total_size))
+    return list_response(
+        request,
+        schema.TraceList(data=data, total=page.total_size),
+        next_page=page.next_page_token,
+        left=page.total_size - query.offset - len(data),
+    )
 
 
 @get("/traces/{trace_id:path}", include_in_schema=False)
