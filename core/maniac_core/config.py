@@ -127,6 +127,10 @@ class CoreConfig(_Table, frozen=True):
     """Requests per window and organization; 0: no limit."""
     rate_window_s: _Positive = 60
     """Length of the window, in seconds."""
+    concurrent_requests: _Count = 0
+    """Chat requests of one organization that may run in a core at the same time; 0: no limit."""
+    concurrent_requests_per_key: _Count = 0
+    """The same for one key, besides its organization's."""
     token_limit: _Count = 0
     """Tokens per window and organization, prompt and answer together; 0: no limit."""
     redis_url: str = ""

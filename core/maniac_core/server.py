@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Callable, Mapping
@@ -46,6 +47,7 @@ from maniac_core.rpc.usage import UsageServicer
 from maniac_core.services.attempts import Runner
 from maniac_core.services.auth import Authenticator
 from maniac_core.services.completions import CompletionService
+from maniac_core.services.concurrency import Concurrency
 from maniac_core.services.configuration_log import note_configuration
 from maniac_core.services.containers import ContainerService
 from maniac_core.services.datasets import DatasetService
@@ -60,6 +62,7 @@ from maniac_core.services.model_labels import ModelLabels
 from maniac_core.services.models import ModelService
 from maniac_core.services.plan import Planner
 from maniac_core.services.redis_windows import redis_windows
+from maniac_core.services.refusals import Refusals
 from maniac_core.services.registration import Registrar
 from maniac_core.services.reservations import Reservations
 from maniac_core.services.retention import Retention
@@ -71,6 +74,7 @@ from maniac_core.services.tokens import TokenGate
 from maniac_core.services.traces import TraceService
 from maniac_core.services.usage import UsageService
 from maniac_core.storage.audit import AuditStore
+from maniac_core.storage.base import StorageError
 from maniac_core.storage.budgets import BudgetStore
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.containers import ContainerStore
@@ -171,7 +175,9 @@ class Core:
             grpc_port.edge_secret(config, self._environ),
             requires_certificate=config.tls_client_ca is not None,
         )
-        gate = Gate(authenticator, limiter, edges)
+        usage_store = UsageStore(self._database)
+        self._refusals = Refusals(usage_store)
+        gate = Gate(authenticator, limiter, edges, self._refusals)
         budgets = BudgetStore(self._database)
         self._reservations = Reservations(budgets)
         self._recall_advances_when_due()
@@ -202,6 +208,7 @@ class Core:
             IdempotencyStore(self._database),
             store,
             is_optional=config.durability == "available",
+            concurrency=Concurrency(config),
         )
         stored = StoredCompletions(store, router, containers)
         self._retention = Retention(RetentionStore(self._database), config.body_retention_days)
@@ -230,7 +237,7 @@ class Core:
                     gate, EvaluatorService(EvaluatorStore(self._database), containers, planner)
                 ),
                 "UsageService": UsageServicer(
-                    gate, UsageService(UsageStore(self._database), router, containers)
+                    gate, UsageService(usage_store, router, containers, self._refusals)
                 ),
                 "DatasetService": DatasetServicer(
                     gate,
@@ -298,6 +305,7 @@ class Core:
             self._sweeper.run(),
             self._spool.replay_forever(),
             self._retention.run(),
+            self._refusals.run(),
         )
         self._background = [asyncio.create_task(work) for work in background]
         for name in ("", *service_names()):
@@ -313,6 +321,8 @@ class Core:
         for transport in self._transports:
             await transport.aclose()
         await self._completions.close()
+        with contextlib.suppress(StorageError):
+            await self._refusals.flush()
         await self._reservations.close()
         await self._windows.aclose()
         if self._metrics is not None:

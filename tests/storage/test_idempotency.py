@@ -9,12 +9,14 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+from maniac_core.config import CoreConfig
 from maniac_core.domain.chat import ChatRequest, Choice, Chunk, Completion, Usage
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import elapsed_s, now_s
 from maniac_core.domain.records import Caller, CompletionRecord, KeyClaim
 from maniac_core.services.capture import Call, Capture
 from maniac_core.services.completions import CompletionService
+from maniac_core.services.concurrency import Concurrency
 from maniac_core.services.idempotency import IdempotentCompletions
 from maniac_core.services.remembered import RememberedAnswers
 from maniac_core.storage.base import ClaimLostError, Database
@@ -98,7 +100,11 @@ class _Core:
         self.keys = _Keys(database)
         self.completions = _Completions(store)
         self.service = IdempotentCompletions(
-            cast(CompletionService, self.completions), self.keys, store, is_optional=False
+            cast(CompletionService, self.completions),
+            self.keys,
+            store,
+            is_optional=False,
+            concurrency=Concurrency(CoreConfig()),
         )
 
 

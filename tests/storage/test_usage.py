@@ -8,7 +8,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, get_args
 
 import msgspec
@@ -16,7 +16,8 @@ import pytest
 from maniac_core.domain.chat import Usage
 from maniac_core.domain.records import Caller, CompletionRecord, Status
 from maniac_core.domain.usage import DIMENSIONS, Dimension, UsageSelection, UsageTotals
-from maniac_core.storage.base import Database
+from maniac_core.services.refusals import Refusals
+from maniac_core.storage.base import Database, StorageError
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.queries import Dialect, Queries
 from maniac_core.storage.usage import UsageStore
@@ -211,3 +212,33 @@ def test_reports_never_read_the_ledger(dialect: Dialect) -> None:
     for name in names:
         assert "usage_" in queries.text(name)
         assert not re.search(r"\b(completions|completion_\w+|attempts)\b", queries.text(name)), name
+
+
+async def test_refusals_add_up_by_reason(database: Database, caller: Caller) -> None:
+    """Over days and keys; those of other projects are not among them, and what cannot be written is kept."""
+    store = UsageStore(database)
+    refusals = Refusals(store)
+    others = msgspec.structs.replace(caller, project=8)
+    for one in (caller, msgspec.structs.replace(caller, key=6), others, caller):
+        refusals.count(one, "rate_limit_exceeded")
+    refusals.count(caller, "x" * 1000)
+    today = datetime.now(UTC).date()
+    selection = UsageSelection(first_day=today, last_day=today)
+    assert await store.refused(caller, selection) == {}
+    await refusals.flush()
+    refusals.count(caller, "invalid_json")
+    refusals.count(caller, "rate_limit_exceeded")
+    await refusals.flush()
+    await refusals.flush()
+    assert await store.refused(caller, selection) == {
+        "invalid_json": 1,
+        "other": 1,
+        "rate_limit_exceeded": 4,
+    }
+    assert await store.refused(others, selection) == {"rate_limit_exceeded": 1}
+    of_key = msgspec.structs.replace(selection, key=6)
+    assert await store.refused(caller, of_key) == {"rate_limit_exceeded": 1}
+    refusals.count(caller, "invalid_json")
+    await database.close()
+    with pytest.raises(StorageError):
+        await refusals.flush()

@@ -85,7 +85,14 @@ def _table(report: UsageReport, by: Sequence[Dimension]) -> str:
     if by:
         names = ["total", *[""] * (len(by) - 1)]
         rows.append((*names, *_sums(report.totals)))
-    return format_table(rows)
+    refused = "".join(
+        f"refused without a record: {count} ({code})\n" for code, count in report.refused.items()
+    )
+    unknown = report.totals.unknown
+    if unknown:
+        # After a core was killed; else nobody needs to know of it.
+        refused += f"of unknown outcome, with the most they can have cost: {unknown}\n"
+    return format_table(rows) + refused
 
 
 def _names(group: UsageGroup, by: Sequence[Dimension]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import traceback
 from typing import Any
 
@@ -62,6 +63,19 @@ def mapping_of(reason: errors_pb2.ErrorReason.ValueType) -> errors_pb2.ErrorMapp
     """Return the row of the error table for a reason."""
     value = errors_pb2.ErrorReason.DESCRIPTOR.values_by_number[reason]
     return value.GetOptions().Extensions[errors_pb2.error_mapping]
+
+
+@functools.cache
+def _codes() -> frozenset[str]:
+    reasons = errors_pb2.ErrorReason.DESCRIPTOR.values
+    return frozenset(
+        one.GetOptions().Extensions[errors_pb2.error_mapping].code for one in reasons
+    ) - {""}
+
+
+def is_code(code: str) -> bool:
+    """Whether the table of errors has a row with that public code."""
+    return code in _codes()
 
 
 def code_of(reason: str) -> str:

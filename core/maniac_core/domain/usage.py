@@ -46,6 +46,20 @@ class UsageTotals(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that used tokens of an unknown price."""
 
 
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """How many requests of a key were refused on a day for one reason. The integers are the storage's own keys."""
+
+    day: int
+    """Days since 1970."""
+    organization: int
+    project: int
+    key: int
+    """0: the internal service key."""
+    code: str
+    """The public `error.code`."""
+    requests: int
+
+
 class UsageGroup(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a report; None in what it is not broken down by, an empty text for requests without any."""
 
@@ -67,3 +81,5 @@ class UsageReport(msgspec.Struct, frozen=True, kw_only=True):
     """On all pages."""
     totals: UsageTotals
     """Of all pages, each request once."""
+    refused: dict[str, int] = {}
+    """Requests without a record, which are in no group and no total, by public `error.code`."""

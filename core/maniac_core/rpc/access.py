@@ -19,5 +19,6 @@ class AccessServicer:
     ) -> keys_pb2.CheckAccessResponse:
         """Authenticate and count."""
         call = await self._gate.admit(context, counts=not request.body_follows)
+        self._gate.refused_by_edge(call, request.refused_code)
         await context.send_initial_metadata(head_metadata(call))
         return keys_pb2.CheckAccessResponse(project_id=call.caller.project_id)

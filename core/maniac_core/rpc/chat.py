@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from maniac_gateway.v1 import chat_pb2
@@ -42,7 +43,8 @@ class ChatServicer:
     ) -> chat_pb2.CreateChatCompletionResponse:
         """Answer whole."""
         call = await self._gate.admit(context)
-        completion = await self._completions.create(call, request_from_proto(request.params))
+        with self._gate.counting(call):
+            completion = await self._completions.create(call, request_from_proto(request.params))
         await context.send_initial_metadata(head_metadata(call))
         return chat_pb2.CreateChatCompletionResponse(completion=completion_to_proto(completion))
 
@@ -52,17 +54,16 @@ class ChatServicer:
     ) -> AsyncGenerator[chat_pb2.StreamChatCompletionResponse, None]:
         """Answer in chunks."""
         call = await self._gate.admit(context)
-        batches = self._completions.stream(call, request_from_proto(request.params))
-        is_first = True
-        try:
-            async for batch in batches:
-                if is_first:
-                    is_first = False
-                    await context.send_initial_metadata(head_metadata(call))
-                for chunk in batch:
-                    yield chat_pb2.StreamChatCompletionResponse(chunk=chunk_to_proto(chunk))
-        finally:
-            await batches.aclose()
+        with self._gate.counting(call):
+            batches = self._completions.stream(call, request_from_proto(request.params))
+            async with contextlib.aclosing(batches):
+                is_first = True
+                async for batch in batches:
+                    if is_first:
+                        is_first = False
+                        await context.send_initial_metadata(head_metadata(call))
+                    for chunk in batch:
+                        yield chat_pb2.StreamChatCompletionResponse(chunk=chunk_to_proto(chunk))
 
     @unary
     async def GetChatCompletion(  # noqa: N802 - the contract's name

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
@@ -21,6 +22,7 @@ from maniac_core.rpc.messages import readable
 from maniac_core.services.auth import Authenticator
 from maniac_core.services.capture import Call
 from maniac_core.services.limits import RateLimiter, RateState, rate_error
+from maniac_core.services.refusals import Refusals
 from maniac_core.services.trail import reason_name
 
 _log = logging.getLogger(__name__)
@@ -39,8 +41,13 @@ class Gate:
     """Admits calls."""
 
     def __init__(
-        self, authenticator: Authenticator, limiter: RateLimiter, edges: EdgeCredential
+        self,
+        authenticator: Authenticator,
+        limiter: RateLimiter,
+        edges: EdgeCredential,
+        refusals: Refusals,
     ) -> None:
+        self._refusals = refusals
         self._authenticator = authenticator
         self._limiter = limiter
         self._edges = edges
@@ -112,6 +119,25 @@ class Gate:
             dropped=[],
         )
 
+    @contextlib.contextmanager
+    def counting(self, call: Call) -> Iterator[None]:
+        """Count the call as refused if it ends with an error and there is no record of it."""
+        try:
+            yield
+        except GatewayError as error:
+            self.refused(call, error)
+            raise
+
+    def refused(self, call: Call, error: GatewayError) -> None:
+        """A call that was admitted ends with an error; it is counted unless there is a record of it."""
+        if not call.is_captured:
+            self._refusals.count(call.caller, error.code)
+
+    def refused_by_edge(self, call: Call, code: str) -> None:
+        """The edge answers a call that was admitted with an error of that code."""
+        if code:
+            self._refusals.count(call.caller, code)
+
     async def _admit_key(
         self,
         authorization: str | None,
@@ -132,7 +158,11 @@ class Gate:
                 announce(state)
             raise
         hit = self._limiter.hit if counts else self._limiter.peek
-        return _check(await hit(caller), announce), caller
+        try:
+            return _check(await hit(caller), announce), caller
+        except GatewayError as error:
+            self._refusals.count(caller, error.code)
+            raise
 
 
 def _check(state: RateState | None, announce: Callable[[RateState], None]) -> RateState | None:

@@ -190,6 +190,7 @@ class _Link:
 
     async def _run(self, relay_call: _RelayCall, start: relay_pb2.RelayStart) -> None:
         head = relay_pb2.RelayHead()
+        call: Call | None = None
         try:
             call = await self._admit(start, head)
             request = request_from_proto(start.params)
@@ -204,6 +205,8 @@ class _Link:
                     )
                 )
         except GatewayError as error:
+            if call is not None:
+                self._gate.refused(call, error)
             self.send(
                 Frame(
                     call_id=relay_call.id,
@@ -223,7 +226,7 @@ class _Link:
         metadata = {"authorization": access.authorization} if access.authorization else {}
         metadata["x-request-id"] = access.request_id
         try:
-            await self._gate.admit_headers(
+            call = await self._gate.admit_headers(
                 metadata,
                 address=access.client_address,
                 via_edge=True,
@@ -231,6 +234,7 @@ class _Link:
                 announce=lambda rate: _fill_rate(head, rate),
                 counts=not access.body_follows,
             )
+            self._gate.refused_by_edge(call, access.refused_code)
         except GatewayError as error:
             answer = Frame(call_id=relay_call.id, error=error_to_proto(error))
         except Exception as error:  # noqa: BLE001 - the boundary, as above

@@ -56,6 +56,10 @@ class UsageServicer:
             next_page_token=str(end) if report.groups and end < report.total_groups else "",
             total_size=report.total_groups,
             totals=_totals_to_proto(report.totals),
+            refused=[
+                usage_pb2.UsageRefusals(code=code, request_count=count)
+                for code, count in sorted(report.refused.items())
+            ],
         )
 
 

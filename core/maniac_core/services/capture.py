@@ -53,6 +53,8 @@ class Call(msgspec.Struct, kw_only=True):
     """Requests of a project under one key are done once."""
     claim: Claim | None = None
     """On that key."""
+    is_captured: bool = False
+    """Whether there will be a record of it."""
     rate: RateState | None = None
     dropped: list[str] = []
     """Parameters that were accepted but not sent."""
@@ -85,6 +87,7 @@ class Capture:
         self.id = completion_id()
         self.created = now_s()
         self.call = call
+        call.is_captured = True
         self.request = request
         self.trail = Trail(call.spans)
         self.steps: list[Step] = []

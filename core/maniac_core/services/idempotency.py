@@ -32,6 +32,7 @@ from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.records import CompletionRecord, StoredCompletion
 from maniac_core.services.capture import Call
 from maniac_core.services.completions import CompletionService
+from maniac_core.services.concurrency import Concurrency
 from maniac_core.services.key_lease import KeyLease, is_superseded
 from maniac_core.services.outage import unavailable
 from maniac_core.services.remembered import RememberedAnswers
@@ -54,8 +55,10 @@ class IdempotentCompletions:
         store: CompletionStore,
         *,
         is_optional: bool,
+        concurrency: Concurrency,
     ) -> None:
         """`is_optional`: whether a request is answered although the database takes no claim of its key."""
+        self._concurrency = concurrency
         self._is_optional = is_optional
         self._completions = completions
         self._keys = keys
@@ -76,9 +79,13 @@ class IdempotentCompletions:
         Raises:
             GatewayError: as CompletionService; IDEMPOTENCY_KEY_REUSED; CONFLICT when the first result is gone.
         """
-        if call.idempotency_key is None:
-            return await self._completions.create(call, request)
-        claim = self._claim(call, call.idempotency_key, _fingerprint(request, stream=False))
+        with self._concurrency.slot(call.caller):
+            if call.idempotency_key is None:
+                return await self._completions.create(call, request)
+            return await self._create_once(call, call.idempotency_key, request)
+
+    async def _create_once(self, call: Call, key: str, request: ChatRequest) -> Completion:
+        claim = self._claim(call, key, _fingerprint(request, stream=False))
         first = await self._claim_or_find(claim, call)
         if first is not None:
             return first
@@ -96,13 +103,21 @@ class IdempotentCompletions:
         Raises:
             GatewayError: as `create`.
         """
-        if call.idempotency_key is None:
-            inner = self._completions.stream(call, request)
+        key = call.idempotency_key
+        with self._concurrency.slot(call.caller):
+            inner = (
+                self._completions.stream(call, request)
+                if key is None
+                else self._stream_once(call, key, request)
+            )
             async with contextlib.aclosing(inner):
                 async for batch in inner:
                     yield batch
-            return
-        claim = self._claim(call, call.idempotency_key, _fingerprint(request, stream=True))
+
+    async def _stream_once(
+        self, call: Call, key: str, request: ChatRequest
+    ) -> AsyncGenerator[list[Chunk], None]:
+        claim = self._claim(call, key, _fingerprint(request, stream=True))
         first = await self._claim_or_find(claim, call)
         if first is not None:
             yield _chunks_of(first, include_usage=request.include_usage)

@@ -13,6 +13,7 @@ from maniac_core.domain.records import Caller
 from maniac_core.domain.usage import Dimension, UsageReport, UsageSelection, UsageTotals
 from maniac_core.services.containers import ContainerService
 from maniac_core.services.outage import unavailable
+from maniac_core.services.refusals import Refusals
 from maniac_core.services.routing import Router
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.usage import UsageStore
@@ -43,7 +44,15 @@ class UsageFilter(msgspec.Struct, frozen=True, kw_only=True):
 class UsageService:
     """Reads the daily sums."""
 
-    def __init__(self, store: UsageStore, router: Router, containers: ContainerService) -> None:
+    def __init__(
+        self,
+        store: UsageStore,
+        router: Router,
+        containers: ContainerService,
+        refusals: Refusals | None = None,
+    ) -> None:
+        """`refusals`: what this process has counted and not yet written."""
+        self._refusals = refusals
         self._store = store
         self._router = router
         self._containers = containers
@@ -78,6 +87,8 @@ class UsageService:
             if container is None:
                 return _NOTHING
         try:
+            if self._refusals is not None:
+                await self._refusals.flush()
             key = await self._store.find_key(caller, wanted.key) if wanted.key else None
             if wanted.key and key is None:
                 return _NOTHING

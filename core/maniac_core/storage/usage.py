@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
 
+import msgspec
+
 from maniac_core.domain.chat import Usage
 from maniac_core.domain.records import Caller
 from maniac_core.domain.usage import (
     DIMENSIONS,
     Dimension,
+    Refused,
     UsageGroup,
     UsageReport,
     UsageSelection,
     UsageTotals,
 )
-from maniac_core.storage.base import Database, Params, Row
+from maniac_core.storage.base import Database, Params, Row, Statement
 
 _EPOCH = date(1970, 1, 1)
 _ORDER = ("first", "second", "third", "fourth")
@@ -42,6 +45,23 @@ class UsageStore:
             "find_key_of_project", {"key": key_id, "project": caller.project}
         )
         return None if row is None else int(row["id"])
+
+    async def add_refusals(self, refusals: Sequence[Refused]) -> None:
+        """Add to what was refused."""
+        await self._database.write(
+            [Statement("add_refusals", msgspec.structs.asdict(one)) for one in refusals]
+        )
+
+    async def refused(self, caller: Caller, selection: UsageSelection) -> dict[str, int]:
+        """Return how many requests were refused without a record, by code: of a model, container or tag none is."""
+        if selection.model or selection.container is not None or selection.tag is not None:
+            return {}
+        params = _params(caller, selection)
+        rows = await self._database.fetch_all(
+            "sum_refusals",
+            {name: params[name] for name in ("project", "first_day", "last_day", "key")},
+        )
+        return {row["code"]: int(row["requests"]) for row in rows}
 
     async def report(
         self,
@@ -72,6 +92,7 @@ class UsageStore:
             groups=[_group(row, by) for row in rows],
             total_groups=int(count["total"]),
             totals=_totals(totals),
+            refused=await self.refused(caller, selection),
         )
 
 

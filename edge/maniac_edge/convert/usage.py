@@ -37,6 +37,10 @@ def report_to_json(report: usage_pb2.GetUsageResponse) -> schema.UsageReport:
         data=[_group(group) for group in report.groups],
         total=report.total_size,
         totals=schema.UsageTotals(**_totals(report.totals)),
+        refused=[
+            schema.UsageRefusals(code=one.code, request_count=one.request_count)
+            for one in report.refused
+        ],
     )
 
 

@@ -78,6 +78,13 @@ class UsageGroup(UsageTotals, kw_only=True):
     tag: Annotated[str | UnsetType | None, Meta(description="Null: without tags.")] = UNSET
 
 
+class UsageRefusals(msgspec.Struct, kw_only=True):
+    """Requests that were refused for one reason."""
+
+    code: Annotated[str, Meta(description="The `error.code` of the answers.")]
+    request_count: int
+
+
 class UsageReport(msgspec.Struct, kw_only=True):
     """The newest day first, then by the other groups in their order."""
 
@@ -85,3 +92,10 @@ class UsageReport(msgspec.Struct, kw_only=True):
     data: list[UsageGroup]
     total: Annotated[int, Meta(description="How many groups there are in all.")]
     totals: Annotated[UsageTotals, Meta(description="Over all groups, each request once.")]
+    refused: Annotated[
+        list[UsageRefusals],
+        Meta(
+            description="Requests with a valid key that were refused before anything was recorded of them, such as above"
+            " a rate limit; they are in no group and not in `totals`. Empty with a model, a container or a tag."
+        ),
+    ]

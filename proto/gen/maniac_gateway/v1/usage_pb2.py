@@ -25,25 +25,27 @@ _sym_db = _symbol_database.Default()
 from maniac_gateway.v1 import chat_pb2 as maniac__gateway_dot_v1_dot_chat__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmaniac_gateway/v1/usage.proto\x12\x11maniac_gateway.v1\x1a\x1cmaniac_gateway/v1/chat.proto\"L\n\x0bUsageFilter\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tcontainer\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x0b\n\x03tag\x18\x04 \x01(\t\"\xc8\x01\n\x0bUsageTotals\x12\x15\n\rrequest_count\x18\x01 \x01(\x03\x12\x15\n\rsuccess_count\x18\x02 \x01(\x03\x12\x13\n\x0b\x65rror_count\x18\x03 \x01(\x03\x12\'\n\x05usage\x18\x04 \x01(\x0b\x32\x18.maniac_gateway.v1.Usage\x12\x16\n\x0espend_nano_usd\x18\x05 \x01(\x03\x12\x1e\n\x16unpriced_request_count\x18\x06 \x01(\x03\x12\x15\n\runknown_count\x18\n \x01(\x03\"\xd4\x01\n\nUsageGroup\x12\x10\n\x03\x64\x61y\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05model\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x16\n\tcontainer\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x13\n\x06key_id\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\x10\n\x03tag\x18\x05 \x01(\tH\x04\x88\x01\x01\x12.\n\x06totals\x18\x06 \x01(\x0b\x32\x1e.maniac_gateway.v1.UsageTotalsB\x06\n\x04_dayB\x08\n\x06_modelB\x0c\n\n_containerB\t\n\x07_key_idB\x06\n\x04_tag\"\xd0\x01\n\x0fGetUsageRequest\x12\x11\n\tfirst_day\x18\x01 \x01(\t\x12\x10\n\x08last_day\x18\x02 \x01(\t\x12\x33\n\x08group_by\x18\x03 \x03(\x0e\x32!.maniac_gateway.v1.UsageDimension\x12.\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x1e.maniac_gateway.v1.UsageFilter\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\x0c\n\x04skip\x18\x07 \x01(\x03\"\x9e\x01\n\x10GetUsageResponse\x12-\n\x06groups\x18\x01 \x03(\x0b\x32\x1d.maniac_gateway.v1.UsageGroup\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\x12.\n\x06totals\x18\x04 \x01(\x0b\x32\x1e.maniac_gateway.v1.UsageTotals*\xb6\x01\n\x0eUsageDimension\x12\x1f\n\x1bUSAGE_DIMENSION_UNSPECIFIED\x10\x00\x12\x17\n\x13USAGE_DIMENSION_DAY\x10\x01\x12\x19\n\x15USAGE_DIMENSION_MODEL\x10\x02\x12\x1d\n\x19USAGE_DIMENSION_CONTAINER\x10\x03\x12\x17\n\x13USAGE_DIMENSION_KEY\x10\x04\x12\x17\n\x13USAGE_DIMENSION_TAG\x10\x05\x32\x63\n\x0cUsageService\x12S\n\x08GetUsage\x12\".maniac_gateway.v1.GetUsageRequest\x1a#.maniac_gateway.v1.GetUsageResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmaniac_gateway/v1/usage.proto\x12\x11maniac_gateway.v1\x1a\x1cmaniac_gateway/v1/chat.proto\"L\n\x0bUsageFilter\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tcontainer\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x0b\n\x03tag\x18\x04 \x01(\t\"\xc8\x01\n\x0bUsageTotals\x12\x15\n\rrequest_count\x18\x01 \x01(\x03\x12\x15\n\rsuccess_count\x18\x02 \x01(\x03\x12\x13\n\x0b\x65rror_count\x18\x03 \x01(\x03\x12\'\n\x05usage\x18\x04 \x01(\x0b\x32\x18.maniac_gateway.v1.Usage\x12\x16\n\x0espend_nano_usd\x18\x05 \x01(\x03\x12\x1e\n\x16unpriced_request_count\x18\x06 \x01(\x03\x12\x15\n\runknown_count\x18\n \x01(\x03\"\xd4\x01\n\nUsageGroup\x12\x10\n\x03\x64\x61y\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05model\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x16\n\tcontainer\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x13\n\x06key_id\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\x10\n\x03tag\x18\x05 \x01(\tH\x04\x88\x01\x01\x12.\n\x06totals\x18\x06 \x01(\x0b\x32\x1e.maniac_gateway.v1.UsageTotalsB\x06\n\x04_dayB\x08\n\x06_modelB\x0c\n\n_containerB\t\n\x07_key_idB\x06\n\x04_tag\"4\n\rUsageRefusals\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x15\n\rrequest_count\x18\x02 \x01(\x03\"\xd0\x01\n\x0fGetUsageRequest\x12\x11\n\tfirst_day\x18\x01 \x01(\t\x12\x10\n\x08last_day\x18\x02 \x01(\t\x12\x33\n\x08group_by\x18\x03 \x03(\x0e\x32!.maniac_gateway.v1.UsageDimension\x12.\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x1e.maniac_gateway.v1.UsageFilter\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\x0c\n\x04skip\x18\x07 \x01(\x03\"\xd1\x01\n\x10GetUsageResponse\x12-\n\x06groups\x18\x01 \x03(\x0b\x32\x1d.maniac_gateway.v1.UsageGroup\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\x12.\n\x06totals\x18\x04 \x01(\x0b\x32\x1e.maniac_gateway.v1.UsageTotals\x12\x31\n\x07refused\x18\n \x03(\x0b\x32 .maniac_gateway.v1.UsageRefusals*\xb6\x01\n\x0eUsageDimension\x12\x1f\n\x1bUSAGE_DIMENSION_UNSPECIFIED\x10\x00\x12\x17\n\x13USAGE_DIMENSION_DAY\x10\x01\x12\x19\n\x15USAGE_DIMENSION_MODEL\x10\x02\x12\x1d\n\x19USAGE_DIMENSION_CONTAINER\x10\x03\x12\x17\n\x13USAGE_DIMENSION_KEY\x10\x04\x12\x17\n\x13USAGE_DIMENSION_TAG\x10\x05\x32\x63\n\x0cUsageService\x12S\n\x08GetUsage\x12\".maniac_gateway.v1.GetUsageRequest\x1a#.maniac_gateway.v1.GetUsageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maniac_gateway.v1.usage_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_USAGEDIMENSION']._serialized_start=951
-  _globals['_USAGEDIMENSION']._serialized_end=1133
+  _globals['_USAGEDIMENSION']._serialized_start=1056
+  _globals['_USAGEDIMENSION']._serialized_end=1238
   _globals['_USAGEFILTER']._serialized_start=82
   _globals['_USAGEFILTER']._serialized_end=158
   _globals['_USAGETOTALS']._serialized_start=161
   _globals['_USAGETOTALS']._serialized_end=361
   _globals['_USAGEGROUP']._serialized_start=364
   _globals['_USAGEGROUP']._serialized_end=576
-  _globals['_GETUSAGEREQUEST']._serialized_start=579
-  _globals['_GETUSAGEREQUEST']._serialized_end=787
-  _globals['_GETUSAGERESPONSE']._serialized_start=790
-  _globals['_GETUSAGERESPONSE']._serialized_end=948
-  _globals['_USAGESERVICE']._serialized_start=1135
-  _globals['_USAGESERVICE']._serialized_end=1234
+  _globals['_USAGEREFUSALS']._serialized_start=578
+  _globals['_USAGEREFUSALS']._serialized_end=630
+  _globals['_GETUSAGEREQUEST']._serialized_start=633
+  _globals['_GETUSAGEREQUEST']._serialized_end=841
+  _globals['_GETUSAGERESPONSE']._serialized_start=844
+  _globals['_GETUSAGERESPONSE']._serialized_end=1053
+  _globals['_USAGESERVICE']._serialized_start=1240
+  _globals['_USAGESERVICE']._serialized_end=1339
 # @@protoc_insertion_point(module_scope)

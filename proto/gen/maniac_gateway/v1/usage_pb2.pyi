@@ -205,6 +205,31 @@ class UsageGroup(_message.Message):
 Global___UsageGroup: _TypeAlias = UsageGroup  # noqa: Y015
 
 @_typing.final
+class UsageRefusals(_message.Message):
+    """UsageRefusals counts requests that were refused for one reason."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    REQUEST_COUNT_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """The public `error.code`."""
+    request_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        request_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "request_count", b"request_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageRefusals: _TypeAlias = UsageRefusals  # noqa: Y015
+
+@_typing.final
 class GetUsageRequest(_message.Message):
     """GetUsageRequest asks for a report."""
 
@@ -264,6 +289,7 @@ class GetUsageResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     TOTALS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty: this was the last page."""
     total_size: _builtins.int
@@ -278,6 +304,12 @@ class GetUsageResponse(_message.Message):
     def totals(self) -> Global___UsageTotals:
         """Over all groups of all pages, each request once."""
 
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageRefusals]:
+        """Requests with a valid key that were refused before anything was recorded of them, by reason: above a rate limit, or
+        not to be read. They are in no group and not in totals. Of a model, a container or a tag there are none.
+        """
+
     def __init__(
         self,
         *,
@@ -285,10 +317,11 @@ class GetUsageResponse(_message.Message):
         next_page_token: _builtins.str = ...,
         total_size: _builtins.int = ...,
         totals: Global___UsageTotals | None = ...,
+        refused: _abc.Iterable[Global___UsageRefusals] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["totals", b"totals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "next_page_token", b"next_page_token", "total_size", b"total_size", "totals", b"totals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "next_page_token", b"next_page_token", "refused", b"refused", "total_size", b"total_size", "totals", b"totals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -197,3 +197,18 @@ SELECT
 -- name: find_key_of_project
 -- The key of that id in a project.
 SELECT id FROM api_keys WHERE uid = :key AND project = :project
+
+-- name: add_refusals
+-- Add to how many requests of a key were refused for a reason.
+INSERT INTO refusals_daily (day, organization, project, api_key, code, requests)
+VALUES (:day, :organization, :project, :key, :code, :requests)
+ON CONFLICT (project, day, api_key, code) DO UPDATE SET requests = refusals_daily.requests + excluded.requests
+
+-- name: sum_refusals
+-- How many requests were refused, by reason.
+SELECT r.code, SUM(r.requests) AS requests
+  FROM refusals_daily r
+ WHERE r.project = :project AND r.day BETWEEN :first_day AND :last_day
+   AND (CAST(:key AS BIGINT) IS NULL OR r.api_key = :key)
+ GROUP BY r.code
+ ORDER BY r.code
