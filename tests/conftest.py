@@ -98,6 +98,11 @@ def _execute(url: str, statement: str) -> None:
         thread.submit(asyncio.run, run()).result()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests: at the end, one process would wait for the other."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def pytest_runtest_setup() -> None:
     """Let no test begin in the last seconds of a day (UTC), which may be those of a month: what it counts has one date."""
     left_s = _DAY_S - time.time() % _DAY_S

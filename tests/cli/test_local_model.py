@@ -94,6 +94,7 @@ def _put_model(folder: Path, content: bytes = b"GGUF") -> None:
     (models / "smollm2-135m-instruct.gguf").write_bytes(content)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_any_gguf_file_answers_under_its_own_name_and_survives_a_crash(
     serve: Callable[..., Any], model_file: Path, port: int, tmp_path: Path

@@ -28,6 +28,7 @@ def _stop(serve: Any) -> None:
     assert serve.process.wait(60) == 0
 
 
+@pytest.mark.long
 def test_an_install_moves(
     serve: Callable[..., Any], run: Run, tmp_path: Path, empty_postgres_url: str
 ) -> None:

@@ -51,6 +51,7 @@ def _hatch(tree: Path, target: str, folder: Path) -> None:
     subprocess.run(command, check=True, cwd=tree, capture_output=True)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("minor", _MINORS, ids=lambda minor: f"3.{minor}")
 def test_the_wheel_runs_in_an_empty_environment(wheel: Path, tmp_path: Path, minor: int) -> None:

@@ -195,6 +195,7 @@ def start_cluster(
         cluster.stop()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_nothing_answered_is_lost_and_limits_hold_while_parts_die(
     start_cluster: Callable[[], tuple[Cluster, PostgresServer]], redis_server: RedisServer

@@ -89,6 +89,7 @@ def revoke(gateway: Gateway, name: str) -> None:
     run_command(gateway, "keys", "revoke", key_id)
 
 
+@pytest.mark.long
 def test_without_a_grace_nobody_is_answered_and_no_key_is_called_wrong(
     start: Start, upstream: Upstream
 ) -> None:
@@ -115,6 +116,7 @@ def test_without_a_grace_nobody_is_answered_and_no_key_is_called_wrong(
     assert refusal(ask(gateway, revoked)) == (401, "invalid_api_key")
 
 
+@pytest.mark.long
 def test_known_keys_go_on_for_their_grace_and_every_answer_is_kept(
     start: Start, upstream: Upstream
 ) -> None:

@@ -20,6 +20,7 @@ CHECKS = (
 CONFIG = '[checks]\nnot_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 501]\n'
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("upstream")
 def test_generated_requests_get_documented_answers(gateway: Gateway, tmp_path: Path) -> None:

@@ -171,6 +171,7 @@ async def test_a_reader_that_stops_stops_only_its_own_provider(
     assert await asyncio.to_thread(flooded.gone.wait, 60)
 
 
+@pytest.mark.long
 async def test_a_thousand_cancels_leave_nothing_behind(
     start_gateway: Start, upstream: Upstream
 ) -> None:

@@ -6,12 +6,14 @@ import json
 import time
 from collections.abc import Callable
 
+import pytest
 from cli import run_command
 from gateway import CONFIG, Gateway
 from registering import INPUT, output
 from upstream import Upstream
 
 
+@pytest.mark.long
 def test_content_that_is_too_old_is_gone_everywhere_but_from_datasets(
     start_gateway: Callable[..., Gateway], upstream: Upstream
 ) -> None:

@@ -111,6 +111,7 @@ def test_the_edge_answers_503_while_the_core_is_down_and_recovers(
     assert statuses[-1] == 200
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_no_answered_completion_is_lost_when_the_core_is_killed(
     start_gateway: Start, upstream: Upstream

@@ -73,6 +73,7 @@ async def _statuses(
         return list(await asyncio.gather(*(one(n) for n in range(count))))
 
 
+@pytest.mark.long
 def test_500_requests_over_two_cores_against_a_budget_for_100(
     cores: list[Gateway], upstream: Upstream
 ) -> None:

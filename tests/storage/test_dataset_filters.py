@@ -158,6 +158,7 @@ async def test_all_filters_must_fit(select: Select) -> None:
     assert await select(*filters, ("metadata.n", "less_than", 5)) == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("names", [sorted(COLUMN_KEYS), ["metadata.x"]])
 async def test_every_operator_runs_on_every_key(select: Select, names: list[str]) -> None:
     """Whatever is asked of a key, the database can answer."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.engines import open_database, open_sealed
 from maniac_core.storage.sealed import SealedDatabase
 
-OLD, NEW = (base64.b64encode(os.urandom(32)).decode() for _ in range(2))
+# The same in every process that collects the tests.
+OLD, NEW = (base64.b64encode(byte * 32).decode() for byte in (b"o", b"n"))
 Record = Callable[..., CompletionRecord]
 ReadTable = Callable[[str], list[dict[str, Any]]]
 _INPUT = b'{"messages":[{"role":"user","content":"a secret plan"}],"model":"m"}'
