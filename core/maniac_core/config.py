@@ -129,8 +129,10 @@ class CoreConfig(_Table, frozen=True):
     """Length of the window, in seconds."""
     concurrent_requests: _Count = 0
     """Chat requests of one organization that may run in a core at the same time; 0: no limit."""
+    concurrent_requests_per_project: _Count = 0
+    """The same for one project, besides its organization's."""
     concurrent_requests_per_key: _Count = 0
-    """The same for one key, besides its organization's."""
+    """The same for one key, besides its project's."""
     token_limit: _Count = 0
     """Tokens per window and organization, prompt and answer together; 0: no limit."""
     redis_url: str = ""
@@ -143,6 +145,10 @@ class CoreConfig(_Table, frozen=True):
     key_grace_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """How long keys that were used before go on being accepted while the database is away, in seconds. 0: not at all,
     requests are a 503; a key that is revoked meanwhile is accepted until the grace ends."""
+    project_max_completions: _Count = 0
+    """Completions with content that a project may hold, registered examples included; 0: no quota."""
+    project_max_file_bytes: _Count = 0
+    """Bytes of files that a project may hold; 0: no quota."""
     body_key_env: str = "MANIAC_BODY_KEY"
     """Name of the environment variable with the keys that requests and answers are encrypted with at rest, 32 bytes in
     base64 each, with commas between them: the first one encrypts, all decrypt. Unset variable: not encrypted."""

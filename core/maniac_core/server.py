@@ -61,6 +61,7 @@ from maniac_core.services.limits import MemoryWindows, RateLimiter, Windows
 from maniac_core.services.model_labels import ModelLabels
 from maniac_core.services.models import ModelService
 from maniac_core.services.plan import Planner
+from maniac_core.services.quotas import Quotas
 from maniac_core.services.redis_windows import redis_windows
 from maniac_core.services.refusals import Refusals
 from maniac_core.services.registration import Registrar
@@ -196,6 +197,8 @@ class Core:
                 spool=self._spool,
                 database=self._database,
             )
+        file_store = FileStore(self._database)
+        quotas = Quotas(config, store, file_store)
         service = self._completions = IdempotentCompletions(
             (self._tracing.completions if self._tracing is not None else CompletionService)(
                 planner,
@@ -209,13 +212,16 @@ class Core:
             store,
             is_optional=config.durability == "available",
             concurrency=Concurrency(config),
+            quotas=quotas,
         )
         stored = StoredCompletions(store, router, containers)
         self._retention = Retention(RetentionStore(self._database), config.body_retention_days)
         self._relay = RelayServicer(gate, service)
-        file_store, objects = FileStore(self._database), open_objects(config, self._environ)
+        objects = open_objects(config, self._environ)
         self._sweeper = Sweeper(file_store, objects)
-        files = FileService(file_store, objects, self._sweeper, max_bytes=config.max_file_bytes)
+        files = FileService(
+            file_store, objects, self._sweeper, max_bytes=config.max_file_bytes, quotas=quotas
+        )
 
         server = grpc_port.make_server(config, KeyCheck(gate, self._health))
         register(
@@ -225,7 +231,7 @@ class Core:
                     gate,
                     service,
                     stored,
-                    Registrar(store, containers, router),
+                    Registrar(store, containers, router, quotas),
                     Exporter(store, stored),
                 ),
                 "RelayService": self._relay,

@@ -30,13 +30,19 @@ def _caller(key: int | None, organization: int = 1, *, is_internal: bool = False
         (2, 0, [_caller(1), _caller(2), _caller(1, 2), _caller(2, 2)], None),
         (9, 1, [_caller(1), _caller(2), _caller(1)], r"of the key run .*\(1\)"),
         (0, 1, [_caller(None, is_internal=True)] * 5, None),
+        (9, 9, [_caller(1), _caller(2), _caller(3), _caller(4)], r"of the project run .*\(3\)"),
     ],
 )
 def test_places_are_taken_and_left(
     per_organization: int, per_key: int, callers: list[Caller], refused: str | None
 ) -> None:
     """The last of the callers is refused or not; whoever leaves, by whatever way, leaves a place, and nothing else."""
-    config = CoreConfig(concurrent_requests=per_organization, concurrent_requests_per_key=per_key)
+    # Of one project, the three that the table's other rows stay below.
+    config = CoreConfig(
+        concurrent_requests=per_organization,
+        concurrent_requests_per_project=3 if per_organization == per_key == 9 else 0,
+        concurrent_requests_per_key=per_key,
+    )
     concurrency = Concurrency(config)
     with contextlib.ExitStack() as running:
         for caller in callers[:-1]:

@@ -16,7 +16,9 @@ from maniac_core.domain.records import Caller, Page
 from maniac_core.services.file_sweep import Sweeper
 from maniac_core.services.files import FileService
 from maniac_core.services.keys import KeyService
+from maniac_core.services.quotas import Quotas
 from maniac_core.storage.base import Database
+from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.files import FileStore
 from maniac_core.storage.keys import KeyStore
 from maniac_core.storage.migrate import migrate
@@ -58,8 +60,11 @@ def sweeper(store: FileStore, objects: ObjectStore) -> Sweeper:
 
 
 @pytest.fixture
-def files(store: FileStore, objects: ObjectStore, sweeper: Sweeper) -> FileService:
-    return FileService(store, objects, sweeper, max_bytes=2**30)
+def files(
+    database: Database, store: FileStore, objects: ObjectStore, sweeper: Sweeper
+) -> FileService:
+    quotas = Quotas(CoreConfig(), CompletionStore(database), store)
+    return FileService(store, objects, sweeper, max_bytes=2**30, quotas=quotas)
 
 
 @pytest.fixture

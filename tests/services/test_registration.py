@@ -14,10 +14,12 @@ from maniac_core.domain.examples import Example
 from maniac_core.domain.records import Caller
 from maniac_core.services.capture import Call
 from maniac_core.services.examples import ExampleReader
+from maniac_core.services.quotas import Quotas
 from maniac_core.services.registration import Registration
 from maniac_core.services.routing import Router
 from maniac_core.storage.base import Database
 from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.files import FileStore
 
 INPUT = b'{"messages":[{"role":"user","content":"Hi"}]}'
 OUTPUT = b'{"id":"%d","choices":[{"message":{"role":"assistant","content":"Yo"}}]}'
@@ -47,7 +49,9 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 def registration(database: Database) -> Registration:
     call = Call(caller=CALLER, request_id="r")
     reader = ExampleReader(call, CONTAINER, Router({}, {}))
-    return Registration(CompletionStore(database), CALLER.project, CONTAINER.label, reader)
+    store = CompletionStore(database)
+    quotas = Quotas(CoreConfig(), store, FileStore(database))
+    return Registration(store, CALLER, CONTAINER.label, reader, quotas)
 
 
 def examples(count: int, *, named: bool) -> list[Example]:

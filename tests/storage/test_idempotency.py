@@ -18,9 +18,11 @@ from maniac_core.services.capture import Call, Capture
 from maniac_core.services.completions import CompletionService
 from maniac_core.services.concurrency import Concurrency
 from maniac_core.services.idempotency import IdempotentCompletions
+from maniac_core.services.quotas import Quotas
 from maniac_core.services.remembered import RememberedAnswers
 from maniac_core.storage.base import ClaimLostError, Database
 from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.files import FileStore
 from maniac_core.storage.idempotency import IdempotencyStore, KeyState
 from plain_sql import PlainSQL
 
@@ -105,6 +107,7 @@ class _Core:
             store,
             is_optional=False,
             concurrency=Concurrency(CoreConfig()),
+            quotas=Quotas(CoreConfig(), store, FileStore(database)),
         )
 
 

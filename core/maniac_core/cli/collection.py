@@ -15,12 +15,14 @@ from maniac_core.services.auth import Authenticator
 from maniac_core.services.capture import Call
 from maniac_core.services.containers import ContainerService
 from maniac_core.services.export import Exporter
+from maniac_core.services.quotas import Quotas
 from maniac_core.services.registration import Registrar
 from maniac_core.services.routing import Router
 from maniac_core.services.stored import StoredCompletions
 from maniac_core.storage import open_database
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.containers import ContainerStore
+from maniac_core.storage.files import FileStore
 from maniac_core.storage.keys import KeyStore
 
 
@@ -47,12 +49,13 @@ async def open_collection(arguments: argparse.Namespace) -> AsyncIterator[Collec
     await database.start()
     try:
         store = CompletionStore(database)
+        quotas = Quotas(config.core, store, FileStore(database))
         router = Router.bundled(config.providers, Catalogue(config.providers))
         containers = ContainerService(ContainerStore(database), router)
         caller = await Authenticator(KeyStore(database), None).internal_caller(arguments.project)
         yield Collection(
             call=Call(caller=caller, request_id=request_id()),
-            registrar=Registrar(store, containers, router),
+            registrar=Registrar(store, containers, router, quotas),
             exporter=Exporter(store, StoredCompletions(store, router, containers)),
         )
     finally:

@@ -1,4 +1,4 @@
-"""How many chat requests of one key, and of one organization, may run in this core at the same time."""
+"""How many chat requests of one key, project or organization may run in this core at the same time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ class Concurrency:
     """Counts what runs. Without limits nothing is counted."""
 
     def __init__(self, config: CoreConfig) -> None:
-        self._limits = (config.concurrent_requests, config.concurrent_requests_per_key)
+        self._limits = (
+            config.concurrent_requests,
+            config.concurrent_requests_per_project,
+            config.concurrent_requests_per_key,
+        )
         self._is_off = not any(self._limits)
         self.running: Counter[tuple[str, int]] = Counter()
-        """By owner: `organization` or `key`, and the storage's key of it."""
+        """By owner: `organization`, `project` or `key`, and the storage's key of it."""
 
     def slot(self, caller: Caller) -> Slot:
         """Return what a request holds while it runs.
@@ -27,10 +31,12 @@ class Concurrency:
         """
         if self._is_off or caller.is_internal:
             return _FREE
-        organization, key = self._limits
+        organization, project, key = self._limits
         owners = []
         if organization:
             owners.append((("organization", caller.organization), organization))
+        if project:
+            owners.append((("project", caller.project), project))
         if key and caller.key is not None:
             owners.append((("key", caller.key), key))
         return Slot(self.running, owners)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections.abc import Awaitable, Callable
 
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.files import File
 from maniac_core.domain.ids import now_s
 from maniac_core.services.outage import objects_unavailable, unavailable
+from maniac_core.services.quotas import files_exceeded
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.files import FileStore
 from maniac_core.storage.objects import ObjectStoreError, ObjectWriter
 
 _log = logging.getLogger(__name__)
 _MAX_FILENAME = 1024
+FreeBytes = Callable[[], Awaitable[int | None]]
 _PURPOSE = re.compile(r"[!-~]{1,64}")
 
 
@@ -23,8 +26,16 @@ class Upload:
     """A file under way. `describe` is called once, before or after the bytes; then `finish`."""
 
     def __init__(
-        self, project: int, file_id: str, writer: ObjectWriter, store: FileStore, max_bytes: int
+        self,
+        project: int,
+        file_id: str,
+        writer: ObjectWriter,
+        store: FileStore,
+        *,
+        max_bytes: int,
+        free_bytes: FreeBytes,
     ) -> None:
+        """`free_bytes` tells for how many bytes the project has room; None: for any number."""
         self.file: File | None = None
         """The file, once it is stored."""
         self._project = project
@@ -32,9 +43,19 @@ class Upload:
         self._writer = writer
         self._store = store
         self._max_bytes = max_bytes
+        self._free_bytes = free_bytes
+        self._room: int | None = None
         self._described: tuple[str, str] | None = None
         self._size_bytes = 0
         self._hash = hashlib.sha256()
+
+    async def open(self) -> None:
+        """Look for room, before the first byte.
+
+        Raises:
+            GatewayError: QUOTA_EXCEEDED; DEPENDENCY_UNAVAILABLE.
+        """
+        self._room = await self._free_bytes()
 
     def describe(self, filename: str, purpose: str) -> None:
         """Take what the caller says of the file.
@@ -57,9 +78,11 @@ class Upload:
         """Take the next bytes; waits while the object store is slower than the caller.
 
         Raises:
-            GatewayError: PAYLOAD_TOO_LARGE; DEPENDENCY_UNAVAILABLE.
+            GatewayError: PAYLOAD_TOO_LARGE; QUOTA_EXCEEDED; DEPENDENCY_UNAVAILABLE.
         """
         self._size_bytes += len(chunk)
+        if self._room is not None and self._size_bytes > self._room:
+            raise files_exceeded()
         if self._size_bytes > self._max_bytes:
             raise GatewayError(
                 Reason.ERROR_REASON_PAYLOAD_TOO_LARGE,
@@ -75,7 +98,7 @@ class Upload:
         """Store the file, whose caller has sent so many bytes.
 
         Raises:
-            GatewayError: VALIDATION_ERROR if something is missing; DEPENDENCY_UNAVAILABLE. Nothing is stored then.
+            GatewayError: VALIDATION_ERROR if something is missing; QUOTA_EXCEEDED; DEPENDENCY_UNAVAILABLE. Nothing is stored then.
         """
         if self._described is None:
             raise invalid("file", "is not described", "missing")
@@ -83,6 +106,10 @@ class Upload:
             problem = f"has {self._size_bytes} bytes here, but {size_bytes} were sent"
             raise invalid("file", problem, "value_error")
         filename, purpose = self._described
+        # Other uploads may have taken the room meanwhile.
+        self._room = await self._free_bytes()
+        if self._room is not None and size_bytes > self._room:
+            raise files_exceeded()
         file = File(
             id=self._id,
             filename=filename,

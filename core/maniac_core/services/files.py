@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncGenerator
 
@@ -14,6 +15,7 @@ from maniac_core.domain.records import Caller, Page
 from maniac_core.services.file_sweep import Sweeper
 from maniac_core.services.file_upload import Upload
 from maniac_core.services.outage import objects_unavailable, unavailable
+from maniac_core.services.quotas import Quotas
 from maniac_core.storage.audit import audited
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.files import FileStore
@@ -27,20 +29,27 @@ class FileService:
     """Files within the caller's project."""
 
     def __init__(
-        self, store: FileStore, objects: ObjectStore, sweeper: Sweeper, *, max_bytes: int
+        self,
+        store: FileStore,
+        objects: ObjectStore,
+        sweeper: Sweeper,
+        *,
+        max_bytes: int,
+        quotas: Quotas,
     ) -> None:
         """`max_bytes`: of the largest file."""
         self._store = store
         self._objects = objects
         self._sweeper = sweeper
         self._max_bytes = max_bytes
+        self._quotas = quotas
 
     @contextlib.asynccontextmanager
     async def upload(self, caller: Caller) -> AsyncGenerator[Upload, None]:
         """Begin a file; what was not finished when the block ends leaves nothing, however it ends.
 
         Raises:
-            GatewayError: DEPENDENCY_UNAVAILABLE.
+            GatewayError: QUOTA_EXCEEDED; DEPENDENCY_UNAVAILABLE.
         """
         file_id = uuid_id()
         try:
@@ -48,10 +57,16 @@ class FileService:
         except StorageError as err:
             raise unavailable() from err
         upload = Upload(
-            caller.project, file_id, self._objects.write(file_id), self._store, self._max_bytes
+            caller.project,
+            file_id,
+            self._objects.write(file_id),
+            self._store,
+            max_bytes=self._max_bytes,
+            free_bytes=functools.partial(self._quotas.free_file_bytes, caller),
         )
         try:
             with self._sweeper.hold(file_id):
+                await upload.open()
                 yield upload
         finally:
             upload.discard()

@@ -35,6 +35,7 @@ from maniac_core.services.completions import CompletionService
 from maniac_core.services.concurrency import Concurrency
 from maniac_core.services.key_lease import KeyLease, is_superseded
 from maniac_core.services.outage import unavailable
+from maniac_core.services.quotas import Quotas
 from maniac_core.services.remembered import RememberedAnswers
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.completions import CompletionStore
@@ -56,9 +57,11 @@ class IdempotentCompletions:
         *,
         is_optional: bool,
         concurrency: Concurrency,
+        quotas: Quotas,
     ) -> None:
         """`is_optional`: whether a request is answered although the database takes no claim of its key."""
         self._concurrency = concurrency
+        self._quotas = quotas
         self._is_optional = is_optional
         self._completions = completions
         self._keys = keys
@@ -79,6 +82,8 @@ class IdempotentCompletions:
         Raises:
             GatewayError: as CompletionService; IDEMPOTENCY_KEY_REUSED; CONFLICT when the first result is gone.
         """
+        if request.store:
+            await self._quotas.take_completions(call.caller)
         with self._concurrency.slot(call.caller):
             if call.idempotency_key is None:
                 return await self._completions.create(call, request)
@@ -104,6 +109,8 @@ class IdempotentCompletions:
             GatewayError: as `create`.
         """
         key = call.idempotency_key
+        if request.store:
+            await self._quotas.take_completions(call.caller)
         with self._concurrency.slot(call.caller):
             inner = (
                 self._completions.stream(call, request)

@@ -20,11 +20,12 @@ from maniac_core.domain.examples import (
     ExampleError,
     RegistrationResult,
 )
-from maniac_core.domain.records import CompletionRecord
+from maniac_core.domain.records import Caller, CompletionRecord
 from maniac_core.services.capture import Call
 from maniac_core.services.containers import ContainerService
 from maniac_core.services.examples import ExampleReader
 from maniac_core.services.outage import unavailable
+from maniac_core.services.quotas import Quotas
 from maniac_core.services.routing import Router
 from maniac_core.storage.base import ConstraintError, StorageError
 from maniac_core.storage.completions import CompletionStore
@@ -46,8 +47,13 @@ class Registrar:
     """Opens registrations."""
 
     def __init__(
-        self, store: CompletionStore, containers: ContainerService, router: Router
+        self,
+        store: CompletionStore,
+        containers: ContainerService,
+        router: Router,
+        quotas: Quotas,
     ) -> None:
+        self._quotas = quotas
         self._store = store
         self._containers = containers
         self._router = router
@@ -60,20 +66,26 @@ class Registrar:
         """
         found = await self._containers.get(call.caller, container)
         reader = ExampleReader(call, found, self._router)
-        return Registration(self._store, call.caller.project, found.label, reader)
+        return Registration(self._store, call.caller, found.label, reader, self._quotas)
 
 
 class Registration:
     """One call's worth of examples; `result` says at any time what became of those that were added."""
 
     def __init__(
-        self, store: CompletionStore, project: int, container: str, reader: ExampleReader
+        self,
+        store: CompletionStore,
+        caller: Caller,
+        container: str,
+        reader: ExampleReader,
+        quotas: Quotas,
     ) -> None:
         self.container = container
         """Bare label."""
         self.result = RegistrationResult()
         self._store = store
-        self._project = project
+        self._caller = caller
+        self._quotas = quotas
         self._reader = reader
 
     async def add(self, examples: Sequence[Example]) -> None:
@@ -112,11 +124,17 @@ class Registration:
                 named.append(record.id)
         try:
             # Found beforehand, because a refused row makes the writer repeat its whole batch.
-            for known in await self._store.existing(self._project, named) if named else ():
+            for known in await self._store.existing(self._caller.project, named) if named else ():
                 self.result.skipped += 1
                 del records[known]
         except StorageError as err:
             self._lose([index for index, _ in records.values()], err)
+            return
+        try:
+            await self._quotas.take_completions(self._caller, len(records))
+        except GatewayError as error:
+            for index, _ in records.values():
+                self._fail(index, error)
             return
         await self._keep(list(records.values()))
 

@@ -49,6 +49,11 @@ class FileStore:
         row = await self._database.fetch_one(*_of_purpose("count_files", project, purpose))
         return int(row["total"]) if row is not None else 0
 
+    async def total_bytes(self, project: int) -> int:
+        """Return how many bytes the live files have."""
+        row = await self._database.fetch_one("sum_files", {"project": project})
+        return int(row["total"]) if row is not None else 0
+
     async def delete(self, project: int, file_id: str, now: int, *also: Statement) -> File | None:
         """Delete a live file softly and return it; its object is unowned from then on.
 

@@ -105,6 +105,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The caller's own rate limit is reached."""
     ERROR_REASON_UPSTREAM_RATE_LIMITED: _ErrorReason.ValueType  # 81
     """The provider's rate limit is reached and no fallback was left."""
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 82
+    """The project holds as much as its quota allows: delete something, or raise the quota."""
     ERROR_REASON_TOO_MANY_CONNECTIONS: _ErrorReason.ValueType  # 83
     """More connections than the edge takes, in all or from one address."""
     ERROR_REASON_INTERNAL_ERROR: _ErrorReason.ValueType  # 90
@@ -209,6 +211,8 @@ ERROR_REASON_RATE_LIMIT_EXCEEDED: ErrorReason.ValueType  # 80
 """The caller's own rate limit is reached."""
 ERROR_REASON_UPSTREAM_RATE_LIMITED: ErrorReason.ValueType  # 81
 """The provider's rate limit is reached and no fallback was left."""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 82
+"""The project holds as much as its quota allows: delete something, or raise the quota."""
 ERROR_REASON_TOO_MANY_CONNECTIONS: ErrorReason.ValueType  # 83
 """More connections than the edge takes, in all or from one address."""
 ERROR_REASON_INTERNAL_ERROR: ErrorReason.ValueType  # 90

@@ -55,6 +55,10 @@ SELECT count(*) AS total FROM files WHERE project = :project AND deleted IS NULL
 -- The same, of one purpose.
 SELECT count(*) AS total FROM files WHERE project = :project AND purpose = :purpose AND deleted IS NULL
 
+-- name: sum_files
+-- How many bytes the live files of a project have.
+SELECT CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT) AS total FROM files WHERE project = :project AND deleted IS NULL
+
 -- name: disown_object
 -- Put a live file's object on the list of the unowned.
 INSERT INTO unowned_objects (uid, touched)
