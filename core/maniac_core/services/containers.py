@@ -12,7 +12,7 @@ from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.ids import now_s, uuid_id
 from maniac_core.domain.records import Caller, Page
 from maniac_core.services.outage import unavailable
-from maniac_core.services.routing import Router, normalise, unknown_model
+from maniac_core.services.routing import Router, normalise
 from maniac_core.storage.audit import audited
 from maniac_core.storage.base import ConstraintError, StorageError
 from maniac_core.storage.containers import ContainerStore
@@ -230,7 +230,7 @@ class ContainerService:
         """Return the canonical slug of a provider's model; containers do not nest."""
         found = self._router.find(slug)
         if found is None:
-            raise unknown_model(slug, param)
+            raise self._router.unknown(slug, param)
         return found.slug
 
     def _default_model(
@@ -246,7 +246,7 @@ class ContainerService:
                 return sub.model, sub.id
         found = self._router.find(wanted)
         if found is None:
-            raise unknown_model(wanted, "default_model")
+            raise self._router.unknown(wanted, "default_model")
         return found.slug, found.model_id
 
 

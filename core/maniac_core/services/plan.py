@@ -127,7 +127,7 @@ class Planner:
         if kind != "maniac" or not rest:
             found = self._router.find(slug)
             if found is None:
-                raise unknown_model(slug)
+                raise self._router.unknown(slug)
             return found, None, None
         label, _, sub_slug = rest.partition("/")
         container = await self._containers.find(caller, label)
@@ -147,7 +147,7 @@ class Planner:
             model = sub.model
         found = self._router.find(model)
         if found is None:
-            raise unknown_model(model)
+            raise self._router.unknown(model)
         return found, container, sub
 
 

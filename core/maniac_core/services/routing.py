@@ -11,6 +11,7 @@ import msgspec
 from maniac_core.config import KNOWN_PROVIDERS, ProviderConfig
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.providers.catalogue import Catalogue
+from maniac_core.services.nearest import Nearest
 
 _MODEL_IDS = uuid.UUID("6f1d9f0e-5c39-4f0a-9a5b-2f6a2f0f3b11")
 
@@ -59,6 +60,7 @@ class Router:
         self._index: dict[str, Candidate] = {}
         self._by_short_name: dict[str, list[Candidate]] = {}
         self._by_id: dict[str, Candidate] = {}
+        self._nearest: Nearest | None = None
         self._closed = {name for name, config in providers.items() if config.models}
         for name, config in providers.items():
             for model in config.models or known_models.get(name, ()):
@@ -104,6 +106,19 @@ class Router:
             del self._by_id[candidate.model_id]
             self._by_short_name[normalise(candidate.model)].remove(candidate)
 
+    def unknown(self, slug: str, param: str = "model") -> GatewayError:
+        """Return the error for a slug that names nothing, with the nearest model that can be called."""
+        if self._nearest is None:
+            # Made for the first that is not found, and again when a provider was found to serve more.
+            names = {
+                form: candidate.slug
+                for candidate in self._index.values()
+                if candidate.config is not None
+                for form in (candidate.model, candidate.slug)
+            }
+            self._nearest = Nearest(names)
+        return unknown_model(slug, param, self._nearest.find(slug))
+
     def known(self) -> list[Candidate]:
         """Return all known models."""
         return list(self._index.values())
@@ -116,6 +131,7 @@ class Router:
         candidate = Candidate(
             slug=f"{provider}/{model}", provider=provider, model=model, config=config
         )
+        self._nearest = None
         self._index.setdefault(normalise(candidate.slug), candidate)
         self._by_id[candidate.model_id] = candidate
         if config is not None:
@@ -145,8 +161,8 @@ class Router:
         return namesakes[0] if len(namesakes) == 1 else None
 
 
-def unknown_model(slug: str, param: str = "model") -> GatewayError:
-    """Return the error for a slug that names nothing."""
+def unknown_model(slug: str, param: str = "model", near: str | None = None) -> GatewayError:
+    """Return the error for a slug that names nothing; `near` is the one that was probably meant."""
     kind, _, rest = normalise(slug).partition("/")
     if kind == "maniac":
         label = rest.partition("/")[0]
@@ -157,6 +173,7 @@ def unknown_model(slug: str, param: str = "model") -> GatewayError:
         )
     return GatewayError(
         Reason.ERROR_REASON_MODEL_NOT_FOUND,
-        f"The model {slug!r} does not exist or no configured provider serves it.",
+        f"The model {slug!r} does not exist or no configured provider serves it."
+        + (f" Did you mean {near!r}?" if near else ""),
         param=param,
     )
