@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -24,14 +26,67 @@ def configure(log_format: LogFormat) -> None:
     logging.getLogger("maniac_core").setLevel(logging.INFO)
 
 
+class CompletionLine(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What the log says of a completion."""
+
+    request_id: str
+    completion: str
+    status: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    """None: the price is unknown."""
+    key: str | None
+    """What the key was called when it was made. None: the key of internal services."""
+    duration_ms: float
+    error: str | None = None
+
+
+def completion_writer(
+    log_format: LogFormat,
+) -> Callable[[list[tuple[float, CompletionLine]]], None]:
+    """Return what writes lines of completions, with their Unix times, at once.
+
+    It goes past `logging`, which costs several times what such a line does.
+    """
+    is_pretty = log_format == "pretty" or (log_format == "auto" and sys.stderr.isatty())
+
+    def write(lines: list[tuple[float, CompletionLine]]) -> None:
+        form = _pretty_line if is_pretty else _json_line
+        sys.stderr.write("".join([form(moment, line) for moment, line in lines]))
+        sys.stderr.flush()
+
+    return write
+
+
+def _json_line(moment: float, line: CompletionLine) -> str:
+    head = f'{{"time":"{_utc(moment)}","level":"info","event":"completion",'
+    return f"{head}{_encode(line)[1:].decode()}\n"
+
+
+def _pretty_line(moment: float, line: CompletionLine) -> str:
+    given = msgspec.structs.asdict(line).items()
+    fields = " ".join(f"{name}={value}" for name, value in given if value is not None)
+    return f"{datetime.fromtimestamp(moment, UTC).astimezone():%H:%M:%S} completion {fields}\n"
+
+
+def _utc(moment: float) -> str:
+    return f"{_second(int(moment))}.{int(moment % 1 * 1000):03d}Z"
+
+
+@functools.lru_cache(maxsize=1)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 class _JSONFormatter(logging.Formatter):
     """One JSON object a line; what a record carries as `fields` stands beside the message."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line: dict[str, Any] = {
-            "time": time.replace("+00:00", "Z"),
+            "time": _utc(record.created),
             "level": record.levelname.lower(),
             "event": record.getMessage().strip(),
             "logger": record.name,

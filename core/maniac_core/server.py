@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_health.v1 import health_pb2
 
-from maniac_core import grpc_port, process
+from maniac_core import grpc_port, logs, process
 from maniac_core.config import (
     DEMO_PROVIDER,
     LOCAL_PROVIDER,
@@ -46,6 +46,7 @@ from maniac_core.rpc.traces import TraceServicer
 from maniac_core.rpc.usage import UsageServicer
 from maniac_core.services.attempts import Runner
 from maniac_core.services.auth import Authenticator
+from maniac_core.services.completion_log import LoggedRecorder
 from maniac_core.services.completions import CompletionService
 from maniac_core.services.concurrency import Concurrency
 from maniac_core.services.configuration_log import note_configuration
@@ -186,6 +187,8 @@ class Core:
         planner = Planner(router, catalogue, containers)
         runner = Runner(upstreams)
         recorder: Recorder = self._spool
+        self._completion_log = LoggedRecorder(recorder, logs.completion_writer(config.log_format))
+        recorder = self._completion_log
         if self._metrics is not None:
             labels = ModelLabels(router.knows)
             recorder = self._metrics.recorder(recorder, labels)
@@ -329,6 +332,7 @@ class Core:
         await self._completions.close()
         with contextlib.suppress(StorageError):
             await self._refusals.flush()
+        self._completion_log.flush()
         await self._reservations.close()
         await self._windows.aclose()
         if self._metrics is not None:

@@ -33,6 +33,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     organization_id: str
     scopes: frozenset[Scope] = DEFAULT_SCOPES
     """What the key may do."""
+    key_name: str | None = None
+    """What the key was called when it was made, for logs. None: the internal service key."""
     is_internal: bool = False
     """Bypasses limits and billing."""
     is_budgeted: bool = False

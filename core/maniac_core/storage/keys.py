@@ -45,6 +45,7 @@ class KeyStore:
                 rate_limit=row["rate_limit"],
                 token_limit=row["token_limit"],
                 scopes=scopes_of(row["scopes"].split(",")),
+                key_name=row["key_name"],
             ),
             expires=row["expires"],
             revoked=row["revoked"],

@@ -16,7 +16,8 @@ CAST(strftime('%s', 'now') AS INTEGER)
 
 -- name: resolve_key
 -- The caller that a key stands for.
-SELECT k.id AS key, k.expires, k.revoked, k.disabled, k.rate_limit, k.token_limit, k.scopes, p.id AS project, p.uid AS project_id,
+SELECT k.id AS key, k.name AS key_name, k.expires, k.revoked, k.disabled, k.rate_limit, k.token_limit, k.scopes,
+       p.id AS project, p.uid AS project_id,
        o.id AS organization, o.uid AS organization_id,
        EXISTS (SELECT 1 FROM budgets b
                 WHERE b.organization = o.id AND b.project IN (0, p.id) AND b.api_key IN (0, k.id)) AS is_budgeted
