@@ -5,17 +5,18 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+from maniac_core.config_checks import check_url, check_variable
+from maniac_core.config_file import ConfigError as ConfigError  # noqa: PLC0414 - known from here
+from maniac_core.config_file import ConfigFile, from_environ
 from maniac_core.scripted_config import ScriptedRule
 from maniac_core.telemetry import metrics_address
 
-_T = TypeVar("_T")
 # What the numbers of a configuration can be.
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -37,10 +38,6 @@ LOCAL_PROVIDER = "local"
 """First part of the embedded model's slug."""
 DEMO_PROVIDER = "demo"
 """The scripted provider that `serve` offers when there is no other."""
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used; the message names the file, the key and what to do."""
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -80,8 +77,9 @@ class ProviderConfig(_Table, frozen=True):
     """Whether to stop calling a model for a while after it failed repeatedly, and all of them when no connection to the
     provider can be made."""
     timeouts: Timeouts = Timeouts()
-    unpriced: Literal["refuse", "allow"] = "refuse"
-    """Whether callers with a budget may use its models of unknown price; what these cost is then in no budget."""
+    unpriced: Literal["refuse", "allow", "free"] = "refuse"
+    """What becomes of its models of unknown price: callers with a budget may not use them; may, and what these cost is
+    in no budget; or they cost nothing, as on a machine of one's own."""
     rules: tuple[ScriptedRule, ...] = ()
     """How the scripted kind answers; the first rule that matches is used."""
 
@@ -92,6 +90,9 @@ class ProviderConfig(_Table, frozen=True):
                 raise ValueError("Object missing required field `base_url`")
             if self.rules:
                 raise ValueError("`rules` belongs to kind `scripted` only")
+            check_url("base_url", self.base_url)
+        for name in key_variables(self):
+            check_variable("api_key_env", name, "OPENAI_API_KEY")
 
 
 class CoreConfig(_Table, frozen=True):
@@ -191,6 +192,15 @@ class CoreConfig(_Table, frozen=True):
             raise ValueError("`tls_cert` and `tls_key` belong together: set both or neither")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("`tls_client_ca` needs `tls_cert` and `tls_key`")
+        if self.database_url.startswith(("postgresql:", "postgres:")):
+            check_url("database_url", self.database_url, ("postgresql", "postgres"))
+        if self.redis_url and not self.redis_url.startswith("unix://"):
+            check_url("redis_url", self.redis_url, ("redis", "rediss", "unix"))
+        if self.object_store_endpoint:
+            check_url("object_store_endpoint", self.object_store_endpoint)
+        for field in msgspec.structs.fields(self):
+            if field.name.endswith("_env"):
+                check_variable(field.name, getattr(self, field.name), str(field.default))
         if self.database_pool < _SMALLEST_POOL:
             raise ValueError(f"`database_pool` is below {_SMALLEST_POOL}")
         if self.object_store_url and not _OBJECT_STORE.match(self.object_store_url):
@@ -218,34 +228,39 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The file it came from."""
 
 
+_TABLES = ("core", "edge", "providers")
+_CORE_PREFIX = "MANIAC_CORE__"
+
+
 def load(path: Path | None, environ: Mapping[str, str], **overrides: Any) -> Config:
     """Read the file, apply `MANIAC_CORE__KEY` variables, then `overrides` that are not None.
 
     Raises:
         ConfigError: the file is missing, not TOML, or has an unknown key or a wrong type.
     """
-    document = _read(path)
-    unknown = set(document) - {"core", "edge", "providers"}
-    if unknown:
-        raise ConfigError(
-            f"{path}: unknown table [{min(unknown)}]; known: [core], [edge], [providers.NAME]"
-        )
-    core_table = dict(document.get("core", {}))
-    core_table.update(_from_environ("MANIAC_CORE__", environ))
-    core_table.update({key: value for key, value in overrides.items() if value is not None})
-    core = _convert(core_table, CoreConfig, path, "core")
+    file = ConfigFile(path, _TABLES)
+    core_table = file.table("core")
+    variables = from_environ(_CORE_PREFIX, CoreConfig, environ)
+    given = {key: value for key, value in overrides.items() if value is not None}
+    names = {key: f"{_CORE_PREFIX}{key.upper()}" for key in variables}
+    core = file.convert({**core_table, **variables, **given}, CoreConfig, "core", names)
     providers: dict[str, ProviderConfig] = {}
-    for name, table in dict(document.get("providers", {})).items():
+    for name, table in file.table("providers").items():
+        where = f"providers.{name}"
         if name == "maniac" or not name or any(character in name for character in "/: "):
-            raise ConfigError(f"{path}: [providers.{name}] is not a usable provider name")
+            raise file.error(where, "", "is not a usable provider name")
         if not isinstance(table, dict):
-            raise ConfigError(f"{path}: [providers.{name}] is not a table")
+            if name in {field.name for field in msgspec.structs.fields(ProviderConfig)}:
+                raise file.error(
+                    "providers", name, "a provider has a table of its own: write [providers.NAME]"
+                )
+            raise file.error(where, "", "is not a table")
         # A scripted stand-in takes a known name without its address and its key.
         known = KNOWN_PROVIDERS.get(name) if table.get("kind") != "scripted" else None
         defaults = (
             {"kind": known[0], "base_url": known[1], "api_key_env": known[2]} if known else {}
         )
-        providers[name] = _convert({**defaults, **table}, ProviderConfig, path, f"providers.{name}")
+        providers[name] = file.convert({**defaults, **table}, ProviderConfig, where)
     for name, (kind, base_url, variable) in KNOWN_PROVIDERS.items():
         if name not in providers and environ.get(variable):
             providers[name] = ProviderConfig(kind=kind, base_url=base_url, api_key_env=variable)
@@ -260,20 +275,25 @@ def local_model_path(core: CoreConfig) -> Path | None:
     if core.local_model == "off":
         return None
     if core.local_model:
-        return Path(core.local_model).expanduser()
+        try:
+            return Path(core.local_model).expanduser()
+        except RuntimeError:
+            raise ConfigError(
+                f"[core] local_model: {core.local_model}: there is no such user; write the whole path"
+            ) from None
     return core.data_dir / "models" / f"{DEFAULT_LOCAL_MODEL}.gguf"
 
 
 def local_provider(core: CoreConfig) -> ProviderConfig | None:
     """Return the embedded model as a provider; None: switched off, no file, or no llama.cpp (extra `local`)."""
     path = local_model_path(core)
-    if path is None or not path.is_file() or importlib.util.find_spec("xllamacpp") is None:
+    if path is None or not _is_file(path) or importlib.util.find_spec("xllamacpp") is None:
         return None
     return ProviderConfig(
         kind="openai",
         base_url=f"http://127.0.0.1:{core.local_port}/v1",
         models=(path.stem.lower(),),
-        unpriced="allow",
+        unpriced="free",
         # A long prompt is read at some hundred tokens a second by two cores.
         timeouts=Timeouts(first_token_s=300.0),
     )
@@ -281,51 +301,25 @@ def local_provider(core: CoreConfig) -> ProviderConfig | None:
 
 def demo_provider() -> ProviderConfig:
     """Return the provider that repeats what it is sent, for a gateway that has no other."""
-    return ProviderConfig(kind="scripted", models=("echo",))
+    return ProviderConfig(kind="scripted", models=("echo",), unpriced="free")
 
 
-def _read(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
+def _is_file(path: Path) -> bool:
+    # A folder that this user may not look into has no model for it; whoever needs the folder says so.
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except OSError as err:
-        raise ConfigError(f"{path}: cannot be read: {err.strerror}") from err
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
-        raise ConfigError(f"{path}: not valid TOML: {err}") from err
+        return path.is_file()
+    except OSError:
+        return False
 
 
-def _from_environ(prefix: str, environ: Mapping[str, str]) -> dict[str, str]:
-    return {
-        key.removeprefix(prefix).lower(): value
-        for key, value in environ.items()
-        if key.startswith(prefix)
-    }
-
-
-def _convert(table: Any, kind: type[_T], path: Path | None, name: str) -> _T:
-    try:
-        # Not strict: environment variables arrive as text.
-        return msgspec.convert(table, kind, strict=False, dec_hook=_decode_path)
-    except msgspec.ValidationError as err:
-        where = path or "environment"
-        raise ConfigError(f"{where}: [{name}]: {err}") from err
-
-
-def _decode_path(kind: type, value: Any) -> Any:
-    # The one type of the tables that msgspec does not know.
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
+def key_variables(provider: ProviderConfig) -> tuple[str, ...]:
+    """Return the names of the environment variables with the provider's keys."""
+    names = provider.api_key_env or ()
+    return (names,) if isinstance(names, str) else names
 
 
 def resolve_keys(
     provider: ProviderConfig, environ: Mapping[str, str] = os.environ
 ) -> tuple[str, ...]:
     """Return the provider's keys that are set in the environment."""
-    names = provider.api_key_env or ()
-    if isinstance(names, str):
-        names = (names,)
-    return tuple(value for name in names if (value := environ.get(name)))
+    return tuple(value for name in key_variables(provider) if (value := environ.get(name)))

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from maniac_edge.config_problems import did_you_mean, explain
 from maniac_edge.core_targets import parse_target
 from maniac_edge.telemetry import metrics_address
 
@@ -116,22 +117,31 @@ def load(path: Path | None, environ: Mapping[str, str], **overrides: Any) -> Edg
     Raises:
         ConfigError: the file is missing, not TOML, or has an unknown key or a wrong type.
     """
-    document = _read(path)
-    unknown = set(document) - _TABLES
-    if unknown:
+    text = _read(path)
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as err:
+        raise ConfigError(f"{path}: not valid TOML: {err}") from None
+    for name in sorted(document.keys() - _TABLES):
         raise ConfigError(
-            f"{path}: unknown table [{min(unknown)}]; known: [core], [edge], [providers.NAME]"
+            f"{path}: unknown table [{name}]; known: [core], [edge], [providers.NAME]"
         )
     table = document.get("edge", {})
     if not isinstance(table, dict):
-        raise ConfigError(f"{path}: edge must be a table")
-    table = {**table, **_from_environ(environ)}
-    table.update({key: value for key, value in overrides.items() if value is not None})
+        raise ConfigError(f"{path}: [edge]: is not a table: write [edge] on a line of its own")
+    variables = _from_environ(environ)
+    given = {key: value for key, value in overrides.items() if value is not None}
+    sources = {key: f"{_PREFIX}{key.upper()}" for key in variables}
+    sources |= {key: f"--{key}" for key in given}
     try:
         # Not strict: environment variables arrive as text.
-        return msgspec.convert(table, EdgeConfig, strict=False, dec_hook=_decode_path)
+        return msgspec.convert(
+            {**table, **variables, **given}, EdgeConfig, strict=False, dec_hook=_decode_path
+        )
     except msgspec.ValidationError as err:
-        raise ConfigError(f"{path or 'environment'}: [edge]: {err}") from err
+        raise ConfigError(
+            explain(err, EdgeConfig, text, file=str(path) if path else None, sources=sources)
+        ) from None
 
 
 def _decode_path(kind: type, value: Any) -> Any:
@@ -141,24 +151,31 @@ def _decode_path(kind: type, value: Any) -> Any:
     raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
 
 
-def _read(path: Path | None) -> dict[str, Any]:
+def _read(path: Path | None) -> str:
     if path is None:
-        return {}
+        return ""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        # Some editors put a mark before the first character.
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except OSError as err:
-        raise ConfigError(f"{path}: cannot be read: {err.strerror}") from err
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
-        raise ConfigError(f"{path}: not valid TOML: {err}") from err
+    except (OSError, ValueError) as err:
+        reason = (
+            err.strerror if isinstance(err, OSError) else "not text in UTF-8, so not valid TOML"
+        )
+        raise ConfigError(f"{path}: cannot be read: {reason}") from err
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, str | list[str]]:
-    given: dict[str, str | list[str]] = {}
-    for name, value in environ.items():
-        if name.startswith(_PREFIX):
-            key = name.removeprefix(_PREFIX).lower()
-            parts = [part.strip() for part in value.split(",")]
-            given[key] = [part for part in parts if part] if key in _LISTS else value
-    return given
+    known = [field.name for field in msgspec.structs.fields(EdgeConfig)]
+    found: dict[str, str | list[str]] = {}
+    for variable, value in environ.items():
+        if not variable.startswith(_PREFIX):
+            continue
+        key = variable.removeprefix(_PREFIX).lower()
+        if key not in known:
+            names = [f"{_PREFIX}{name.upper()}" for name in known]
+            raise ConfigError(f"{variable}: no such setting{did_you_mean(variable, names)}")
+        parts = [part.strip() for part in value.split(",")]
+        found[key] = [part for part in parts if part] if key in _LISTS else value
+    return found

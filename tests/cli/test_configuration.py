@@ -10,6 +10,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from ports import free_ports
 
 Run = Callable[..., CompletedProcess[str]]
 _EXAMPLE = Path(__file__).parents[2] / "gateway.example.toml"
@@ -85,7 +86,12 @@ def test_secrets_are_masked(run: Run, tmp_path: Path) -> None:
 
 def test_doctor_is_content_with_a_fresh_folder(run: Run) -> None:
     """What is only not there yet is a warning, and nothing is made by looking."""
-    healthy = run("doctor", MANIAC_EDGE__PORT="0", MANIAC_CORE__LISTEN="127.0.0.1:0")
+    healthy = run(
+        "doctor",
+        MANIAC_EDGE__PORT="0",
+        MANIAC_CORE__LISTEN="127.0.0.1:0",
+        MANIAC_CORE__LOCAL_PORT=str(free_ports(1)[0]),
+    )
     assert healthy.returncode == 0, healthy.stdout
     assert "warn  data folder" in healthy.stdout
     assert "warn  providers: none" in healthy.stdout
@@ -151,3 +157,163 @@ def test_help_is_instant(run: Run) -> None:
         assert command in shown.stdout
     assert "grpc" not in shown.stderr
     assert "msgspec" not in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "\n[core]\nrate_limt = 3",
+            "line 3: [core]: unknown key `rate_limt`; did you mean `rate_limit`?",
+        ),
+        ("[edge]\n\nprot = 3", "line 3: [edge]: unknown key `prot`; did you mean `port`?"),
+        (
+            "[edge]\nlog_format = 'jsn'",
+            "line 2: [edge]: `log_format`: 'jsn' is not one of auto, json, pretty",
+        ),
+        ("edge.port = 'many'", "line 1: [edge]: `port`: expected `int`"),
+        ("[cor]\nx = 1", "line 1: [cor]: unknown table; did you mean [core]?"),
+        ("[provider.mine]\nx = 1", "line 1: [provider]: unknown table; did you mean [providers]?"),
+        (
+            "[providers.a]\nkind = 'opnai'",
+            "line 2: [providers.a]: `kind`: 'opnai' is not one of anthropic, gemini, openai, scripted; did you mean 'openai'?",
+        ),
+        (
+            "[providers.a]\nkind = 'scripted'\n[providers.b]\nkind = 'scripted'\ntimeouts = { idel_s = 1 }",
+            "line 5: [providers.b]: `timeouts`: unknown key `idel_s`; did you mean `idle_s`?",
+        ),
+        (
+            "[providers.a]\nkind = 'scripted'\nrules = [{ txt = 'x' }]",
+            "line 3: [providers.a]: `rules`: unknown key `txt`; did you mean `text`?",
+        ),
+        (
+            "[providers]\na = { kind = 'scripted', modles = ['x'] }",
+            "line 2: [providers.a]: unknown key `modles`",
+        ),
+        ("[providers]\nkind = 'openai'", "line 2: [providers]: a provider has a table of its own"),
+    ],
+)
+def test_what_was_meant_is_named_with_the_line(
+    run: Run, tmp_path: Path, text: str, said: str
+) -> None:
+    """The nearest key, kind or table, and where the wrong one stands."""
+    file = tmp_path / "wrong.toml"
+    file.write_text(text)
+    assert f"{file}, {said}" in run("check-config", f"--config={file}").stderr
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-live-0123456789abcdef",
+        "gsk_aBcDeFgHiJkLmNoPqRsTuVwX0123456789",
+        "AIzaSyA0123456789abcdefghijklmnopqrstu",
+        "hf_abcdefghij0123456789",
+        "two words",
+    ],
+)
+def test_a_secret_in_place_of_its_name_is_refused_unprinted(
+    run: Run, tmp_path: Path, secret: str
+) -> None:
+    """A key in the file, under its own name or as that of a variable, is never shown."""
+    file = tmp_path / "gateway.toml"
+    provider = "[providers.a]\nkind = 'openai'\nbase_url = 'http://h/v1'\n"
+    for text in (
+        f"{provider}api_key = '{secret}'",
+        f"{provider}api_key_env = '{secret}'",
+        f"{provider}api_key_env = ['GOOD', '{secret}']",
+        f"[core]\ninternal_key_env = '{secret}'",
+        f"[core]\nobject_store_secret_env = '{secret}'",
+    ):
+        file.write_text(text)
+        for command in ("check-config", "doctor"):
+            refused = run(command, f"--config={file}")
+            assert refused.returncode == 1
+            said = refused.stdout + refused.stderr
+            assert secret not in said
+            assert "api_key_env" in said or "_env" in said
+
+
+def test_no_secret_in_an_address_is_shown(run: Run, tmp_path: Path) -> None:
+    """User names' passwords, with whatever characters, tokens, queries and fragments."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        "[core]\nlisten = '127.0.0.1:0'\ndatabase_url = 'postgresql://me:hunter2@127.0.0.1:1/db?password=hunter3'\n"
+        "redis_url = 'redis://:hunter4@127.0.0.1:1/0?x=hunter5'\n"
+        "object_store_url = 's3://bucket'\nobject_store_endpoint = 'http://hunter6@127.0.0.1:1'\n"
+        "[edge]\nport = 0\n"
+        "[providers.mine]\nkind = 'openai'\nbase_url = 'http://me:hunter7@127.0.0.1:1/v1'\n"
+    )
+    shown = run("check-config", f"--config={file}")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["core"]["database_url"] == (
+        "postgresql://me:***@127.0.0.1:1/db?password=***"
+    )
+    assert "hunter" not in shown.stdout
+    report = run("doctor", f"--config={file}")
+    assert "127.0.0.1:1/v1" in report.stdout
+    assert "hunter" not in report.stdout + report.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("MANIAC_EDGE_PORT", "MANIAC_EDGE__PORT"),
+        ("MANIAC_CORE_RATE_LIMIT", "MANIAC_CORE__RATE_LIMIT"),
+        ("MANIAC_CORE_RATELIMIT", "MANIAC_CORE__RATE_LIMIT"),
+        ("MANIAC_DATA_DIR", "MANIAC_CORE__DATA_DIR"),
+        ("MANIAC_PORT", "MANIAC_EDGE__PORT"),
+        ("MANIAC_APIKEY", "MANIAC_API_KEY"),
+        ("MANIAC_XYZZY", None),
+    ],
+)
+def test_a_variable_that_nothing_reads_is_warned_of(
+    run: Run, variable: str, meant: str | None
+) -> None:
+    """One underscore too few is told, and the command goes on."""
+    shown = run("check-config", **{variable: "1"})
+    assert shown.returncode == 0
+    hint = f"; did you mean {meant}?" if meant else ""
+    assert shown.stderr == f"maniac-gateway: {variable} is set, and nothing reads it{hint}\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("MANIAC_CORE__RATELIMIT", "MANIAC_CORE__RATE_LIMIT"),
+        ("MANIAC_EDGE__PROT", "MANIAC_EDGE__PORT"),
+    ],
+)
+def test_a_variable_for_a_key_that_is_not_there_is_refused(
+    run: Run, variable: str, meant: str
+) -> None:
+    """As in the file."""
+    refused = run("check-config", **{variable: "1"})
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        f"maniac-gateway: {variable}: no such setting; did you mean `{meant}`?\n"
+    )
+
+
+def test_a_value_from_the_environment_is_named_by_its_variable(run: Run) -> None:
+    """Not by the file, which has nothing to do with it."""
+    for variable in ("MANIAC_CORE__RATE_LIMIT", "MANIAC_EDGE__PORT"):
+        refused = run("check-config", **{variable: "many"})
+        assert refused.stderr.startswith(f"maniac-gateway: {variable}: ")
+
+
+def test_alone_it_prints_its_help(run: Run) -> None:
+    """What it can do, and in capitals what is written so."""
+    alone = run()
+    assert alone.returncode == 0
+    assert alone.stdout == run("--help").stdout
+    assert "Make, list and revoke API keys." in run("keys", "--help").stdout
+    assert "PostgreSQL" in run("migrate", "--help").stdout
+
+
+@pytest.mark.parametrize("port", ["http", "-1", "70000", "4000.5", "", "٣"])
+def test_a_port_that_is_none_is_told_in_words(run: Run, port: str) -> None:
+    """Not in those of the program."""
+    refused = run("serve", f"--port={port}")
+    assert refused.returncode == 2
+    assert f"argument --port: {port!r} is not a port, a number from 0 to 65535" in refused.stderr

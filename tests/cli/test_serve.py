@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -14,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from ports import free_ports
 
 Run = Callable[..., CompletedProcess[str]]
 
@@ -156,3 +159,88 @@ def test_doctor_recognises_the_running_gateway(
     assert report.returncode == 0, report.stdout
     assert report.stdout.count("is used by the running gateway") == 2
     assert "ok    database" in report.stdout
+
+
+def test_both_taken_ports_are_named_at_once(run: Run) -> None:
+    """And the same port given twice."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as two,
+    ):
+        port, grpc_port = one.getsockname()[1], two.getsockname()[1]
+        refused = run("serve", f"--port={port}", f"--grpc-port={grpc_port}")
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 1
+    assert f"127.0.0.1:{port}: the port is taken; choose another with --port" in refused.stderr
+    assert (
+        f"127.0.0.1:{grpc_port}: the port is taken; choose another with --grpc-port"
+        in refused.stderr
+    )
+    (free,) = free_ports(1)
+    twice = run("serve", f"--port={free}", f"--grpc-port={free}")
+    assert twice.returncode == 2
+    assert "--port and --grpc-port are the same; choose another with --grpc-port" in twice.stderr
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "a..b"])
+def test_a_host_that_is_not_this_machines_is_named_with_its_option(run: Run, host: str) -> None:
+    """Not with that of the port."""
+    refused = run("serve", f"--host={host}", "--grpc-port=0")
+    assert refused.returncode == 2
+    assert f"cannot listen on {host}:4000: " in refused.stderr
+    assert "choose another with --host" in refused.stderr
+    assert "--port" not in refused.stderr
+
+
+def test_ctrl_c_says_that_it_stops(serve: Callable[..., Any]) -> None:
+    """Whoever waits for the last answers knows why."""
+    started = serve()
+    started.process.send_signal(signal.SIGINT)
+    assert started.process.stdout.read() == "stopping\n"
+    assert started.process.wait(60) == 0
+
+
+def test_the_second_start_says_how_to_make_a_key(serve: Callable[..., Any]) -> None:
+    """With the options that lead to the same install, and whether MANIAC_API_KEY is of any use."""
+    first = serve("--data-dir=else where")
+    first.process.terminate()
+    first.process.wait(60)
+    second = serve("--data-dir=else where", MANIAC_API_KEY="mk-another-0123456789abcdef")
+    assert re.search(
+        r"`maniac-gateway keys create --config \S+ --data-dir 'else where'` makes another",
+        second.banner,
+    )
+    assert "MANIAC_API_KEY does not hold one of them" in second.banner
+    assert "mk-another" not in second.banner
+
+
+def test_each_completion_is_logged_with_what_it_cost(serve: Callable[..., Any]) -> None:
+    """Model, tokens, cost and the key's name; neither the prompt nor the key."""
+    config = "[core]\nlocal_model = 'off'\n[edge]\ngrace_s = 5\n[providers.demo]\nkind = 'scripted'\nunpriced = 'free'\n"
+    started = serve(config=config)
+    _complete(started, started.key)
+    started.process.terminate()
+    started.process.wait(60)
+    lines = [json.loads(line) for line in started.errors.read_text().splitlines()]
+    (line,) = [line for line in lines if line["event"] == "completion"]
+    (request,) = [line for line in lines if line["event"] == "request"]
+    assert line["request_id"] == request["request_id"]
+    assert line["model"] == "demo/echo"
+    assert line["status"] == "completed"
+    assert line["key"] == "first key"
+    assert line["cost_usd"] == 0
+    assert line["prompt_tokens"] > 0
+    assert line["completion_tokens"] > 0
+
+
+def test_the_nearest_model_is_named(serve: Callable[..., Any]) -> None:
+    """For a slip in the name, or a name without its provider."""
+    started = serve()
+    for wrong in ("demo/ehco", "dmo/echo", "Demo/Echo"):
+        body = {"model": wrong, "messages": [{"role": "user", "content": "ping"}]}
+        headers = {"authorization": f"Bearer {started.key}"}
+        answer = httpx.post(
+            f"{started.url}/v1/chat/completions", json=body, headers=headers, timeout=60
+        )
+        assert answer.status_code == 404
+        assert answer.json()["error"]["message"].endswith("Did you mean 'demo/echo'?")

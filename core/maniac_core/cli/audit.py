@@ -10,23 +10,18 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from maniac_core.cli.database import opened
 from maniac_core.cli.settings import load_core
 from maniac_core.cli.table import format_table
 from maniac_core.domain.audit import AuditEvent
-from maniac_core.storage import open_database
 from maniac_core.storage.audit import AuditStore
-from maniac_core.storage.base import StorageError
 
 _HEAD = ("TIME (UTC)", "WHO", "ACTION", "WHAT", "PROJECT", "DETAILS")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the newest entries, newest first, and return the exit status."""
-    try:
-        events = asyncio.run(_events(arguments))
-    except StorageError as err:
-        sys.stderr.write(f"maniac-gateway: {err}\n")
-        return 1
+    events = asyncio.run(_events(arguments))
     if arguments.json:
         sys.stdout.writelines(msgspec.json.encode(event).decode() + "\n" for event in events)
     else:
@@ -35,12 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _events(arguments: argparse.Namespace) -> list[AuditEvent]:
-    database = open_database(load_core(arguments).core)
-    await database.start()
-    try:
+    async with opened(load_core(arguments).core) as database:
         return await AuditStore(database).list(limit=arguments.limit)
-    finally:
-        await database.close()
 
 
 def _table(events: Sequence[AuditEvent]) -> str:

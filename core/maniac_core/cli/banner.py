@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping
 
-from maniac_core.cli.first_key import KEY_VARIABLE
+from maniac_core.cli.first_key import KEY_VARIABLE, FirstKey
 from maniac_core.config import DEMO_PROVIDER, KNOWN_PROVIDERS, LOCAL_PROVIDER, Config, demo_provider
 
 # A small model of each provider that needs no list of models, for the first request.
@@ -30,11 +30,14 @@ def addresses(config: Config, url: str) -> str:
     )
 
 
-def first_key(secret: str, environ: Mapping[str, str]) -> str:
-    """Return the new key. One that came from the environment is not shown."""
-    if environ.get(KEY_VARIABLE) == secret:
+def keys(key: FirstKey, environ: Mapping[str, str]) -> str:
+    """Return the new key, or how to make one. One that came from the environment is not shown."""
+    if key.secret is None:
+        foreign = f"; {KEY_VARIABLE} does not hold one of them" if key.is_foreign else ""
+        return f"keys    made earlier{foreign}; `maniac-gateway keys create` makes another\n"
+    if environ.get(KEY_VARIABLE) == key.secret:
         return f"\nThe API key is the value of {KEY_VARIABLE}.\n\n"
-    return f"\nAPI key, shown this once (only its hash is kept):\n\n    {secret}\n\n"
+    return f"\nAPI key, shown this once (only its hash is kept):\n\n    {key.secret}\n\n"
 
 
 def models(config: Config, problem: str | None) -> str:

@@ -8,15 +8,13 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from maniac_core.cli.database import opened
 from maniac_core.cli.money import format_usd, parse_usd
 from maniac_core.cli.operator import operator
 from maniac_core.cli.settings import load_core
 from maniac_core.cli.table import format_table
 from maniac_core.domain.budgets import Budget, Limit
-from maniac_core.domain.errors import GatewayError
 from maniac_core.services.budgets import BudgetService
-from maniac_core.storage import open_database
-from maniac_core.storage.base import StorageError
 from maniac_core.storage.budgets import BudgetStore
 
 _HEAD = (
@@ -27,14 +25,7 @@ _HEAD = (
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what is asked and return the exit status."""
-    try:
-        return asyncio.run(_run(arguments))
-    except GatewayError as err:
-        cause = f" ({err.__cause__})" if err.__cause__ else ""
-        sys.stderr.write(f"maniac-gateway: {err.message}{cause}\n")
-    except (StorageError, ValueError) as err:
-        sys.stderr.write(f"maniac-gateway: {err}\n")
-    return 1
+    return asyncio.run(_run(arguments))
 
 
 async def _run(arguments: argparse.Namespace) -> int:
@@ -42,10 +33,8 @@ async def _run(arguments: argparse.Namespace) -> int:
     if arguments.action != "list" and arguments.kind == "key":
         # Lists show a prefix with the mark that more follows.
         arguments.name = arguments.name.removesuffix("…")
-    database = open_database(load_core(arguments).core)
-    await database.start()
-    service = BudgetService(BudgetStore(database))
-    try:
+    async with opened(load_core(arguments).core) as database:
+        service = BudgetService(BudgetStore(database))
         match arguments.action:
             case "set":
                 await service.set(
@@ -70,8 +59,6 @@ async def _run(arguments: argparse.Namespace) -> int:
                 sys.stdout.write("removed\n")
             case "list":
                 sys.stdout.write(_table(await service.list()))
-    finally:
-        await database.close()
     return 0
 
 

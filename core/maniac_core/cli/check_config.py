@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from typing import Any
 
 import msgspec
 
+from maniac_core.cli.failures import report
 from maniac_core.cli.settings import edge_document, listen_address, load_core
 from maniac_core.config import Config, ConfigError, ProviderConfig, resolve_keys
-
-_USERINFO = re.compile(r"(://[^/@:]*:)[^/@]*@")
+from maniac_core.masking import mask
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -23,10 +22,10 @@ def run(arguments: argparse.Namespace) -> int:
         listen_address(config.core)
         edge = msgspec.json.decode(edge_document(arguments))
     except ConfigError as err:
-        sys.stderr.write(f"maniac-gateway: {err}\n")
+        report(err, arguments)
         return 1
-    text = msgspec.json.format(msgspec.json.encode(_document(config, edge)), indent=2).decode()
-    sys.stdout.write(_USERINFO.sub(r"\1***@", text) + "\n")
+    document = msgspec.json.encode(_masked(_document(config, edge)))
+    sys.stdout.write(msgspec.json.format(document, indent=2).decode() + "\n")
     return 0
 
 
@@ -39,6 +38,18 @@ def _document(config: Config, edge: Any) -> dict[str, Any]:
         "edge": edge,
         "providers": {name: _provider(table) for name, table in config.providers.items()},
     }
+
+
+def _masked(value: Any) -> Any:
+    """Return JSON without the secrets that addresses in its texts may hold."""
+    match value:
+        case str():
+            return mask(value)
+        case dict():
+            return {key: _masked(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_masked(item) for item in value]
+    return value
 
 
 def _provider(provider: ProviderConfig) -> dict[str, Any]:

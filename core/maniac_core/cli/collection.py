@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from maniac_core.cli.database import opened
 from maniac_core.cli.settings import load_core
 from maniac_core.domain.ids import request_id
 from maniac_core.providers.catalogue import Catalogue
@@ -19,7 +20,6 @@ from maniac_core.services.quotas import Quotas
 from maniac_core.services.registration import Registrar
 from maniac_core.services.routing import Router
 from maniac_core.services.stored import StoredCompletions
-from maniac_core.storage import open_database
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.containers import ContainerStore
 from maniac_core.storage.files import FileStore
@@ -45,9 +45,7 @@ async def open_collection(arguments: argparse.Namespace) -> AsyncIterator[Collec
         GatewayError: PROJECT_NOT_FOUND.
     """
     config = load_core(arguments)
-    database = open_database(config.core)
-    await database.start()
-    try:
+    async with opened(config.core) as database:
         store = CompletionStore(database)
         quotas = Quotas(config.core, store, FileStore(database))
         router = Router.bundled(config.providers, Catalogue(config.providers))
@@ -58,5 +56,3 @@ async def open_collection(arguments: argparse.Namespace) -> AsyncIterator[Collec
             registrar=Registrar(store, containers, router, quotas),
             exporter=Exporter(store, StoredCompletions(store, router, containers)),
         )
-    finally:
-        await database.close()

@@ -9,7 +9,13 @@ import os
 import uvloop
 
 from maniac_core import logs
-from maniac_core.cli.settings import load_core
+from maniac_core.cli import ports
+from maniac_core.cli.database import require_file
+from maniac_core.cli.failures import describe
+from maniac_core.cli.hints import with_options
+from maniac_core.cli.settings import listen_address, load_core
+from maniac_core.masking import mask
+from maniac_core.secrecy import protect_memory
 from maniac_core.server import run_core
 from maniac_core.storage.base import StorageError
 
@@ -20,9 +26,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal and return the exit status."""
     # Only `serve` runs a server for the embedded model; it says so with the option.
     config = load_core(arguments, local_model=arguments.local_model or "off")
+    host, port = listen_address(config.core)
+    ports.claim([ports.Wish(host, port, "--grpc-port", "[core] listen")])
     logs.configure(config.core.log_format)
+    protect_memory()
     try:
+        require_file(config.core)
         return uvloop.run(run_core(config, os.environ, has_demo=arguments.demo))
     except (OSError, StorageError) as err:
-        _log.error("core: %s", err)
+        _log.error("core: %s", mask(with_options(describe(err), arguments)))
         return 1

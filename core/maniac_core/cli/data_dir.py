@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -21,9 +22,26 @@ def prepare(folder: Path) -> None:
     One that is there keeps its mode, since it may be for more than this; the files in it are our own in any case.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be made, or this user may not write in it.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    require(folder, os.W_OK | os.X_OK)
+
+
+def require(path: Path, access: int) -> None:
+    """Refuse a path that this user may not use in that way (`os.R_OK` and the like).
+
+    The path is only asked about: to open a SQLite file and close it again would drop SQLite's own locks.
+
+    Raises:
+        OSError: it may not be used; with the reason and the path.
+    """
+    if os.access(path, access):
+        return
+    path.stat()
+    is_read_only = access & os.W_OK and os.statvfs(path).f_flag & os.ST_RDONLY
+    number = errno.EROFS if is_read_only else errno.EACCES
+    raise OSError(number, os.strerror(number), str(path.absolute()))
 
 
 @contextlib.contextmanager
@@ -33,18 +51,21 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         InUseError: another process holds it.
     """
-    with (folder / _LOCK).open("a+") as lock:
+    with (folder / _LOCK).open("a+b", buffering=0) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
             raise InUseError(
-                f"another `maniac-gateway serve` (process {lock.read().strip() or 'unknown'}) "
-                f"uses {folder}; stop it, or name another folder with --data-dir"
+                f"another gateway (process {lock.read().decode(errors='replace').strip() or 'unknown'}) serves {folder}; "
+                "stop it, or name another folder with --data-dir"
             ) from None
         lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        try:
+            lock.write(str(os.getpid()).encode())
+        except OSError as err:
+            # The system's own error does not say where there is no room.
+            raise OSError(err.errno, err.strerror, str(folder)) from None
         yield
 
 

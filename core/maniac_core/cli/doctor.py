@@ -11,15 +11,17 @@ import sys
 from collections.abc import Iterator
 
 from maniac_core.cli import data_dir, ports
+from maniac_core.cli.database import opened
 from maniac_core.cli.doctor_providers import check_providers
+from maniac_core.cli.failures import describe
 from maniac_core.cli.findings import Finding, fail, ok, warn
+from maniac_core.cli.hints import with_options
 from maniac_core.cli.probe import answers
 from maniac_core.cli.settings import EdgeSettings, listen_address, load_core, load_edge
 from maniac_core.config import DEFAULT_LOCAL_MODEL, Config, ConfigError, local_model_path
 from maniac_core.local.llama import LlamaError, check_file, loading_variables
 from maniac_core.local.pull import verify
 from maniac_core.services.spool_file import SET_ASIDE, WAITING, count_records
-from maniac_core.storage import open_database
 from maniac_core.storage.base import StorageError
 from maniac_core.telemetry import metrics_address
 
@@ -34,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     has_failed = False
     for finding in _findings(config, edge):
-        sys.stdout.write(f"{finding}\n")
+        sys.stdout.write(f"{with_options(str(finding), arguments)}\n")
         sys.stdout.flush()
         has_failed |= finding.level == "fail"
     return 1 if has_failed else 0
@@ -53,10 +55,16 @@ def _findings(config: Config, edge: EdgeSettings) -> Iterator[Finding]:
 
 def _check_data_dir(config: Config) -> Finding:
     subject, folder = "data folder", config.core.data_dir.absolute()
-    if not folder.exists():
-        return warn(subject, f"{folder} is not there yet; the first `serve` makes it")
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        return fail(subject, f"{folder} is not a folder that this user can write")
+    try:
+        data_dir.require(folder, os.W_OK | os.X_OK)
+    except FileNotFoundError:
+        return warn(
+            subject, f"{folder} is not there yet; the first `maniac-gateway serve` makes it"
+        )
+    except OSError as err:
+        return fail(subject, describe(err))
+    if not folder.is_dir():
+        return fail(subject, f"{folder} is a file; name a folder with --data-dir")
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o077:
         return warn(subject, f"others can read {folder} (mode {mode:o}); chmod 700 it")
@@ -65,19 +73,18 @@ def _check_data_dir(config: Config) -> Finding:
 
 async def _check_database(config: Config) -> Finding:
     subject = "database"
-    if config.core.database_url == "sqlite" and not config.core.database_path.exists():
-        return warn(subject, "not there yet; the first `serve`, or `migrate`, makes it")
+    is_file = config.core.database_url == "sqlite"
     try:
-        database = open_database(config.core)
-        await database.start()
-        try:
+        if is_file and not config.core.database_path.exists():
+            return warn(
+                subject,
+                "not there yet; `maniac-gateway serve`, or `maniac-gateway migrate`, makes it",
+            )
+        async with opened(config.core) as database:
             # An empty transaction that takes the lock of a writer.
             await database.write([])
-        finally:
-            await database.close()
-    except (ConfigError, StorageError) as err:
-        return fail(subject, str(err))
-    is_file = config.core.database_url == "sqlite"
+    except (OSError, ConfigError, StorageError) as err:
+        return fail(subject, describe(err))
     where = config.core.database_path.absolute() if is_file else "PostgreSQL"
     return ok(subject, f"{where}: schema is current, can be written")
 
@@ -87,7 +94,7 @@ def _check_spool(config: Config) -> Finding:
     try:
         refused, waiting = (count_records(folder / name) for name in (SET_ASIDE, WAITING))
     except OSError as err:
-        return fail(subject, f"{folder} cannot be read: {err.strerror}")
+        return fail(subject, describe(err))
     if refused:
         return fail(
             subject,
@@ -116,7 +123,11 @@ def _check_model_file(config: Config) -> Finding:
         return ok(subject, "switched off")
     pull = f"`maniac-gateway pull {DEFAULT_LOCAL_MODEL}`"
     is_default = not config.core.local_model
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError as err:
+        return fail(subject, describe(err))
+    if not is_there:
         if is_default:
             return warn(subject, f"{path} is not there; {pull} fetches it")
         return fail(subject, f"{path} is not there; correct [core] local_model")

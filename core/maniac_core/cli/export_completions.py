@@ -11,24 +11,11 @@ from typing import BinaryIO
 
 from maniac_core.cli.collection import Collection, open_collection
 from maniac_core.cli.progress import Progress
-from maniac_core.domain.errors import GatewayError
-from maniac_core.storage.base import StorageError
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write everything that matches and return the exit status."""
-    try:
-        asyncio.run(_run(arguments))
-    except GatewayError as err:
-        sys.stderr.write(f"maniac-gateway: {err.message}\n")
-        return 1
-    except BrokenPipeError:
-        # The reader has seen enough. What is still held back must not fail again at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (StorageError, OSError) as err:
-        sys.stderr.write(f"maniac-gateway: {err}\n")
-        return 1
+    asyncio.run(_run(arguments))
     return 0
 
 

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from maniac_core.masking import mask
+
 
 class Finding(msgspec.Struct, frozen=True):
     """What was found of one subject, and, unless all is well, what to do."""
@@ -15,8 +17,8 @@ class Finding(msgspec.Struct, frozen=True):
     text: str
 
     def __str__(self) -> str:
-        """Return the line."""
-        return f"{self.level:<5} {self.subject}: {self.text}"
+        """Return the line, without the secrets that an address in it may hold."""
+        return f"{self.level:<5} {self.subject}: {mask(self.text)}"
 
 
 def ok(subject: str, text: str) -> Finding:

@@ -21,7 +21,6 @@ from maniac_core.cli.progress import Progress
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.examples import Example, RegistrationResult
 from maniac_core.services.registration import Registration
-from maniac_core.storage.base import StorageError
 
 _BATCH = 64
 
@@ -46,13 +45,7 @@ _encode = msgspec.json.Encoder().encode
 
 def run(arguments: argparse.Namespace) -> int:
     """Register everything and return the exit status: 1 if anything failed."""
-    try:
-        return asyncio.run(_run(arguments))
-    except GatewayError as err:
-        sys.stderr.write(f"maniac-gateway: {err.message}\n")
-    except (StorageError, OSError) as err:
-        sys.stderr.write(f"maniac-gateway: {err}\n")
-    return 1
+    return asyncio.run(_run(arguments))
 
 
 async def _run(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from maniac_core.cli import ports
+from maniac_core.cli import environment, ports
 from maniac_core.cli.child import Program
 from maniac_core.config import (
     DEFAULT_LOCAL_MODEL,
@@ -80,12 +80,10 @@ def program(config: Config, file: Path, llama: Llama, environ: Mapping[str, str]
     command = [sys.executable, "-m", "maniac_core.local.server"]
     command += ["--model", str(file), "--port", str(config.core.local_port)]
     command += ["--log-format", config.core.log_format]
-    # llama.cpp needs none of the providers' keys.
-    kept = {name: value for name, value in environ.items() if not name.endswith(("_KEY", "_TOKEN"))}
     return Program(
         name=NAME,
         command=tuple(command),
-        environ={**kept, **llama.variables},
+        environ={**environment.for_model(environ), **llama.variables},
         grace_s=_GRACE_S,
         essential=False,
     )
@@ -102,7 +100,7 @@ def _problem(config: Config, llama: Llama) -> str | None:
     if not path.is_file():
         if core.local_model:
             return f"{path} is not there; see [core] local_model"
-        return f"maniac-gateway pull {DEFAULT_LOCAL_MODEL} fetches one"
+        return f"`maniac-gateway pull {DEFAULT_LOCAL_MODEL}` fetches one"
     try:
         check_file(path)
     except LlamaError as err:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from maniac_core.domain.scopes import SCOPES
 _DESCRIPTION = (
     "A self-hosted LLM inference gateway: one endpoint, every provider, everything captured."
 )
+_HIGHEST_PORT = 65535
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,17 +22,28 @@ def main(argv: list[str] | None = None) -> int:
 
     0: done; 1: it failed; 2: the command line or the configuration is wrong.
     """
-    arguments = _parser().parse_args(argv)
-    module = importlib.import_module(f"maniac_core.cli.{arguments.module}")
-    from maniac_core.config import ConfigError  # noqa: PLC0415 - not for --help
-
+    parser = _parser()
+    words = sys.argv[1:] if argv is None else argv
+    if not words:
+        parser.print_help()
+        return 0
+    arguments = parser.parse_args(words)
+    # What commands write holds prompts and keys: it is the owner's only.
+    os.umask(0o077)
     try:
+        module = importlib.import_module(f"maniac_core.cli.{arguments.module}")
         status: int = module.run(arguments)
-    except ConfigError as err:
-        sys.stderr.write(f"maniac-gateway: {err}\n")
-        return 2
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # The reader has seen enough. What is still held back must not fail again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as err:  # noqa: BLE001 - the one place that tells mistakes from defects
+        from maniac_core.cli.failures import report  # noqa: PLC0415 - not for --help
+
+        return report(err, arguments)
     return status
 
 
@@ -77,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     _add_keys(_add(commands, "keys", "make, list and revoke API keys"))
+    _add_projects(
+        _add(commands, "projects", "list projects, and delete one with all that is in it")
+    )
     _add_import(_add(commands, "import", "register the examples of a JSONL file in a container"))
     _add_export(_add(commands, "export", "write captured completions as JSON Lines"))
 
@@ -108,7 +125,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, purpose: str
 ) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=purpose, description=purpose.capitalize() + ".")
+    command = commands.add_parser(
+        name, help=purpose, description=f"{purpose[:1].upper()}{purpose[1:]}."
+    )
     command.set_defaults(module=name.replace("-", "_"))
     return command
 
@@ -145,6 +164,11 @@ def _add_keys(command: argparse.ArgumentParser) -> None:
     create.add_argument("--project", default="default", help="name or id (default: default)")
     create.add_argument("--organization", default="default", help="name or id (default: default)")
     create.add_argument(
+        "--create-project",
+        action="store_true",
+        help="make the project, and the organization, unless it is there",
+    )
+    create.add_argument(
         "--expires",
         metavar="WHEN",
         help="a date, a time with offset, or a span such as 30d or 12h (default: never)",
@@ -177,6 +201,19 @@ def _add_keys(command: argparse.ArgumentParser) -> None:
     revoke = actions.add_parser("revoke", help="revoke a key for good")
     revoke.add_argument("id", metavar="ID", help="id or prefix, as `keys list` shows it")
     for action in (create, show, revoke):
+        _add_files(action)
+
+
+def _add_projects(command: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(metavar="ACTION", dest="action", required=True)
+    show = actions.add_parser("list", help="list projects with what is in them")
+    delete = actions.add_parser(
+        "delete", help="delete a project, its keys and everything captured, at once and for good"
+    )
+    delete.add_argument("project", metavar="PROJECT", help="name or id")
+    delete.add_argument("--organization", help="name or id, where several have that project")
+    delete.add_argument("--yes", action="store_true", help="do it, instead of saying what would go")
+    for action in (show, delete):
         _add_files(action)
 
 
@@ -265,17 +302,18 @@ def _add_period(command: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not above 0")
-    return number
+    # Longer numbers than that are not counted up to.
+    if not re.fullmatch(r"[0-9]{1,18}", text) or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{port} is not between 0 and 65535")
-    return port
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > _HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a port, a number from 0 to {_HIGHEST_PORT}"
+        )
+    return int(text)
 
 
 if __name__ == "__main__":

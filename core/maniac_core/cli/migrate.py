@@ -6,10 +6,9 @@ import argparse
 import sys
 
 from maniac_core.cli.data_dir import prepare
+from maniac_core.cli.database import migrated
 from maniac_core.cli.move import move_to
 from maniac_core.cli.settings import load_core
-from maniac_core.storage import migrate_database
-from maniac_core.storage.base import StorageError
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -17,12 +16,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_core(arguments)
     if arguments.to is not None:
         return move_to(config.core, arguments.to)
-    try:
-        prepare(config.core.data_dir)
-        applied = migrate_database(config.core)
-    except (OSError, StorageError) as err:
-        sys.stderr.write(f"maniac-gateway: {err}\n")
-        return 1
+    prepare(config.core.data_dir)
+    applied = migrated(config.core)
     for name in applied:
         sys.stdout.write(f"applied {name}\n")
     if not applied:

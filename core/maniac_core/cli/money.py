@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 
+from maniac_core.cli.failures import UsageError
 from maniac_core.domain.budgets import NANO_PER_USD
 
 
@@ -11,14 +12,14 @@ def parse_usd(text: str) -> int:
     """Return nano-USD of a decimal amount.
 
     Raises:
-        ValueError: it is no number, is negative, or is finer than a nano-USD.
+        UsageError: it is no number, is negative, or is finer than a nano-USD.
     """
     try:
         nano = Decimal(text) * NANO_PER_USD
     except InvalidOperation:
-        raise ValueError(f"{text}: not an amount of USD") from None
+        raise UsageError(f"{text}: not an amount of USD") from None
     if not nano.is_finite() or nano < 0 or nano != int(nano):
-        raise ValueError(f"{text}: not an amount of USD")
+        raise UsageError(f"{text}: not an amount of USD")
     return int(nano)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from maniac_core.cli.data_dir import is_locked
 from maniac_core.cli.progress import Progress
 from maniac_core.config import ConfigError, CoreConfig
-from maniac_core.storage.base import StorageError
-from maniac_core.storage.engines import is_postgres
+from maniac_core.config_checks import check_url
+from maniac_core.storage.engines import POSTGRES_SCHEMES, is_postgres
 
 NOT_FINISHED = 3
 """Exit status: the gateway runs, so there is more to copy once it is stopped."""
@@ -27,6 +27,10 @@ def move_to(config: CoreConfig, url: str) -> int:
     """
     if not is_postgres(url, "--to"):
         raise ConfigError("--to: not the URL of a PostgreSQL database")
+    try:
+        check_url("--to", url, POSTGRES_SCHEMES)
+    except ValueError as err:
+        raise ConfigError(str(err)) from None
     if is_postgres(config.database_url):
         raise ConfigError("[core] database_url: the install is in PostgreSQL already")
     from maniac_core.storage.move import move  # noqa: PLC0415 - needs an extra
@@ -42,11 +46,8 @@ def move_to(config: CoreConfig, url: str) -> int:
                 report=bars.show,
             )
         )
-    except StorageError as err:
+    finally:
         bars.end()
-        sys.stderr.write(f"maniac-gateway: {err}\n")
-        return 1
-    bars.end()
     for table in outcome.tables:
         sys.stdout.write(f"{table.name:24}{table.rows:>14,} rows  sha256 {table.sha256.hex()}\n")
     sys.stdout.write(f"copied and compared in {time.monotonic() - started:.0f} s\n")

@@ -8,6 +8,7 @@ import signal
 import sys
 
 from maniac_core.cli.data_dir import prepare
+from maniac_core.cli.failures import UsageError
 from maniac_core.cli.settings import load_core
 from maniac_core.config import DEFAULT_LOCAL_MODEL
 from maniac_core.local.catalogue import MODELS
@@ -20,12 +21,13 @@ def run(arguments: argparse.Namespace) -> int:
     # As an exception, so that what was half done is removed.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     name: str = arguments.model
+    prepare(config.core.data_dir)
     try:
-        prepare(config.core.data_dir)
         path, fetched = pull(name, config.core.data_dir / "models")
-    except (OSError, PullError) as err:
-        sys.stderr.write(f"maniac-gateway: {err}\n")
-        return 1
+    except PullError as err:
+        if isinstance(err.__cause__, OSError):
+            raise err.__cause__ from None
+        raise UsageError(str(err)) from None
     if fetched:
         sys.stdout.write(f"{name}: fetched to {path} (licence: {MODELS[name].licence})\n")
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -14,9 +15,12 @@ from pathlib import Path
 import msgspec
 
 from maniac_core import logs
-from maniac_core.cli import banner, data_dir, local_model, ports
+from maniac_core.cli import banner, data_dir, environment, local_model, ports
 from maniac_core.cli.child import Program
+from maniac_core.cli.database import migrated
+from maniac_core.cli.failures import UsageError
 from maniac_core.cli.first_key import ensure_key
+from maniac_core.cli.hints import with_options
 from maniac_core.cli.probe import wait_until_ready
 from maniac_core.cli.settings import (
     EdgeSettings,
@@ -27,10 +31,8 @@ from maniac_core.cli.settings import (
 )
 from maniac_core.cli.supervisor import Supervisor
 from maniac_core.config import DEFAULT_LOCAL_MODEL, Config, ConfigError, local_model_path
-from maniac_core.domain.errors import GatewayError
 from maniac_core.local.pull import PullError, pull
-from maniac_core.storage import migrate_database
-from maniac_core.storage.base import StorageError
+from maniac_core.secrecy import protect_memory
 from maniac_core.telemetry import metrics_address
 
 _KILL_MARGIN_S = 5.0
@@ -45,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     edge = load_edge(arguments)
     config = load_core(arguments)
     logs.configure(config.core.log_format)
+    protect_memory()
     folder = config.core.data_dir.absolute()
     try:
         data_dir.prepare(folder)
@@ -57,10 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
                 config = load_core(arguments)
             return _serve(arguments, _placed(config, folder), edge, llama)
     except data_dir.InUseError as err:
-        sys.stderr.write(f"maniac-gateway: {err}\n")
-    except (OSError, StorageError, GatewayError) as err:
-        sys.stderr.write(f"maniac-gateway: cannot start: {err.__cause__ or err}\n")
-    return 1
+        raise UsageError(str(err)) from None
 
 
 def _pull(folder: Path) -> None:
@@ -71,10 +71,8 @@ def _pull(folder: Path) -> None:
 
 
 def _placed(config: Config, folder: Path) -> Config:
-    """Return the configuration with the data folder as an absolute path and a gRPC port that is free."""
-    host, port = listen_address(config.core)
-    listen = f"{host}:{ports.claim(host, port, '--grpc-port')}"
-    core = msgspec.structs.replace(config.core, data_dir=folder, listen=listen)
+    """Return the configuration with the data folder as an absolute path, where its socket has room."""
+    core = msgspec.structs.replace(config.core, data_dir=folder)
     if len(os.fsencode(core.socket_path.absolute())) > _LONGEST_SOCKET_PATH:
         raise ConfigError(
             f"{core.socket_path.absolute()} is too long for a socket (over {_LONGEST_SOCKET_PATH} bytes); "
@@ -83,41 +81,52 @@ def _placed(config: Config, folder: Path) -> Config:
     return msgspec.structs.replace(config, core=core)
 
 
+def _claimed(config: Config, edge: EdgeSettings) -> tuple[Config, EdgeSettings]:
+    """Return both with ports that are free, in place of a 0 and as they are."""
+    core = config.core
+    grpc_host, grpc_port = listen_address(core)
+    wishes = [
+        ports.Wish(edge.host, edge.port, "--port", "--host"),
+        ports.Wish(grpc_host, grpc_port, "--grpc-port", "[core] listen"),
+    ]
+    for table, address in (("core", core.metrics_listen), ("edge", edge.metrics_listen)):
+        if address:
+            option = f"[{table}] metrics_listen"
+            wishes.append(ports.Wish(*metrics_address(address), option, option))
+    port, grpc_port, *_ = ports.claim(wishes)
+    core = msgspec.structs.replace(core, listen=f"{grpc_host}:{grpc_port}")
+    return msgspec.structs.replace(config, core=core), msgspec.structs.replace(edge, port=port)
+
+
 def _serve(
     arguments: argparse.Namespace, config: Config, edge: EdgeSettings, llama: local_model.Llama
 ) -> int:
-    port = ports.claim(edge.host, edge.port, "--port")
-    edge = msgspec.structs.replace(edge, port=port)
-    _claim_for_metrics(config.core.metrics_listen, edge.metrics_listen)
+    config, edge = _claimed(config, edge)
     config, problem = local_model.settle(config, llama)
-    for name in migrate_database(config.core):
+    for name in migrated(config.core):
         _log.info("database: applied %s", name)
-    secret = asyncio.run(ensure_key(config.core, os.environ))
-    sys.stdout.write(banner.addresses(config, edge.url))
-    if secret is not None:
-        # Now, and not when all is ready: a start that fails later must not lose the key.
-        sys.stdout.write(banner.first_key(secret, os.environ))
-    sys.stdout.flush()
+    key = asyncio.run(ensure_key(config.core, os.environ))
+    _say(banner.addresses(config, edge.url))
+    # Now, and not when all is ready: a start that fails later must not lose the key.
+    _say(with_options(banner.keys(key, os.environ), arguments))
 
     serving = _Serving(arguments, config, edge, llama, problem)
 
     def announce() -> None:
         offered = local_model.with_demo(serving.config)
-        sys.stdout.write(banner.models(offered, serving.problem))
-        if secret is not None:
-            sys.stdout.write(banner.first_request(offered, edge.url, secret, os.environ))
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
+        _say(with_options(banner.models(offered, serving.problem), arguments))
+        if key.secret is not None:
+            _say(banner.first_request(offered, edge.url, key.secret, os.environ))
+        _say("ready\n")
 
     return asyncio.run(serving.run(announce))
 
 
-def _claim_for_metrics(core: str, edge: str) -> None:
-    if core and core == edge:
-        raise ConfigError(f"{core}: [core] and [edge] metrics_listen are the same; change one")
-    for table, address in (("core", core), ("edge", edge)):
-        if address:
-            ports.claim(*metrics_address(address), f"[{table}] metrics_listen")
+def _say(text: str) -> None:
+    # Whoever read it may have left.
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 class _Serving:
@@ -144,7 +153,7 @@ class _Serving:
             self._model_is_off.set()
         else:
             programs.insert(0, local_model.program(config, model, llama, os.environ))
-        self._supervisor = Supervisor(programs)
+        self._supervisor = Supervisor(programs, on_stop=lambda: _say("stopping\n"))
 
     async def run(self, announce: Callable[[], None]) -> int:
         """Serve until a signal and return the exit status; `announce` is called when all is ready."""
@@ -202,7 +211,7 @@ def _core(arguments: argparse.Namespace, config: Config) -> Program:
     return Program(
         name="core",
         command=tuple(command),
-        environ=os.environ,
+        environ=environment.for_core(config, os.environ),
         grace_s=core.grace_s + _KILL_MARGIN_S,
     )
 
@@ -213,6 +222,6 @@ def _edge(arguments: argparse.Namespace, config: Config, edge: EdgeSettings) -> 
         name="edge",
         # A port of 0 has become a real one by now.
         command=edge_command(arguments, port=edge.port, core=target),
-        environ=os.environ,
+        environ=environment.for_edge(frozenset({edge.edge_key_env}), os.environ),
         grace_s=edge.drain_s + edge.grace_s + _KILL_MARGIN_S,
     )

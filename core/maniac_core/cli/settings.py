@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from maniac_core.cli.variables import warn_of_unknown
 from maniac_core.config import Config, ConfigError, CoreConfig, load
 
 
@@ -21,6 +22,7 @@ class EdgeSettings(msgspec.Struct, frozen=True):
     drain_s: float
     grace_s: float
     metrics_listen: str = ""
+    edge_key_env: str = ""
 
     @property
     def local_host(self) -> str:
@@ -42,6 +44,7 @@ def load_core(arguments: argparse.Namespace, **overrides: Any) -> Config:
     """
     given: dict[str, Any] = {"data_dir": arguments.data_dir, **overrides}
     config = load(arguments.config, os.environ, **given)
+    warn_of_unknown(config, os.environ)
     grpc_port: int | None = getattr(arguments, "grpc_port", None)
     if grpc_port is None:
         return config

@@ -21,7 +21,9 @@ class Supervisor:
     They start together and stop one by one, the last first: each may lean on those before it.
     """
 
-    def __init__(self, programs: list[Program]) -> None:
+    def __init__(self, programs: list[Program], on_stop: Callable[[], None] = lambda: None) -> None:
+        """`on_stop` is called at the first signal."""
+        self._on_stop = on_stop
         self._children = [Child(program) for program in programs]
         self._up = asyncio.Event()
         self._stop = asyncio.Event()
@@ -86,7 +88,9 @@ class Supervisor:
             self._killed = True
             self._kill()
         self._signalled = now
-        self._stop.set()
+        if not self._stop.is_set():
+            self._stop.set()
+            self._on_stop()
 
     def _kill(self) -> None:
         for child in self._children:

@@ -9,18 +9,16 @@ from collections.abc import Sequence
 
 import msgspec
 
+from maniac_core.cli.database import opened
 from maniac_core.cli.money import format_usd
 from maniac_core.cli.settings import load_core
 from maniac_core.cli.table import format_table
-from maniac_core.domain.errors import GatewayError
 from maniac_core.domain.usage import Dimension, UsageGroup, UsageReport, UsageTotals
 from maniac_core.providers.catalogue import Catalogue
 from maniac_core.services.auth import Authenticator
 from maniac_core.services.containers import ContainerService
 from maniac_core.services.routing import Router
 from maniac_core.services.usage import MAX_GROUPS, UsageFilter, UsageService
-from maniac_core.storage import open_database
-from maniac_core.storage.base import StorageError
 from maniac_core.storage.containers import ContainerStore
 from maniac_core.storage.keys import KeyStore
 from maniac_core.storage.usage import UsageStore
@@ -30,15 +28,7 @@ _SUMS = ("REQUESTS", "ERRORS", "PROMPT", "COMPLETION", "SPEND USD", "UNPRICED")
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the report and return the exit status."""
-    try:
-        report = asyncio.run(_report(arguments))
-    except GatewayError as err:
-        cause = f" ({err.__cause__})" if err.__cause__ else ""
-        sys.stderr.write(f"maniac-gateway: {err.message}{cause}\n")
-        return 1
-    except StorageError as err:
-        sys.stderr.write(f"maniac-gateway: {err}\n")
-        return 1
+    report = asyncio.run(_report(arguments))
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
     else:
@@ -48,9 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _report(arguments: argparse.Namespace) -> UsageReport:
     config = load_core(arguments)
-    database = open_database(config.core)
-    await database.start()
-    try:
+    async with opened(config.core) as database:
         router = Router.bundled(config.providers, Catalogue(config.providers))
         containers = ContainerService(ContainerStore(database), router)
         service = UsageService(UsageStore(database), router, containers)
@@ -75,8 +63,6 @@ async def _report(arguments: argparse.Namespace) -> UsageReport:
             groups += report.groups
             if not report.groups or len(groups) >= report.total_groups:
                 return msgspec.structs.replace(report, groups=groups)
-    finally:
-        await database.close()
 
 
 def _table(report: UsageReport, by: Sequence[Dimension]) -> str:

