@@ -29,13 +29,28 @@ def test_create_prints_the_secret_alone_on_standard_output(keys: Run) -> None:
 def test_list_shows_tenancy_and_state_without_the_secret(keys: Run) -> None:
     """Project and organization are made with the key, and its secret is never shown again."""
     secret = keys(
-        "create", "--name", "ci", "--project", "web", "--organization", "acme", "--expires", "30d"
+        *("create", "--name", "ci", "--project", "web", "--organization", "acme"),
+        *("--create-project", "--expires", "30d"),
     ).stdout.strip()
     listed = keys("list").stdout
     assert re.search(r"ci +web +acme .+ active$", listed, re.MULTILINE)
     assert "never" not in listed
     assert secret not in listed
     assert keys("list", "--project", "other").stdout.count("\n") == 1
+
+
+def test_a_slip_in_a_project_makes_none(keys: Run) -> None:
+    """Unless it is asked for, a project that is not there is refused, with the nearest that is."""
+    assert keys("create", "--project", "website", "--create-project").returncode == 0
+    refused = keys("create", "--project", "webiste")
+    assert refused.returncode == 1
+    assert (
+        "organization 'default' has no project 'webiste'; did you mean `website`? "
+        "--create-project makes it"
+    ) in refused.stderr
+    assert keys("create", "--project", "website").returncode == 0
+    assert keys("create", "--project", "website", "--organization", "acme").returncode == 1
+    assert keys("list").stdout.count(" website ") == 2
 
 
 @pytest.mark.parametrize("column", [0, 1])

@@ -61,7 +61,7 @@ def make_key(spending: Gateway) -> Callable[..., httpx.Client]:
     """Return a function that makes a key and returns a client with it."""
 
     def make(*options: str) -> httpx.Client:
-        secret = run_command(spending, "keys", "create", *options).strip()
+        secret = run_command(spending, "keys", "create", "--create-project", *options).strip()
         return httpx.Client(
             base_url=spending.url, headers={"authorization": f"Bearer {secret}"}, timeout=60
         )

@@ -256,7 +256,9 @@ async def test_nothing_answered_is_lost_and_limits_hold_while_parts_die(
 
 
 async def _create_key(cluster: Cluster, name: str, *options: str) -> str:
-    made = await asyncio.to_thread(cluster.run, "keys", "create", "--name", name, *options)
+    made = await asyncio.to_thread(
+        cluster.run, "keys", "create", "--create-project", "--name", name, *options
+    )
     return made.strip()
 
 

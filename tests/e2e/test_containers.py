@@ -309,7 +309,9 @@ def test_another_project_sees_nothing(gateway: Gateway, http: httpx.Client, labe
     make(http, label)
     from cli import run_command
 
-    made = run_command(gateway, "keys", "create", "--name", "x", "--project", "other")
+    made = run_command(
+        gateway, "keys", "create", "--create-project", "--name", "x", "--project", "other"
+    )
     key = next(word for word in made.split() if word.startswith("mk-"))
     with httpx.Client(base_url=gateway.url, headers={"authorization": f"Bearer {key}"}) as other:
         assert other.get(f"/v1/containers/{label}").status_code == 404

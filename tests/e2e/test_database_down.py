@@ -80,7 +80,7 @@ def refusal(response: httpx.Response) -> tuple[int, str]:
 
 
 def make_key(gateway: Gateway, *options: str) -> str:
-    return run_command(gateway, "keys", "create", *options).strip()
+    return run_command(gateway, "keys", "create", "--create-project", *options).strip()
 
 
 def revoke(gateway: Gateway, name: str) -> None:

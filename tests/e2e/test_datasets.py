@@ -271,7 +271,9 @@ def test_what_is_not_there_is_not_found(
     """An unknown container is 404 for a snapshot and empty for a list; datasets are their project's own."""
     dataset_id = take(http, container)
     body = {"name": "d", "container": "no-such", "size": 1}
-    output = run_command(gateway, "keys", "create", "--name", "x", "--project", "other")
+    output = run_command(
+        gateway, "keys", "create", "--create-project", "--name", "x", "--project", "other"
+    )
     key = next(word for word in output.split() if word.startswith("mk-"))
 
     unknown = http.post("/v1/datasets", json=body)

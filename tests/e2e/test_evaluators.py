@@ -217,7 +217,9 @@ def test_names_are_unique_in_a_project(gateway: Gateway, http: httpx.Client, nam
     other = make(http, CODE)
     twice = http.post("/v1/evaluators", json={**CODE, "name": name})
     renamed = http.patch(f"/v1/evaluators/{other['id']}", json={"name": name})
-    output = run_command(gateway, "keys", "create", "--name", "x", "--project", "other")
+    output = run_command(
+        gateway, "keys", "create", "--create-project", "--name", "x", "--project", "other"
+    )
     key = next(word for word in output.split() if word.startswith("mk-"))
 
     for response in (twice, renamed):

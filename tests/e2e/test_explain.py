@@ -148,7 +148,9 @@ def test_a_refused_request_is_explained(gateway: Gateway, http: httpx.Client) ->
 def test_ids_that_are_not_there_or_elsewhere_are_404(gateway: Gateway, http: httpx.Client) -> None:
     """A key of another project learns nothing."""
     made = ask(http).json()
-    secret = run_command(gateway, "keys", "create", "--project", "explain-other").strip()
+    secret = run_command(
+        gateway, "keys", "create", "--create-project", "--project", "explain-other"
+    ).strip()
     foreign = httpx.get(
         f"{gateway.base_url}/chat/completions/{made['id']}/explain",
         headers={"authorization": f"Bearer {secret}"},

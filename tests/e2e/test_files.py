@@ -209,7 +209,9 @@ def test_unknown_ids_are_404(http: httpx.Client, file_id: str) -> None:
 def test_another_project_sees_nothing(gateway: Gateway, http: httpx.Client) -> None:
     """Files are their project's own."""
     file_id = upload(http)["id"]
-    made = run_command(gateway, "keys", "create", "--name", "x", "--project", "files-other")
+    made = run_command(
+        gateway, "keys", "create", "--create-project", "--name", "x", "--project", "files-other"
+    )
     key = next(word for word in made.split() if word.startswith("mk-"))
     with httpx.Client(base_url=gateway.url, headers={"authorization": f"Bearer {key}"}) as other:
         assert other.get(f"/v1/files/{file_id}").status_code == 404

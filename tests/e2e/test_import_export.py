@@ -152,7 +152,9 @@ def test_what_was_exported_can_be_imported(
 ) -> None:
     """Into another project: ids, times, usage, tags, metadata and traces are the same; again, nothing happens."""
     project = f"p-{label}"
-    secret = run_command(gateway, "keys", "create", "--project", project).strip()
+    secret = run_command(
+        gateway, "keys", "create", "--create-project", "--project", project
+    ).strip()
     out = tmp_path / "out.jsonl"
     run_command(gateway, "export", "--container", label, "--out", str(out))
     headers = {"authorization": f"Bearer {secret}"}

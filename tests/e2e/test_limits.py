@@ -51,7 +51,7 @@ def _config(
 
 def _client(gateway: Gateway, *options: str) -> httpx.Client:
     """Return a client with a new key."""
-    secret = run_command(gateway, "keys", "create", *options).strip()
+    secret = run_command(gateway, "keys", "create", "--create-project", *options).strip()
     return httpx.Client(
         base_url=gateway.url, headers={"authorization": f"Bearer {secret}"}, timeout=60
     )

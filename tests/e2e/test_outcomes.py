@@ -59,7 +59,7 @@ def outcomes(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def make_key(gateway: Gateway, *options: str) -> httpx.Client:
     """Make a key and return a client with it."""
-    secret = run_command(gateway, "keys", "create", *options).strip()
+    secret = run_command(gateway, "keys", "create", "--create-project", *options).strip()
     headers = {"authorization": f"Bearer {secret}"}
     return httpx.Client(base_url=gateway.url, headers=headers, timeout=60)
 

@@ -27,7 +27,9 @@ _HUGE = (1 << 63) - 1
 def http(gateway: Gateway, upstream: Upstream) -> Iterator[httpx.Client]:
     """A client with a project of its own, and a container `box` in it."""
     del upstream
-    secret = run_command(gateway, "keys", "create", "--project", f"p-{uuid.uuid4().hex}").strip()
+    secret = run_command(
+        gateway, "keys", "create", "--create-project", "--project", f"p-{uuid.uuid4().hex}"
+    ).strip()
     headers = {"authorization": f"Bearer {secret}"}
     with httpx.Client(base_url=gateway.url, headers=headers, timeout=60) as client:
         box = {"label": "box", "initial_model": "mock/m1", "default_system_prompt": "Be brief."}

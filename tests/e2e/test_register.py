@@ -136,7 +136,9 @@ def test_another_key_cannot_register_here(gateway: Gateway, label: str) -> None:
     """A wrong key learns that, whatever its body; a container of another project is not found."""
     from cli import run_command
 
-    secret = run_command(gateway, "keys", "create", "--project", f"p-{label}").strip()
+    secret = run_command(
+        gateway, "keys", "create", "--create-project", "--project", f"p-{label}"
+    ).strip()
     body = {"container": label, "items": [{"input": INPUT}]}
 
     def post(key: str) -> httpx.Response:

@@ -180,7 +180,9 @@ def test_other_projects_and_unknown_ids_are_not_found(
 ) -> None:
     """A trace is its project's own."""
     ask(http, {"id": trace_id})
-    made = run_command(gateway, "keys", "create", "--name", "x", "--project", "other")
+    made = run_command(
+        gateway, "keys", "create", "--create-project", "--name", "x", "--project", "other"
+    )
     key = next(word for word in made.split() if word.startswith("mk-"))
     stranger = http.get(f"/v1/traces/{trace_id}", headers={"authorization": f"Bearer {key}"})
     unknown = http.get("/v1/traces/no%20such", headers={"content-type": "application/json"})

@@ -94,7 +94,14 @@ def test_500_requests_over_two_cores_against_a_budget_for_100(
     upstream.handler = hold
     budget = f"{(100 * worst + worst // 2) / 1e9:.9f}"
     secret = run_command(
-        cores[0], "keys", "create", "--budget-usd", budget, "--organization", "crowd"
+        cores[0],
+        "keys",
+        "create",
+        "--create-project",
+        "--budget-usd",
+        budget,
+        "--organization",
+        "crowd",
     ).strip()
 
     def on_refusal(refused: int) -> None:

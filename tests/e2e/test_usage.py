@@ -25,7 +25,7 @@ class Reporter:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.project = f"p-{uuid.uuid4().hex[:8]}"
-        made = run_command(gateway, "keys", "create", "--project", self.project)
+        made = run_command(gateway, "keys", "create", "--create-project", "--project", self.project)
         self.secret = made.strip()
         listed = run_command(gateway, "keys", "list", "--project", self.project)
         self.key_id = listed.splitlines()[1].split()[0]

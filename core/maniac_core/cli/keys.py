@@ -10,40 +10,35 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from maniac_core.cli.database import opened
+from maniac_core.cli.failures import UsageError
 from maniac_core.cli.money import format_usd, parse_usd
 from maniac_core.cli.operator import operator
 from maniac_core.cli.settings import load_core
 from maniac_core.cli.table import format_table
+from maniac_core.config_problems import did_you_mean
 from maniac_core.domain.budgets import Limit
-from maniac_core.domain.errors import GatewayError
 from maniac_core.domain.records import ApiKey
 from maniac_core.domain.scopes import DEFAULT_SCOPES
 from maniac_core.services.keys import KeyService
-from maniac_core.storage import open_database
-from maniac_core.storage.base import StorageError
 from maniac_core.storage.keys import KeyStore
+from maniac_core.storage.projects import ProjectStore
 
+_DEFAULT = "default"
 _SPAN = re.compile(r"(\d+)([mhdw])")
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what is asked and return the exit status."""
-    try:
-        return asyncio.run(_run(arguments))
-    except GatewayError as err:
-        cause = f" ({err.__cause__})" if err.__cause__ else ""
-        sys.stderr.write(f"maniac-gateway: {err.message}{cause}\n")
-    except (StorageError, ValueError) as err:
-        sys.stderr.write(f"maniac-gateway: {err}\n")
-    return 1
+    return asyncio.run(_run(arguments))
 
 
 async def _run(arguments: argparse.Namespace) -> int:
-    database = open_database(load_core(arguments).core)
-    await database.start()
-    service = KeyService(KeyStore(database))
-    try:
+    async with opened(load_core(arguments).core) as database:
+        if arguments.action == "create" and not arguments.create_project:
+            await _require_project(ProjectStore(database), arguments)
+        service = KeyService(KeyStore(database))
         match arguments.action:
             case "create":
                 await _create(service, arguments)
@@ -53,9 +48,28 @@ async def _run(arguments: argparse.Namespace) -> int:
                 # Lists show a prefix with the mark that more follows.
                 key = await service.revoke(arguments.id.removesuffix("…"), operator())
                 sys.stdout.write(f"revoked {key.id} ({key.name}, {key.prefix}…)\n")
-    finally:
-        await database.close()
     return 0
+
+
+async def _require_project(store: ProjectStore, arguments: argparse.Namespace) -> None:
+    """Refuse a project that is not there: a slip in its name would make a new one. The first is made in any case."""
+    name, organization = arguments.project, arguments.organization
+    if (name, organization) == (_DEFAULT, _DEFAULT):
+        return
+    projects = await store.list()
+    if any(name == project.id for project in projects):
+        return
+    names = [
+        project.name
+        for project in projects
+        if organization in (project.organization, project.organization_id)
+    ]
+    if name not in names:
+        hint = did_you_mean(name, names)
+        separator = "" if hint.endswith("?") else ";"
+        raise UsageError(
+            f"organization {organization!r} has no project {name!r}{hint}{separator} --create-project makes it"
+        )
 
 
 async def _create(service: KeyService, arguments: argparse.Namespace) -> None:
@@ -97,7 +111,7 @@ def parse_expiry(text: str, now: float) -> int:
     """Return Unix seconds of a date, a time, or a span from now such as 30d; without an offset, UTC.
 
     Raises:
-        ValueError: it is none of these, or is not in the future.
+        UsageError: it is none of these, or is not in the future.
     """
     span = _SPAN.fullmatch(text)
     if span:
@@ -106,12 +120,12 @@ def parse_expiry(text: str, now: float) -> int:
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:
-            raise ValueError(
+            raise UsageError(
                 f"--expires {text}: not a date (2027-01-31), a time or a span (30d, 12h)"
             ) from None
         when = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if when <= now:
-        raise ValueError(f"--expires {text}: is not in the future")
+        raise UsageError(f"--expires {text}: is not in the future")
     return int(when)
 
 
