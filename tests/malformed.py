@@ -202,6 +202,66 @@ STREAMS: dict[str, list[Json]] = {
 }
 
 
+_SCHEMA = {
+    "type": "object",
+    "properties": {"a": {"type": "string", "enum": ["x"]}, "b": {"$ref": "#/$defs/B"}},
+    "required": ["a"],
+    "$defs": {"B": {"anyOf": [{"type": ["integer", "null"], "minimum": 0}, {"type": "array"}]}},
+}
+REQUEST: dict[str, Json] = {
+    "model": "openai/m",
+    "messages": [
+        {"role": "system", "content": "S", "cache_control": {"type": "ephemeral"}},
+        {"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": {"a": 1}}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "reasoning_details": [_DETAIL],
+            "tool_calls": [{**_CALL, "extra_content": {"google": {"thought_signature": "s"}}}],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "content": '{"b": 2}', "further": [1]},
+    ],
+    "tools": [
+        {
+            "type": "function",
+            "function": {"name": "f", "description": "d", "parameters": _SCHEMA},
+            "cache_control": {"type": "ephemeral"},
+        }
+    ],
+    "tool_choice": {
+        "type": "allowed_tools",
+        "allowed_tools": {
+            "mode": "auto",
+            "tools": [{"type": "function", "function": {"name": "f"}}],
+        },
+    },
+    "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": _SCHEMA}},
+    "reasoning": {"effort": "low", "max_tokens": 2000, "further": 1},
+    "temperature": 0.5,
+    "top_p": 0.5,
+    "logit_bias": {"1": 1},
+    "max_tokens": 100,
+    "max_completion_tokens": 100,
+    "seed": 1,
+    "stop": ["x"],
+    "n": 1,
+    "user": "u",
+    "metadata": {"a": {"b": 1}},
+    "tags": ["t"],
+    "trace": {"id": "t", "metadata": {"a": 1}},
+    "stream_options": {"include_usage": True},
+    "thinking": {"type": "enabled", "budget_tokens": 1024},
+    "output_config": {"effort": "low"},
+    "generationConfig": {"candidateCount": 1, "maxOutputTokens": 10, "topK": 1},
+    "safetySettings": [{"category": "x"}],
+    "cachedContent": "c",
+    "top_k": 5,
+    "service_tier": "flex",
+    "usage": {"include": True},
+    "further": {"a": [1]},
+}
+
+
 def whole(dialect: str, seed: int) -> bytes:
     """Return a whole answer that something happened to; the same for the same seed."""
     dice = random.Random(f"{dialect}-{seed}")
@@ -220,6 +280,20 @@ def stream(dialect: str, seed: int) -> bytes:
         events.insert(dice.randrange(len(events)), dice.choice(_VALUES))
     data = b"".join(_event(event, dice) for event in events)
     return _damaged(data, dice) if dice.random() < 0.1 else data
+
+
+def request(seed: str) -> bytes:
+    """Return a chat request that something happened to; the same for the same seed."""
+    dice = random.Random(seed)
+    body = _copy(REQUEST)
+    # Any one of these may be what a dialect stumbles over, and most hide others.
+    for key in list(body):
+        if key not in ("model", "messages") and dice.random() < 0.5:
+            del body[key]
+    for _ in range(dice.choice((1, 1, 2))):
+        key = dice.choice([key for key in body if key != "model"])
+        body[key] = _at_some_place(body[key], dice, lambda _: _copy(dice.choice(_VALUES)))
+    return _bytes(body)
 
 
 def pieces(data: bytes, seed: int) -> list[bytes]:

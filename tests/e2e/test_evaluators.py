@@ -113,6 +113,8 @@ def test_code_is_stored_and_not_run(http: httpx.Client, name: str, tmp_path: Any
     [
         "async_ = 1\ndef run_evaluation(item, *, strict=False): return {'score': 1}",
         "run_evaluation = lambda item: {'score': 1}",
+        'def evaluate(item):\n    return {"score": float(item["sample"] == item["ground_truth"])}\n',
+        "def evaluate(): ...\ndef run_evaluation(item): return {'score': 1}",
         "from mine import scorer as run_evaluation",
         "import re\nclass X: ...\ndef run_evaluation(*items): return re.compile('\\d')",
     ],
@@ -131,6 +133,7 @@ def test_sources_that_define_the_function_are_taken(http: httpx.Client, source: 
         ("class A:\n    def run_evaluation(self, item): ...", "run_evaluation"),
         ("async def run_evaluation(item): ...", "run_evaluation"),
         ("def run_evaluation(): ...", "one argument"),
+        ("def evaluate(a, b): ...", "evaluate with one argument"),
         ("def run_evaluation(a, b): ...", "one argument"),
         ("def run_evaluation(item, *, b): ...", "one argument"),
         ("a\0b", "not valid Python"),

@@ -43,6 +43,7 @@ TABLES = {
     "late": "timeouts = { first_token_s = 2 }",
     "hasty": "timeouts = { first_token_s = 0.3, total_s = 0.5 }",
     "openai": 'api_key_env = "FAULTS_KEY_A"',
+    "openrouter": "",
     "anthropic": 'kind = "anthropic"\napi_key_env = "FAULTS_KEY_A"',
     "gemini": 'kind = "gemini"\napi_key_env = "FAULTS_KEY_A"',
     "unreachable": "",

@@ -42,7 +42,6 @@ def _image(url: str) -> list[dict[str, Any]]:
         ([{"role": "user", "content": ""}], "messages[0].content"),
         ([{"role": "user", "content": None}], "messages[0].content"),
         ([{"role": "user", "content": 7}], "messages[0].content"),
-        ([USER, {"role": "assistant", "content": ""}], "messages[1].content"),
         ([{"role": "system", "content": "S"}], "messages"),
         ([{"role": "function", "content": "S"}], "messages[0].role"),
         ([USER, result()], "messages[1].tool_call_id"),

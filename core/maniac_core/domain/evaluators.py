@@ -23,7 +23,7 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
     """A Python function scores."""
 
     source: str
-    """Defines `run_evaluation(item)`."""
+    """Defines `run_evaluation(item)`, or `evaluate(item)`."""
     requirements: tuple[str, ...] = ()
     """Packages that it imports."""
 

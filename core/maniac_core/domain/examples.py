@@ -122,9 +122,20 @@ class _Name(msgspec.Struct):
     name: str
 
 
-class _NamedToolChoice(msgspec.Struct):
+class _AllowedTool(msgspec.Struct):
     function: _Name
     type: Literal["function"] | None = None
+
+
+class _AllowedTools(msgspec.Struct):
+    mode: Literal["auto", "required"]
+    tools: list[_AllowedTool]
+
+
+class _ToolChoice(msgspec.Struct):
+    type: Literal["function", "allowed_tools"] | None = None
+    function: _Name | None = None
+    allowed_tools: _AllowedTools | None = None
 
 
 class _JsonSchema(msgspec.Struct):
@@ -193,7 +204,7 @@ class ExampleInput(msgspec.Struct):
     reasoning: _Reasoning | None = None
     response_format: ResponseFormat | None = None
     tools: list[_Tool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | _NamedToolChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | _ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None

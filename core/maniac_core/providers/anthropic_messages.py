@@ -45,10 +45,11 @@ def encode_messages(conversation: Conversation) -> list[JsonObject]:
         if isinstance(turn, ResultsTurn):
             _append(messages, "user", [_result_block(result) for result in turn.results])
         elif isinstance(turn, AssistantTurn):
-            _append(messages, "assistant", _assistant_blocks(turn))
+            if blocks := _assistant_blocks(turn):
+                _append(messages, "assistant", blocks)
         else:
             _append(messages, "user", _blocks(turn.parts, turn.param))
-    if messages[-1]["role"] == "assistant":
+    if messages and messages[-1]["role"] == "assistant":
         _trim_prefill(messages[-1]["content"])
     return messages
 
@@ -81,7 +82,7 @@ def _append(messages: list[JsonObject], role: str, blocks: list[JsonObject]) -> 
 
 def _assistant_blocks(turn: AssistantTurn) -> list[JsonObject]:
     blocks = thinking_blocks(turn)
-    blocks += _blocks(turn.parts, turn.param, may_be_blank=bool(turn.calls))
+    blocks += _blocks(turn.parts, turn.param, may_be_blank=True)
     for call in turn.calls:
         block: JsonObject = {
             "type": "tool_use",

@@ -87,7 +87,8 @@ class _Encoder:
         return {**given.rest(), **body}, tuple(given.dropped)
 
     def _add_tools(self, tools: list[Tool], form: Format | None) -> None:
-        mode, name = take_tool_choice(self._given)
+        choice = take_tool_choice(self._given, tools)
+        mode, name, tools = choice.mode, choice.name, choice.of(tools)
         parallel = self._given.take("parallel_tool_calls")
         encoded = [_tool(tool) for tool in tools]
         if form is not None:
@@ -108,13 +109,13 @@ class _Encoder:
             self._given.note("tool_choice")
             mode, name = "auto", None
         self._is_forced = mode in ("required", "named")
-        choice: JsonObject = {"type": _MODES[mode or "auto"]}
+        encoded_choice: JsonObject = {"type": _MODES[mode or "auto"]}
         if name is not None:
-            choice["name"] = name
+            encoded_choice["name"] = name
         if parallel is False and mode != "none":
-            choice["disable_parallel_tool_use"] = True
-        if mode is not None or len(choice) > 1:
-            self._body["tool_choice"] = choice
+            encoded_choice["disable_parallel_tool_use"] = True
+        if mode is not None or len(encoded_choice) > 1:
+            self._body["tool_choice"] = encoded_choice
 
     def _add_format(self, form: Format) -> JsonObject | None:
         """Ask for JSON natively; return the tool to force where the model cannot."""

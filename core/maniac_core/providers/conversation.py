@@ -112,8 +112,8 @@ def read_conversation(messages: list[JsonObject]) -> Conversation:
     """Read OpenAI messages: system and developer messages hoisted, tool results put with their calls.
 
     Raises:
-        GatewayError: INVALID_VALUE for an unknown role or part, a message with nothing in it, arguments that are no
-            JSON object, a call without its result or a result without its call.
+        GatewayError: INVALID_VALUE for an unknown role or part, a user message with nothing in it, arguments that are
+            no JSON object, a call without its result or a result without its call.
     """
     reader = _Reader()
     for position, message in enumerate(messages):
@@ -141,7 +141,7 @@ class _Reader:
             return
         parts = _parts(message, param)
         if role in ("system", "developer"):
-            self._add_system(parts, param)
+            self._add_system(parts)
         elif role == "user":
             self.close_results()
             self.turns.append(UserTurn(parts=_some(parts, param), param=param))
@@ -166,12 +166,11 @@ class _Reader:
         self.turns.append(ResultsTurn(results=[self._results[call.id] for call in self._waiting]))
         self._waiting, self._results = [], {}
 
-    def _add_system(self, parts: list[Part], param: str) -> None:
+    def _add_system(self, parts: list[Part]) -> None:
         for part in parts:
             if not isinstance(part, Text):
                 raise invalid(part.param, "is not text, and system messages hold only text")
             self.system.append(part)
-        _some(parts, param)
 
     def _add_assistant(self, message: JsonObject, parts: list[Part], param: str) -> None:
         refusal = message.get("refusal")
@@ -181,12 +180,13 @@ class _Reader:
             _call(call, f"{param}.tool_calls[{position}]")
             for position, call in enumerate(message.get("tool_calls") or ())
         ]
-        if not calls:
-            _some(parts, param)
         details = plain(message.get("reasoning_details"))
         if not isinstance(details, list):
             details = []
         details = merge_details([detail for detail in details if isinstance(detail, dict)])
+        if not (parts or calls or details):
+            # A turn with nothing in it, as some clients keep of an answer that failed.
+            return
         self.turns.append(AssistantTurn(parts=parts, param=param, calls=calls, details=details))
         self._waiting, self._waiting_param = calls, param
 
@@ -214,7 +214,7 @@ def _parts(message: JsonObject, param: str) -> list[Part]:
                 parts.append(read)
     elif content is not None:
         raise invalid(f"{param}.content", "must be a string, an array of parts, or null")
-    control = plain(message.get("cache_control"))
+    control = plain(message.get("cache_control"), f"{param}.cache_control")
     if control is not None and parts:
         parts[-1] = msgspec.structs.replace(parts[-1], cache_control=control)
     return parts
@@ -224,7 +224,9 @@ def _part(part: Any, param: str) -> Part | None:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind is None and isinstance(part, dict):
         kind = next((key for key in ("text", "image_url", "file") if key in part), None)
-    control = plain(part.get("cache_control")) if kind is not None else None
+    control = (
+        plain(part.get("cache_control"), f"{param}.cache_control") if kind is not None else None
+    )
     if kind == "text":
         text = part.get("text") or ""
         return Text(text=text, cache_control=control) if text else None

@@ -47,7 +47,8 @@ def encode_contents(conversation: Conversation, *, needs_signatures: bool) -> li
             _append(contents, "user", _response_parts(turn.results))
         elif isinstance(turn, AssistantTurn):
             marks_foreign = any(turn is open_turn for open_turn in loop)
-            _append(contents, "model", _model_parts(turn, marks_foreign=marks_foreign))
+            if parts := _model_parts(turn, marks_foreign=marks_foreign):
+                _append(contents, "model", parts)
         else:
             _append(contents, "user", [_part(part) for part in turn.parts])
     return contents

@@ -125,7 +125,10 @@ def _add_own_config(config: JsonObject, target: Target, given: Given) -> None:
 
 def _add_tools(body: JsonObject, given: Given, room: Room) -> None:
     tools = take_tools(given)
-    mode, name = take_tool_choice(given)
+    choice = take_tool_choice(given, tools)
+    if choice.mode == "auto":
+        # Names may be listed only where a function must be called.
+        tools = choice.of(tools)
     if given.take("parallel_tool_calls") is False:
         given.note("parallel_tool_calls")
     if not tools:
@@ -135,10 +138,12 @@ def _add_tools(body: JsonObject, given: Given, room: Room) -> None:
         for position, tool in enumerate(tools)
     ]
     body["tools"] = [{"functionDeclarations": declarations}]
-    if mode is not None:
-        calling: dict[str, Any] = {"mode": _MODES[mode]}
-        if name is not None:
-            calling["allowedFunctionNames"] = [name]
+    if choice.mode is not None:
+        calling: dict[str, Any] = {"mode": _MODES[choice.mode]}
+        if choice.mode == "named":
+            calling["allowedFunctionNames"] = [choice.name]
+        elif choice.mode == "required" and choice.allowed is not None:
+            calling["allowedFunctionNames"] = [tool.name for tool in choice.of(tools)]
         body["toolConfig"] = {"functionCallingConfig": calling}
 
 

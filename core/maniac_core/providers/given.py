@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -43,7 +43,7 @@ class Given:
 
     def take(self, key: str) -> Any:
         """Return a value and use it up; None: absent."""
-        return plain(self._left.pop(key, None))
+        return plain(self._left.pop(key, None), key)
 
     def drop(self, *keys: str) -> None:
         """Use up what is given of these, and note it as dropped."""
@@ -87,9 +87,20 @@ def shown_name(name: str) -> str:
     return quote(name[:_MAX_NAME], safe="[]")
 
 
-def plain(value: Any) -> Any:
-    """Return a JSON value decoded, if it is still text."""
-    return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
+def plain(value: Any, param: str = "the request") -> Any:
+    """Return a JSON value decoded, if it is still text; `param` is where it stands.
+
+    Raises:
+        GatewayError: INVALID_VALUE for numbers out of range, and for deep nesting.
+    """
+    if not isinstance(value, msgspec.Raw):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except RecursionError:
+        raise invalid(param, "is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise invalid(param, "holds a number out of range, or text that is not UTF-8") from None
 
 
 def invalid(param: str, problem: str) -> GatewayError:
@@ -132,25 +143,63 @@ def take_tools(given: Given) -> list[Tool]:
                 name=function["name"],
                 description=function.get("description"),
                 parameters=plain(function.get("parameters")),
-                cache_control=plain(tool.get("cache_control")),
+                cache_control=plain(tool.get("cache_control"), f"tools[{position}].cache_control"),
             )
         )
     return tools
 
 
-def take_tool_choice(given: Given) -> tuple[str | None, str | None]:
-    """Take the tool choice; return its mode (none, auto, required, named) and the name of the one tool.
+class ToolChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tools the model may call, and whether it must."""
+
+    mode: Literal["none", "auto", "required", "named"] | None = None
+    """None: the provider's default."""
+    name: str | None = None
+    """The one to call, in mode named."""
+    allowed: frozenset[str] | None = None
+    """The only ones that may be called. None: all."""
+
+    def of(self, tools: list[Tool]) -> list[Tool]:
+        """Return the tools that may be called."""
+        return [tool for tool in tools if self.allowed is None or tool.name in self.allowed]
+
+
+def take_tool_choice(given: Given, tools: list[Tool]) -> ToolChoice:
+    """Take the tool choice.
 
     Raises:
-        GatewayError: INVALID_VALUE for any other form.
+        GatewayError: INVALID_VALUE for any other form, and for an allowed tool that is none of `tools`.
     """
     choice = given.take("tool_choice")
     if choice is None or choice in ("none", "auto", "required"):
-        return choice, None
+        return ToolChoice(mode=choice)
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
+        return _allowed_tools(choice, {tool.name for tool in tools})
     function = plain(choice.get("function")) if isinstance(choice, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise invalid("tool_choice", "must be none, auto, required, or name a function")
-    return "named", function["name"]
+        raise invalid(
+            "tool_choice", "must be none, auto, required, a function, or a list of allowed tools"
+        )
+    return ToolChoice(mode="named", name=function["name"])
+
+
+def _allowed_tools(choice: JsonObject, known: set[str]) -> ToolChoice:
+    where = "tool_choice.allowed_tools"
+    allowed = plain(choice.get("allowed_tools"))
+    tools = plain(allowed.get("tools")) if isinstance(allowed, dict) else None
+    if not isinstance(allowed, dict) or not isinstance(tools, list) or not tools:
+        raise invalid(f"{where}.tools", "must name a tool")
+    mode = allowed.get("mode")
+    if mode not in ("auto", "required"):
+        raise invalid(f"{where}.mode", "must be auto or required")
+    names: set[str] = set()
+    for position, tool in enumerate(tools):
+        function = plain(tool.get("function")) if isinstance(tool, dict) else None
+        name = function.get("name") if isinstance(function, dict) else None
+        if not isinstance(name, str) or name not in known:
+            raise invalid(f"{where}.tools[{position}].function.name", "is none of the tools")
+        names.add(name)
+    return ToolChoice(mode=mode, allowed=frozenset(names))
 
 
 def take_format(given: Given) -> Format | None:

@@ -33,7 +33,7 @@ import msgspec
 from maniac_core.domain.chat import Answer, JsonObject
 from maniac_core.providers.base import HttpCall, Prompt, Target, UpstreamFailure
 from maniac_core.providers.errors import response_failure
-from maniac_core.providers.given import shown_name
+from maniac_core.providers.given import plain, shown_name
 from maniac_core.providers.openai_answer import decode_answer
 from maniac_core.providers.openai_stream import OpenAIStreamDecoder
 
@@ -68,7 +68,11 @@ class OpenAIDialect:
     """See the module; implements `Dialect`."""
 
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
-        """Encode a request. Never refuses."""
+        """Encode a request.
+
+        Raises:
+            GatewayError: INVALID_VALUE for an object among the few that are read here which cannot be.
+        """
         habits = habits_of(target.config.base_url, target.provider)
         parameters, dropped = _parameters(habits, target.model, prompt)
         body: JsonObject = {
@@ -147,15 +151,18 @@ def _parameters(habits: Habits, model: str, prompt: Prompt) -> tuple[JsonObject,
     if prompt.stream:
         parameters["stream"] = True
         if not habits.is_mistral:
-            parameters["stream_options"] = {**_object(options), "include_usage": True}
+            parameters["stream_options"] = {
+                **_object(options, "stream_options"),
+                "include_usage": True,
+            }
     if habits.takes_reasoning:
-        parameters["usage"] = {**_object(parameters.get("usage")), "include": True}
+        parameters["usage"] = {**_object(parameters.get("usage"), "usage"), "include": True}
     return parameters, dropped
 
 
 def _flatten_reasoning(parameters: JsonObject) -> tuple[str, ...]:
     """Replace `reasoning` by `reasoning_effort`; return what of it is lost."""
-    reasoning = _object(parameters.pop("reasoning"))
+    reasoning = _object(parameters.pop("reasoning"), "reasoning")
     effort = reasoning.pop("effort", None)
     if effort is not None:
         # A caller who also sends the wire's own key means that one.
@@ -208,8 +215,7 @@ def _without_reasoning(message: JsonObject, habits: Habits) -> JsonObject:
     return kept
 
 
-def _object(value: Any) -> JsonObject:
+def _object(value: Any, param: str) -> JsonObject:
     """Return a JSON object as a new dictionary; nothing for what is none."""
-    if isinstance(value, msgspec.Raw):
-        value = msgspec.json.decode(value)
+    value = plain(value, param)
     return dict(value) if isinstance(value, dict) else {}

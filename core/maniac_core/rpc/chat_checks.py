@@ -14,6 +14,7 @@ from maniac_core.domain.errors import GatewayError, Reason
 _ROLES = frozenset({"system", "user", "assistant", "developer", "tool"})
 _PARTS = frozenset({"text", "image_url", "file", "input_audio"})
 _MODES = frozenset({"none", "auto", "required"})
+_ALLOWED_MODES = frozenset({"auto", "required"})
 _FORMATS = frozenset({"text", "json_object", "json_schema"})
 _EFFORTS = frozenset({"none", "minimal", "low", "medium", "high", "xhigh"})
 _SUMMARIES = frozenset({"auto", "concise", "detailed"})
@@ -69,7 +70,16 @@ def _check_reasoning(reasoning: chat_pb2.Reasoning) -> None:
 
 
 def _check_tool_choice(choice: chat_pb2.ToolChoice) -> None:
-    if choice.WhichOneof("choice") != "function_name":
+    kind = choice.WhichOneof("choice")
+    if kind == "allowed_tools":
+        allowed = choice.allowed_tools
+        _one_of(_ALLOWED_MODES, allowed.mode, "tool_choice", "allowed_tools", "mode")
+        if not allowed.function_names:
+            raise _missing("tool_choice.allowed_tools.tools")
+        for i, name in enumerate(allowed.function_names):
+            if not name:
+                raise _missing(f"tool_choice.allowed_tools.tools[{i}].function.name")
+    elif kind != "function_name":
         _one_of(_MODES, choice.mode, "tool_choice")
     elif not choice.function_name:
         raise _missing("tool_choice.function.name")

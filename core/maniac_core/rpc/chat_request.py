@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -12,6 +13,11 @@ from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.rpc.chat_checks import check_params
 
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_any_object = msgspec.json.Decoder(JsonObject).decode
+_PATH = re.compile(r" - at `(?:key in `)?\$([^`]*)`$")
+_LONGEST_PARAM = 200
+# Beyond it not every whole number is one of its own.
+_EXACT = 2**53
 _any_list = msgspec.json.Decoder(list[dict[str, Any]]).decode
 
 # Parameters whose JSON form is their value in the message.
@@ -57,7 +63,8 @@ def request_from_proto(params: chat_pb2.ChatCompletionParams) -> ChatRequest:
             parameters[name] = value
         elif name == "logit_bias":
             parameters[name] = {
-                key: int(bias) if bias.is_integer() else bias for key, bias in value.items()
+                key: int(bias) if bias.is_integer() and abs(bias) < _EXACT else bias
+                for key, bias in value.items()
             }
         elif name == "stop":
             sequences = list(value.sequences)
@@ -91,6 +98,31 @@ def _object(data: bytes, param: str) -> dict[str, msgspec.Raw]:
         raise GatewayError(
             Reason.ERROR_REASON_INVALID_VALUE, f"{param} must be a JSON object.", param=param
         ) from err
+    except RecursionError:
+        raise _unreadable(param, "is nested too deeply") from None
+
+
+def _decoded(data: bytes, param: str) -> JsonObject:
+    """Return an object with all that is in it, for what a dialect reads.
+
+    Raises:
+        GatewayError: INVALID_VALUE with the path of a number that is out of range.
+    """
+    _object(data, param)
+    try:
+        return _any_object(data)
+    except RecursionError:
+        raise _unreadable(param, "is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        path = _PATH.search(str(err))
+        where = param + path[1] if path is not None else param
+        raise _unreadable(where, "is a number out of range, or text that is not UTF-8") from err
+
+
+def _unreadable(param: str, problem: str) -> GatewayError:
+    return GatewayError(
+        Reason.ERROR_REASON_INVALID_VALUE, f"{param} {problem}.", param=param[:_LONGEST_PARAM]
+    )
 
 
 def _extra(data: bytes, param: str, known: frozenset[str]) -> dict[str, msgspec.Raw]:
@@ -141,6 +173,8 @@ def _details(data: bytes, where: str) -> list[JsonObject]:
         raise GatewayError(
             Reason.ERROR_REASON_INVALID_VALUE, f"{param} must be an array of objects.", param=param
         ) from err
+    except RecursionError:
+        raise _unreadable(f"{where}.reasoning_details", "is nested too deeply") from None
 
 
 def _part(part: chat_pb2.ContentPart, where: str) -> JsonObject:
@@ -167,8 +201,7 @@ def _tool_call(call: chat_pb2.ToolCall, where: str) -> JsonObject:
     }
     if call.extra_json:
         # Read by dialects (thought signatures), so it is decoded.
-        _object(call.extra_json, f"{where}.tool_calls")
-        result.update(msgspec.json.decode(call.extra_json))
+        result.update(_decoded(call.extra_json, f"{where}.tool_calls"))
     return result
 
 
@@ -178,8 +211,7 @@ def _tool(tool: chat_pb2.Tool, position: int) -> JsonObject:
     if tool.HasField("description"):
         function["description"] = tool.description
     if tool.parameters_json:
-        _object(tool.parameters_json, f"{where}.function.parameters")
-        function["parameters"] = msgspec.json.decode(tool.parameters_json)
+        function["parameters"] = _decoded(tool.parameters_json, f"{where}.function.parameters")
     if tool.HasField("strict"):
         function["strict"] = tool.strict
     result: JsonObject = {"type": tool.type or "function", "function": function}
@@ -189,9 +221,18 @@ def _tool(tool: chat_pb2.Tool, position: int) -> JsonObject:
 
 
 def _tool_choice(choice: chat_pb2.ToolChoice) -> str | JsonObject:
-    if choice.WhichOneof("choice") == "function_name":
-        return {"type": "function", "function": {"name": choice.function_name}}
+    kind = choice.WhichOneof("choice")
+    if kind == "function_name":
+        return _named(choice.function_name)
+    if kind == "allowed_tools":
+        allowed = choice.allowed_tools
+        tools = [_named(name) for name in allowed.function_names]
+        return {"type": "allowed_tools", "allowed_tools": {"mode": allowed.mode, "tools": tools}}
     return choice.mode
+
+
+def _named(function_name: str) -> JsonObject:
+    return {"type": "function", "function": {"name": function_name}}
 
 
 def _response_format(value: chat_pb2.ResponseFormat) -> JsonObject:
@@ -202,8 +243,7 @@ def _response_format(value: chat_pb2.ResponseFormat) -> JsonObject:
             schema["description"] = value.json_schema.description
         if value.json_schema.schema_json:
             param = "response_format.json_schema.schema"
-            _object(value.json_schema.schema_json, param)
-            schema["schema"] = msgspec.json.decode(value.json_schema.schema_json)
+            schema["schema"] = _decoded(value.json_schema.schema_json, param)
         if value.json_schema.HasField("strict"):
             schema["strict"] = value.json_schema.strict
         result["json_schema"] = schema
@@ -213,8 +253,7 @@ def _response_format(value: chat_pb2.ResponseFormat) -> JsonObject:
 def _reasoning(value: chat_pb2.Reasoning) -> JsonObject:
     result: JsonObject = {}
     if value.extra_json:
-        _object(value.extra_json, "reasoning")
-        result.update(msgspec.json.decode(value.extra_json))
+        result.update(_decoded(value.extra_json, "reasoning"))
     if value.HasField("effort"):
         result["effort"] = value.effort
     if value.HasField("summary"):

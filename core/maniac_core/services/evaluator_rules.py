@@ -12,7 +12,8 @@ from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.evaluators import Code, Evaluator, Judge
 from maniac_core.services.containers import KNOWN_APIS
 
-ENTRY_POINT = "run_evaluation"
+ENTRY_POINTS = ("run_evaluation", "evaluate")
+"""What the function may be called; of both the first is meant."""
 MAX_SOURCE = 64 * 1024
 """Characters of source. Parsing it holds up everything else: at most for some 0.15 s."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -98,14 +99,15 @@ def source_problem(source: str) -> str | None:
     except (ValueError, RecursionError, MemoryError):
         # What the parser says of a zero byte in some versions, and of code that is nested too deeply.
         return "is not valid Python, or is nested too deeply"
-    for statement in tree.body:
-        if isinstance(statement, ast.FunctionDef) and statement.name == ENTRY_POINT:
-            if _takes_one(statement.args):
+    for name in ENTRY_POINTS:
+        for statement in tree.body:
+            if isinstance(statement, ast.FunctionDef) and statement.name == name:
+                if _takes_one(statement.args):
+                    return None
+                return f"must define {name} with one argument, the item"
+            if name in _names_bound_by(statement):
                 return None
-            return f"must define {ENTRY_POINT} with one argument, the item"
-        if ENTRY_POINT in _names_bound_by(statement):
-            return None
-    return f"must define the function {ENTRY_POINT}(item) on its top level"
+    return "must define the function run_evaluation(item), or evaluate(item), on its top level"
 
 
 def _takes_one(arguments: ast.arguments) -> bool:

@@ -253,10 +253,26 @@ def _response_format(given: chat.ResponseFormat) -> chat_pb2.ResponseFormat:
     return result
 
 
-def _tool_choice(given: str | chat.NamedToolChoice) -> chat_pb2.ToolChoice:
+def _tool_choice(given: str | chat.ToolChoice) -> chat_pb2.ToolChoice:
     if isinstance(given, str):
         return chat_pb2.ToolChoice(mode=given)
-    return chat_pb2.ToolChoice(function_name=given.function.name)
+    kind = given.type or ("allowed_tools" if given.function is None else "function")
+    if kind == "function":
+        if given.function is None:
+            raise _missing("tool_choice.function")
+        return chat_pb2.ToolChoice(function_name=given.function.name)
+    where = "tool_choice.allowed_tools"
+    allowed = given.allowed_tools
+    if allowed is None:
+        raise _missing("tool_choice.function" if given.type is None else where)
+    if not allowed.tools:
+        raise EdgeError(
+            "INVALID_VALUE", f"{where}.tools must name at least one tool.", param=f"{where}.tools"
+        )
+    names = [tool.function.name for tool in allowed.tools]
+    return chat_pb2.ToolChoice(
+        allowed_tools=chat_pb2.AllowedTools(mode=allowed.mode, function_names=names)
+    )
 
 
 def _trace(given: chat.TraceContext) -> chat_pb2.TraceContext:

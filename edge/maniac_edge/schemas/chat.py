@@ -105,11 +105,28 @@ class NamedFunction(msgspec.Struct):
     name: str
 
 
-class NamedToolChoice(msgspec.Struct):
-    """Makes the model call one function."""
+class AllowedTool(msgspec.Struct):
+    """A function that may be called."""
 
     function: NamedFunction
     type: Literal["function"] | None = "function"
+
+
+class AllowedTools(msgspec.Struct):
+    """The functions that may be called, and whether one must be."""
+
+    mode: Literal["auto", "required"]
+    tools: list[AllowedTool]
+
+
+class ToolChoice(msgspec.Struct):
+    """Makes the model call one function, or lets it call only some. Without `type`, the key that is present tells it."""
+
+    type: Literal["function", "allowed_tools"] | None = None
+    function: Annotated[NamedFunction | None, Meta(description="For type function.")] = None
+    allowed_tools: Annotated[AllowedTools | None, Meta(description="For type allowed_tools.")] = (
+        None
+    )
 
 
 class JsonSchemaFormat(msgspec.Struct):
@@ -187,7 +204,7 @@ class ChatCompletionRequest(msgspec.Struct):
     reasoning: Reasoning | None = None
     response_format: ResponseFormat | None = None
     tools: list[Tool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -46,7 +46,7 @@ class InferenceParameters(msgspec.Struct):
     reasoning: chat.Reasoning | None = None
     response_format: chat.ResponseFormat | None = None
     tools: list[chat.Tool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | chat.NamedToolChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | chat.ToolChoice | None = None
     parallel_tool_calls: bool | None = None
 
 

@@ -34,7 +34,7 @@ _Prompt = Annotated[
 _Source = Annotated[
     str,
     Meta(
-        description="Code: Python that defines `run_evaluation(item)` on its top level, which returns"
+        description="Code: Python that defines `run_evaluation(item)` or `evaluate(item)` on its top level, which returns"
         ' `{"score": NUMBER}`; at most 65,536 characters. It is parsed when stored, and not run.'
     ),
 ]

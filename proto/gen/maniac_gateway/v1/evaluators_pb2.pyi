@@ -179,9 +179,9 @@ class CodeEvaluator(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     REQUIREMENTS_FIELD_NUMBER: _builtins.int
     source: _builtins.str
-    """Required. Python source that defines `run_evaluation(item)` on its top level, which returns a dictionary with the
-    number `score`. `item` has `sample` and `ground_truth`, each with `input`, a chat request, and `output`, its
-    answer.
+    """Required. Python source that defines `run_evaluation(item)`, or `evaluate(item)`, on its top level, which returns a
+    dictionary with the number `score`. `item` has `sample` and `ground_truth`, as attributes and as keys, each with
+    `input`, a chat request, and `output`, its answer.
     """
     @_builtins.property
     def requirements(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
