@@ -22,6 +22,8 @@ from maniac_core.domain.examples import (
 from maniac_core.domain.ids import completion_id, now_s
 from maniac_core.domain.records import CompletionRecord
 from maniac_core.providers.base import UpstreamFailure
+from maniac_core.providers.counts import MAX_COST_USD, MAX_TOKENS
+from maniac_core.providers.foreign_json import loose_object
 from maniac_core.providers.openai_answer import finish_of
 from maniac_core.providers.openai_usage import usage_of
 from maniac_core.services.capture import Call
@@ -47,7 +49,7 @@ _CONSUMED = frozenset(
 )
 _INT64_MAX = 2**63 - 1
 # Bounds that keep the sums of millions of examples within 64 bits.
-_MAX_TOKENS = 10**12
+_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _MAX_SPEND_USD = 10**6
 _LAST_SECOND = 253_402_300_799
 """The end of the year 9999: no protobuf timestamp goes beyond it."""
@@ -218,13 +220,13 @@ def _check_output(answer: ExampleOutput) -> None:
 
 
 def _usage(raw: msgspec.Raw) -> Usage | None:
-    usage = usage_of(raw)
-    if usage is None:
-        return None
-    cost = usage.cost_nano_usd or 0
-    if usage.total_tokens > _MAX_TOKENS or cost > _MAX_SPEND_USD * 1e9:
-        raise _invalid("output.usage", "is out of range")
-    return usage
+    # Of a provider such a count is taken as missing; here somebody can mend it.
+    given = loose_object(raw)
+    for names, largest in ((_COUNTS, MAX_TOKENS), (("cost",), MAX_COST_USD)):
+        for value in map(given.get, names):
+            if isinstance(value, int | float) and value > largest:
+                raise _invalid("output.usage", "is out of range")
+    return usage_of(raw)
 
 
 def _request(members: Mapping[str, msgspec.Raw]) -> bytes:
