@@ -24,6 +24,8 @@ from maniac_core.rpc.chat_stored import stored_to_proto
 from maniac_core.services.accounting import usage_of
 from maniac_core.services.accumulate import Accumulator
 from maniac_core.services.capture import choices_json
+from maniac_core.services.plan import Step
+from maniac_core.services.routing import Candidate
 from maniac_core.storage.canonical import content_hash
 from maniac_edge.convert.chunks import ChunkEncoder
 from maniac_edge.convert.completions import completion_to_json, stored_to_json
@@ -31,13 +33,14 @@ from maniac_edge.responses import encode
 
 KINDS = ("openai", "anthropic", "gemini")
 PROMPT = Prompt(messages=[{"role": "user", "content": "Hi"}], parameters={}, stream=True)
+STEP = Step(candidate=Candidate(slug="p/m", provider="p", model="m", config=None), prompt=PROMPT)
 SEEDS = range(1000)
 INT64_MAX = 2**63 - 1
 
 
 def keep(choices: list[Choice], reported: Usage | None) -> None:
     """Go the way of an answer: to the client, into the store, and back."""
-    usage, _ = usage_of(PROMPT, choices, reported)
+    usage, _ = usage_of(STEP, choices, reported)
     assert all(
         value is None or 0 <= value <= 2 * MAX_TOKENS
         for value in msgspec.structs.astuple(usage)[:8]

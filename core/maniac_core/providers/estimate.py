@@ -1,9 +1,9 @@
 """Token counts by rule of thumb, for answers whose provider reported none.
 
 One token per four bytes of UTF-8: a character of a script with two or three bytes costs about half a token or three
-quarters of one, as with current tokenizers. Every message adds 4 tokens for its frame, an image 765 (85 in low
-detail), a file 1,500 whatever its size. Against recorded exchanges, text and tool calls come out within about 40 % of
-the provider's count; images vary by more. No tokenizer is loaded, so an estimate takes microseconds.
+quarters of one, as with current tokenizers. Every message adds 4 tokens for its frame. Images and files count by the
+rules of the model's family; in a family that is not known an image is 765 (85 in low detail), a file 1,500. Against recorded exchanges, text and tool calls come out within about 40 % of
+the provider's count. No tokenizer is loaded, so an estimate takes microseconds.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 
 from maniac_core.domain.chat import Choice, JsonObject
+from maniac_core.providers.media_rules import DEAREST, Family, family_of
+from maniac_core.providers.prompt_bound import media_tokens
 
 BYTES_PER_TOKEN = 4
 MESSAGE_TOKENS = 4
@@ -25,11 +27,17 @@ FILE_TOKENS = 1_500
 _READ_PARAMETERS = ("tools", "functions", "response_format")
 
 
-def estimate_prompt_tokens(messages: Iterable[JsonObject], parameters: Mapping[str, Any]) -> int:
-    """Return about how many tokens a prompt has, tools and schemas included."""
+def estimate_prompt_tokens(
+    messages: Iterable[JsonObject], parameters: Mapping[str, Any], model: str = ""
+) -> int:
+    """Return about how many tokens a prompt has, tools and schemas included.
+
+    Images and documents are counted by the rules of the model's family, if its name tells that.
+    """
     size = count = tokens = 0
+    family = family_of(model)
     for message in messages:
-        message_size, media_tokens = _message_size(message)
+        message_size, media_tokens = _message_size(message, None if family is DEAREST else family)
         size += message_size
         tokens += media_tokens
         count += 1
@@ -62,7 +70,7 @@ def _size(value: Any) -> int:
     return len(msgspec.json.encode(value))
 
 
-def _message_size(message: JsonObject) -> tuple[int, int]:
+def _message_size(message: JsonObject, family: Family | None = None) -> tuple[int, int]:
     """Return the bytes of a message's text and the tokens of its media."""
     size = _size(message.get("name")) + _size(message.get("reasoning"))
     size += _size(message.get("refusal"))
@@ -74,7 +82,9 @@ def _message_size(message: JsonObject) -> tuple[int, int]:
     tokens = 0
     for part in content:
         kind = part.get("type")
-        if kind == "image_url":
+        if family is not None and kind in ("image_url", "file"):
+            tokens += media_tokens(family, part)
+        elif kind == "image_url":
             image = part.get("image_url")
             is_low = isinstance(image, dict) and image.get("detail") == "low"
             tokens += LOW_DETAIL_IMAGE_TOKENS if is_low else IMAGE_TOKENS

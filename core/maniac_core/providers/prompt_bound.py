@@ -108,6 +108,16 @@ def most_text_tokens(text: str | bytes) -> int:
     return tokens
 
 
+def media_tokens(family: Family, part: JsonObject) -> int:
+    """Return the tokens of the image or the file in a part; of a file that is only named, those of a page."""
+    try:
+        return sum(
+            _part(family, {key: part[key]}, "") for key in ("image_url", "file") if key in part
+        )
+    except UnboundedError:
+        return family.page
+
+
 def has_documents(messages: Iterable[JsonObject]) -> bool:
     """Whether a prompt has files, which take a while to read."""
     return any(

@@ -55,7 +55,7 @@ class ScriptedTransport:
             rule = ScriptedRule(status=400, error=ScriptedError(message=message))
         else:
             rule = self._pick(chat, number)
-        await self._reach_head(rule, deadlines)
+        await self._reach_head(rule, deadlines, request.on_send)
         key = b"%d/%d/%b" % (rule.seed, number, request.body)
         response = ScriptedResponse(
             script_of(rule, chat, key), self._origin, deadlines.idle_s, self._open.discard
@@ -75,7 +75,9 @@ class ScriptedTransport:
                 return rule.rule
         return _DEFAULT_RULE
 
-    async def _reach_head(self, rule: ScriptedRule, deadlines: Deadlines) -> None:
+    async def _reach_head(
+        self, rule: ScriptedRule, deadlines: Deadlines, on_send: Callable[[], None] | None
+    ) -> None:
         """Go through everything that comes before the head of the answer."""
         if rule.hang == "connect":
             await self._wait(None, deadlines.connect_s)
@@ -84,6 +86,8 @@ class ScriptedTransport:
                 f"no connection within {deadlines.connect_s} s",
                 sent=False,
             )
+        if on_send is not None and not rule.refuse:
+            on_send()
         delay_s = None if rule.hang == "headers" else rule.delay_s
         if delay_s != 0 and not await self._wait(delay_s, deadlines.headers_s):
             raise self._failure(

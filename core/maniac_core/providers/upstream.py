@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -59,9 +60,17 @@ class Upstream:
         self.needs_key = config.api_key_env is not None and not keys
 
     async def answer(
-        self, model: str, max_output_tokens: int | None, prompt: Prompt, timeout_s: float
+        self,
+        model: str,
+        max_output_tokens: int | None,
+        prompt: Prompt,
+        timeout_s: float,
+        *,
+        on_send: Callable[[], None] | None = None,
     ) -> tuple[Answer, tuple[str, ...]]:
         """Get a whole answer; return it with the names of dropped parameters.
+
+        `on_send` is called right before the first byte of the request is sent.
 
         A whole answer shows nothing until it is generated, so only the total deadline bounds the wait for its head.
 
@@ -71,7 +80,7 @@ class Upstream:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                exchange = await self._send(model, max_output_tokens, prompt, timeout_s)
+                exchange = await self._send(model, max_output_tokens, prompt, timeout_s, on_send)
                 return await self._whole(exchange), exchange.call.dropped
         except TimeoutError:
             raise deadline_failure(self.name, "did not answer within", timeout_s) from None
@@ -83,8 +92,12 @@ class Upstream:
         prompt: Prompt,
         first_token_s: float,
         total_s: float,
+        *,
+        on_send: Callable[[], None] | None = None,
     ) -> UpstreamStream:
         """Open a stream; the head of the answer has arrived and is good.
+
+        `on_send` is called right before the first byte of the request is sent.
 
         Both deadlines count from now on. A provider that answers whole instead is held to that of the first token.
 
@@ -96,7 +109,9 @@ class Upstream:
         first_token_s = min(first_token_s, total_s)
         try:
             async with asyncio.timeout(first_token_s):
-                exchange = await self._send(model, max_output_tokens, prompt, first_token_s)
+                exchange = await self._send(
+                    model, max_output_tokens, prompt, first_token_s, on_send
+                )
                 kind = exchange.response.headers.get("content-type", "").partition(";")[0]
                 if "json" in kind:
                     # A server that does not stream, or an error in a 200.
@@ -126,7 +141,12 @@ class Upstream:
         )
 
     async def _send(
-        self, model: str, max_output_tokens: int | None, prompt: Prompt, timeout_s: float
+        self,
+        model: str,
+        max_output_tokens: int | None,
+        prompt: Prompt,
+        timeout_s: float,
+        on_send: Callable[[], None] | None,
     ) -> _Exchange:
         slot, key = self._keys.take()
         target = Target(
@@ -144,7 +164,9 @@ class Upstream:
             headers_s=None,
             idle_s=min(timeouts.idle_s, timeout_s),
         )
-        request = UpstreamRequest(method="POST", url=call.url, headers=call.headers, body=call.body)
+        request = UpstreamRequest(
+            method="POST", url=call.url, headers=call.headers, body=call.body, on_send=on_send
+        )
         try:
             response = await self._transport.send(request, deadlines)
         except TransportError as err:

@@ -6,19 +6,33 @@ import msgspec
 
 from maniac_core.domain.chat import Choice, Usage
 from maniac_core.domain.records import UsageSource
-from maniac_core.providers.base import Prompt
 from maniac_core.providers.catalogue import Catalogue
-from maniac_core.providers.estimate import estimate_answer_tokens, estimate_prompt_tokens
+from maniac_core.providers.estimate import estimate_answer_tokens
 from maniac_core.providers.prices import Prices
+from maniac_core.services.ceiling import output_tokens, prompt_tokens
+from maniac_core.services.plan import Step
 from maniac_core.services.routing import Candidate
+from maniac_core.services.speeds import Speeds
 from maniac_core.services.trail import Bill
 
 
 class Accountant:
-    """Knows the prices."""
+    """Knows the prices, and how fast models are."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
+        self._speeds = Speeds()
+
+    def learn(self, candidate: Candidate, usage: Usage, seconds: float) -> None:
+        """Note what a whole answer used, and how long its request was under way."""
+        self._speeds.learn(candidate, usage.completion_tokens, seconds)
+
+    def generated(self, step: Step, seconds: float) -> int:
+        """Return how many tokens may be generated of a whole answer so long after its request was sent."""
+        if step.prompt.stream:
+            # What was generated was received.
+            return 0
+        return min(self._speeds.tokens(step.candidate, seconds), output_tokens(step))
 
     def bill(
         self, candidate: Candidate, usage: Usage, source: UsageSource
@@ -34,24 +48,25 @@ class Accountant:
 
 
 def usage_of(
-    prompt: Prompt, choices: list[Choice], reported: Usage | None
+    step: Step, choices: list[Choice], reported: Usage | None, generated: int = 0
 ) -> tuple[Usage, UsageSource]:
     """Return the usage of an answer, or of what there is of it: as reported, estimated as far as it was not.
+
+    `generated`: output tokens that there may be of it though they did not come.
 
     Counts that are all zero are none. A prompt has tokens, and so has an answer with something in it: a provider that
     broke off may have counted the prompt only.
     """
     if reported is None or not reported.total_tokens:
         estimate = Usage(
-            input_tokens=estimate_prompt_tokens(prompt.messages, prompt.parameters),
-            output_tokens=estimate_answer_tokens(choices),
+            input_tokens=prompt_tokens(step),
+            output_tokens=max(generated, estimate_answer_tokens(choices)),
             cost_nano_usd=reported.cost_nano_usd if reported else None,
             service_tier=reported.service_tier if reported else None,
         )
         return estimate, "estimated"
     if not reported.prompt_tokens:
-        input_tokens = estimate_prompt_tokens(prompt.messages, prompt.parameters)
-        return msgspec.structs.replace(reported, input_tokens=input_tokens), "estimated"
-    if not reported.completion_tokens and (output_tokens := estimate_answer_tokens(choices)):
-        return msgspec.structs.replace(reported, output_tokens=output_tokens), "estimated"
+        return msgspec.structs.replace(reported, input_tokens=prompt_tokens(step)), "estimated"
+    if not reported.completion_tokens and (answer := estimate_answer_tokens(choices)):
+        return msgspec.structs.replace(reported, output_tokens=answer), "estimated"
     return reported, "provider"

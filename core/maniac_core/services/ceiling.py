@@ -26,7 +26,9 @@ _LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
 
 def prompt_tokens(step: Step) -> int:
     """Return about how many tokens the prompt has."""
-    return estimate_prompt_tokens(step.prompt.messages, step.prompt.parameters)
+    return estimate_prompt_tokens(
+        step.prompt.messages, step.prompt.parameters, step.candidate.model
+    )
 
 
 def most_prompt_tokens(step: Step) -> int:

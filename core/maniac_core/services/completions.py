@@ -82,7 +82,7 @@ class CompletionService:
             raise
         call.first_token_us = call.elapsed_us()
         call.dropped += dropped
-        usage, source = self._bill(capture, answer.choices, answer.usage)
+        usage, source = self._bill_whole(capture, answer.choices, answer.usage)
         capture.trail.end("ok")
         call.upstream_us = capture.trail.upstream_us
         await capture.finish("completed", choices=answer.choices, usage=usage, usage_source=source)
@@ -126,7 +126,7 @@ class CompletionService:
                 items = await opened.next()
                 folded.add_all(items)
             choices = folded.choices()
-            usage, source = self._bill(capture, choices, folded.usage)
+            usage, source = self._bill_whole(capture, choices, folded.usage)
             capture.trail.end("ok")
             await capture.finish("completed", choices=choices, usage=usage, usage_source=source)
             if request.include_usage:
@@ -168,10 +168,11 @@ class CompletionService:
                 step.max_output_tokens,
                 step.prompt,
                 _total_s(upstream, deadline),
+                on_send=capture.trail.sent,
             )
         except UpstreamFailure as failure:
-            if failure.may_be_billed:
-                self._bill(capture, [], failure.usage)
+            if failure.may_be_billed and capture.trail.was_sent:
+                self._bill(capture, [], failure.usage, may_go_on=True)
             raise
 
     async def _open(
@@ -189,6 +190,7 @@ class CompletionService:
                 step.prompt,
                 upstream.config.timeouts.first_token_s,
                 _total_s(upstream, deadline),
+                on_send=capture.trail.sent,
             )
             while items := await stream.next():
                 held += items
@@ -196,7 +198,7 @@ class CompletionService:
                 if any(_is_content(item) for item in items):
                     break
         except UpstreamFailure as failure:
-            if failure.may_be_billed:
+            if failure.may_be_billed and capture.trail.was_sent:
                 self._bill(capture, folded.choices(), folded.usage or failure.usage)
             raise
         except BaseException:
@@ -214,13 +216,35 @@ class CompletionService:
             capture.trail.is_open = False
             raise
 
-    def _bill(
+    def _bill_whole(
         self, capture: Capture, choices: list[Choice], reported: Usage | None
     ) -> tuple[Usage, UsageSource]:
-        """Bill the running attempt; return its usage and where that is from."""
+        """Bill an answer that is complete, and learn from it."""
+        usage, source = self._bill(capture, choices, reported)
         step = capture.trail.step
         assert step is not None
-        usage, source = usage_of(step.prompt, choices, reported)
+        if capture.trail.was_sent:
+            self._accountant.learn(step.candidate, usage, capture.trail.since_sent_s)
+        return usage, source
+
+    def _bill(
+        self,
+        capture: Capture,
+        choices: list[Choice],
+        reported: Usage | None,
+        *,
+        may_go_on: bool = False,
+    ) -> tuple[Usage, UsageSource]:
+        """Bill the running attempt; return its usage and where that is from.
+
+        `may_go_on`: the provider may have generated, since the request was sent, what did not come.
+        """
+        trail, step = capture.trail, capture.trail.step
+        assert step is not None
+        generated = self._accountant.generated(step, trail.since_sent_s) if may_go_on else 0
+        usage, source = usage_of(step, choices, reported, generated)
+        if usage.cost_nano_usd:
+            self._spending.learn(step, usage.cost_nano_usd)
         bill, capture.prices = self._accountant.bill(step.candidate, usage, source)
         capture.trail.bill(bill)
         return usage, source
@@ -237,12 +261,14 @@ class CompletionService:
 
     def _submit_cancelled(self, capture: Capture) -> None:
         choices = capture.folded.choices()
-        if capture.trail.is_open:
-            usage, source = self._bill(capture, choices, capture.folded.usage)
-            capture.trail.end("cancelled")
-        else:
-            # Cancelled between two attempts, or before the first.
-            usage, source = capture.trail.total()
+        trail = capture.trail
+        is_billed = trail.is_open and trail.was_sent
+        if is_billed:
+            usage, source = self._bill(capture, choices, capture.folded.usage, may_go_on=True)
+        trail.end("cancelled")
+        if not is_billed:
+            # Cancelled before anything was sent, or between two attempts.
+            usage, source = trail.total()
         capture.submit("cancelled", choices=choices, usage=usage, usage_source=source)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from maniac_core.config import LOCAL_PROVIDER
 from maniac_core.domain.budgets import OwnerKind, Period
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import now_s
@@ -19,6 +20,7 @@ from maniac_core.storage.base import StorageError
 from maniac_core.storage.budgets import BudgetStore
 
 _TRIES = 3
+_MOST_MODELS = 10_000
 # Some four million USD. A caller's limit of tokens may be any integer; 512 such amounts still add up in the database.
 _MOST_NANO_USD = 2**52
 _PERIODS: dict[Period, str] = {"day": "for today", "month": "for this month", "total": "in total"}
@@ -33,6 +35,8 @@ class Spending:
         self._store = store
         self._reservations = reservations
         self._catalogue = catalogue
+        self._reported: dict[tuple[str, str], int] = {}
+        """The most that a request of a model was charged by its provider's word."""
 
     async def cover(self, capture: Capture, step: Step) -> None:
         """See to it that what is reserved covers an attempt, besides what earlier ones have cost.
@@ -58,6 +62,8 @@ class Spending:
         missing = trail.worst_nano_usd + trail.charge_nano_usd
         missing -= holds.total_nano_usd if holds is not None else 0
         if missing <= 0:
+            if holds is None and step.candidate.provider != LOCAL_PROVIDER:
+                await self._be_ready(capture, step)
             return
         if holds is None:
             holds = capture.holds = Holds()
@@ -66,6 +72,26 @@ class Spending:
         except StorageError as err:
             raise unavailable() from err
         holds.covered = step
+
+    def learn(self, step: Step, cost_nano_usd: int) -> None:
+        """Note what a provider says that it charged for a request."""
+        model = step.candidate.provider, step.candidate.model
+        if len(self._reported) >= _MOST_MODELS:
+            self._reported.clear()
+        self._reported[model] = max(cost_nano_usd, self._reported.get(model, 0))
+
+    async def _be_ready(self, capture: Capture, step: Step) -> None:
+        """Reserve next to nothing, so that a charge that nobody expects finds the budgets that it belongs to."""
+        try:
+            hold = await self._reservations.take(capture.call.caller, 1)
+        except StorageError:
+            # As without a budget: nothing is known to be charged.
+            return
+        if hold is not None:
+            holds = capture.holds = Holds()
+            holds.taken.append(hold)
+            holds.covered = step
+            self._reservations.keep(holds)
 
     async def _take(self, capture: Capture, holds: Holds, amount: int) -> None:
         caller = capture.call.caller
@@ -91,12 +117,15 @@ class Spending:
 
     def _worst_case(self, step: Step) -> int:
         worst = ceiling_nano_usd(step, self._catalogue)
+        config = step.candidate.config
+        if worst is None and (config is None or config.unpriced == "allow"):
+            # Without a configuration there is no key either, and so no call.
+            worst = 0
+        if worst == 0:
+            # Free, but not by what its provider said before.
+            worst = self._reported.get((step.candidate.provider, step.candidate.model), 0)
         if worst is not None:
             return min(worst, _MOST_NANO_USD)
-        config = step.candidate.config
-        if config is None or config.unpriced == "allow":
-            # Without a configuration there is no key either, and so no call.
-            return 0
         raise GatewayError(
             Reason.ERROR_REASON_INSUFFICIENT_BALANCE,
             f"The price of {step.candidate.slug} is unknown, so that no budget can cover it.",

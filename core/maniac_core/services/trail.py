@@ -60,6 +60,8 @@ class Trail:
         """Time spent on attempts that are over, and on pauses between them."""
         self.is_open = False
         """Whether an attempt is running."""
+        self.was_sent = False
+        """Whether anything of the running attempt's request was sent."""
         self.was_called = False
         """Whether any provider was called."""
         self.worst_nano_usd = 0
@@ -70,6 +72,7 @@ class Trail:
         self._bills: list[Bill] = []
         self._started_us = 0
         self._started = 0.0
+        self._sent = 0.0
         self._first_token_us: int | None = None
 
     def begin(self, step: Step) -> None:
@@ -80,8 +83,19 @@ class Trail:
         self._started = time.perf_counter()
         self._first_token_us = None
         self.is_open = True
+        self.was_sent = False
         if self._spans is not None:
             self._spans.begin(step)
+
+    def sent(self) -> None:
+        """The running attempt's request begins to be sent."""
+        self.was_sent = True
+        self._sent = time.perf_counter()
+
+    @property
+    def since_sent_s(self) -> float:
+        """Seconds since then; only where anything was sent."""
+        return time.perf_counter() - self._sent
 
     def first_token(self) -> None:
         """The running attempt produced its first content."""

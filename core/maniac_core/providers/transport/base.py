@@ -6,7 +6,7 @@ Nothing here opens a socket, so providers and their tests need only this module.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -26,6 +26,8 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
     url: str
     headers: tuple[tuple[str, str], ...]
     body: bytes = b""
+    on_send: Callable[[], None] | None = None
+    """Called once, right before the first byte is sent."""
 
     def __repr__(self) -> str:
         """Describe the request without what may hold a credential: URL, headers and body."""

@@ -70,6 +70,8 @@ class HttpTransport:
         connection = pool.take_idle()
         if connection is None:
             connection = await _acquire(pool, deadlines, fresh=False)
+        if request.on_send is not None:
+            request.on_send()
         response = await _exchange(connection, head, body, deadlines)
         if response.is_stale:
             try:
