@@ -107,6 +107,10 @@ def post(gateway: Gateway, kind: str, key: str, value: str, number: bytes) -> ht
         return http.post("/v1/chat/completions", content=data)
 
 
+ANSWERS = {
+    "anthropic": body(b'{"content":[{"type":"text","text":"Hi"}],"stop_reason":"end_turn"}'),
+    "gemini": body(b'{"candidates":[{"content":{"parts":[{"text":"Hi"}]},"finishReason":"STOP"}]}'),
+}
 CHOICE = {
     "type": "allowed_tools",
     "allowed_tools": {
@@ -194,6 +198,22 @@ def test_messages_with_nothing_in_them_are_left_out(
     if content != "  " or kind == "anthropic":
         assert "system" not in sent
         assert [turn["role"] for turn in turns] == ["user"]
+
+
+@pytest.mark.parametrize("choice", ["required", TOOLS[0]])
+@pytest.mark.parametrize("kind", ["anthropic", "gemini"])
+def test_what_has_no_effect_is_named_as_dropped(
+    gateway: Gateway, providers: Providers, kind: str, choice: Any
+) -> None:
+    """A tool that must be called where there is none, and an empty stop sequence."""
+    providers.handlers[kind] = ANSWERS[kind]
+    response = ask(gateway, kind, tool_choice=choice, stop=["", "x"])
+    assert response.status_code == 200
+    dropped = set(response.headers["x-maniac-dropped-params"].split(","))
+    assert {"tool_choice", "stop"} <= dropped
+    sent = providers.requests(kind)[-1].json
+    stop = sent["stop_sequences"] if kind == "anthropic" else sent["generationConfig"]
+    assert stop in (["x"], {"stopSequences": ["x"]})
 
 
 def ask(gateway: Gateway, kind: str, **parameters: Any) -> httpx.Response:

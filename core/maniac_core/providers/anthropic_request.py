@@ -103,6 +103,8 @@ class _Encoder:
                 encoded.append(emulated)
                 parallel = False
         if not encoded:
+            if mode in ("required", "named"):
+                self._given.note("tool_choice")
             return
         self._body["tools"] = encoded
         if mode in ("required", "named") and not self._family.takes_forced_tool:

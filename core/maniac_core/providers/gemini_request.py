@@ -76,8 +76,11 @@ def _generation_config(target: Target, given: Given, room: Room) -> JsonObject:
         if value is not None:
             config[own_name] = value
     stop = take_stop(given)
-    if stop:
-        config["stopSequences"] = stop
+    usable = [text for text in stop if text]
+    if len(usable) < len(stop):
+        given.note("stop")
+    if usable:
+        config["stopSequences"] = usable
     form = take_format(given)
     if form is not None:
         config["responseMimeType"] = "application/json"
@@ -132,6 +135,8 @@ def _add_tools(body: JsonObject, given: Given, room: Room) -> None:
     if given.take("parallel_tool_calls") is False:
         given.note("parallel_tool_calls")
     if not tools:
+        if choice.mode in ("required", "named"):
+            given.note("tool_choice")
         return
     declarations = [
         _declaration(tool, f"tools[{position}].function.parameters", room)
