@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -176,6 +178,34 @@ def test_a_database_that_is_none_or_of_a_newer_version(run: Run, tmp_path: Path)
         line = _one_line(run(*command.split()))
         assert "gateway.db: " in line
         assert "not a database" in line
+
+
+def test_a_database_that_another_program_writes(run: Run, tmp_path: Path) -> None:
+    """After a while it is said, with nothing of what the storage logs."""
+    assert run("migrate").returncode == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "gateway.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        refused = run("keys", "create")
+    assert refused.returncode == 1
+    assert "database is locked" in _one_line(refused)
+
+
+def test_a_damaged_database_is_named(run: Run, tmp_path: Path) -> None:
+    """As one of a newer version is."""
+    assert run("migrate").returncode == 0
+    file = tmp_path / "data" / "gateway.db"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:8192] + b"\xff" * 40_000 + whole[48_192:])
+    for command in ("keys list", "migrate", "serve --port=0 --grpc-port=0"):
+        line = _one_line(run(*command.split()))
+        assert "gateway.db: " in line
+        assert "malformed; restore a backup" in line
+    file.write_bytes(whole)
+    with contextlib.closing(sqlite3.connect(file)) as other:
+        other.execute("INSERT INTO schema_migrations VALUES (9999, 'later', '', 0)")
+        other.commit()
+    for command in ("keys list", "migrate", "serve --port=0 --grpc-port=0"):
+        assert "was written by a newer version" in _one_line(run(*command.split()))
 
 
 def test_a_full_disk_is_not_taken_for_the_network(

@@ -206,7 +206,7 @@ def test_fine_tuning_files_are_imported_and_bad_lines_named(
 def test_an_import_that_cannot_begin_says_why(gateway: Gateway, label: str, tmp_path: Path) -> None:
     """A missing file, an unknown container and an unknown project are told in one line."""
     path = tmp_path / "in.jsonl"
-    assert "No such file" in run_import(gateway, path, label).stderr
+    assert "no such file" in run_import(gateway, path, label).stderr
     path.write_text("")
     assert "'nothing' does not exist" in run_import(gateway, path, "nothing").stderr
     unknown = run_import(gateway, path, label, "--project", "nothing")

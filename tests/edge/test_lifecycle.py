@@ -259,7 +259,7 @@ CONFIGS: list[tuple[str, dict[str, str], str]] = [
     ("[edge]\nport = 'x'", {}, "port"),
     ("edge = 1", {}, "edge"),
     ("[edge", {}, "not valid TOML"),
-    ("", {"MANIAC_EDGE__PORTT": "1"}, "portt"),
+    ("", {"MANIAC_EDGE__PORTT": "1"}, "MANIAC_EDGE__PORTT"),
     ("[edge]\ncore = 'nowhere'", {}, "core: 'nowhere' is not HOST:PORT"),
     ("[edge]\ncore = 'a:1,b:2'", {}, "dns:///NAME:PORT"),
     ("[edge]\ncore = 'ipv4:10.0.0.1:4141,core:4141'", {}, "'core' is no address of ipv4"),

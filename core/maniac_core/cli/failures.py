@@ -24,6 +24,8 @@ class UsageError(Exception):
 
 
 _ELSEWHERE = "name another folder with --data-dir, or [core] data_dir"
+# What SQLite says of a file that is damaged, or was never its own.
+_DAMAGED = ("disk image is malformed", "file is not a database")
 _REMEDIES = {
     errno.ENOSPC: "make room, then try again",
     errno.EDQUOT: "make room, then try again",
@@ -46,9 +48,7 @@ def report(err: Exception, arguments: argparse.Namespace) -> int:
         text, status = str(err), MISUSED
     elif isinstance(err, GatewayError):
         text, status = f"{err.message}{f' ({err.__cause__})' if err.__cause__ else ''}", FAILED
-    elif isinstance(err, StorageError | UsageError):
-        text, status = str(err), FAILED
-    elif isinstance(err, OSError):
+    elif isinstance(err, StorageError | UsageError | OSError):
         text, status = describe(err), FAILED
     else:
         raise err
@@ -60,7 +60,9 @@ def report(err: Exception, arguments: argparse.Namespace) -> int:
 def describe(err: Exception) -> str:
     """Return an error's text; of one of the system which path it is about, the reason, and what to do."""
     if not isinstance(err, OSError) or err.strerror is None:
-        return str(err)
+        text = str(err)
+        is_damaged = any(words in text for words in _DAMAGED)
+        return f"{text}; restore a backup of it, or {_ELSEWHERE}" if is_damaged else text
     name = err.filename2 or err.filename
     reason = err.strerror[:1].lower() + err.strerror[1:]
     if name is None or isinstance(name, int):

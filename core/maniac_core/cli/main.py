@@ -30,6 +30,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     # What commands write holds prompts and keys: it is the owner's only.
     os.umask(0o077)
+    import logging  # noqa: PLC0415 - not for --help
+
+    # What a command fails for is told once, in its last line; `serve` and `core` have a log besides.
+    logging.getLogger("maniac_core").addHandler(logging.NullHandler())
     try:
         module = importlib.import_module(f"maniac_core.cli.{arguments.module}")
         status: int = module.run(arguments)
