@@ -86,12 +86,16 @@ async def captured(
 
 
 def _model_list(
-    captured: list[CompletionRecord], selection: CompletionFilter, wanted: dict[str, Any]
+    captured: list[CompletionRecord],
+    selection: CompletionFilter,
+    wanted: dict[str, Any],
+    *,
+    by_commit: bool = False,
 ) -> list[str]:
-    """Return the matching ids of the first project, oldest first."""
+    """Return the matching ids of the first project: by time of creation, the oldest first, or in the order of commits."""
     project = min(record.caller.project for record in captured)
     found = [
-        (record.created, position, record.id)
+        (0 if by_commit else record.created, position, record.id)
         for position, record in enumerate(captured)
         if record.caller.project == project and _matches(record, selection, wanted)
     ]
@@ -109,7 +113,7 @@ async def test_pages_and_counts_agree_with_the_model(
     cases = itertools.product([None, "a/x", "b/z", "no/model"], [None, 1, 3], _FILTERS)
     for model, container, wanted in cases:
         selection = _selection(model, container, wanted)
-        expected = _model_list(captured, selection, wanted)
+        expected = _model_list(captured, selection, wanted, by_commit=ascending)
         if not ascending:
             expected.reverse()
         everything = Page(limit=100, ascending=ascending)

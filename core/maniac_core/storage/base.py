@@ -112,6 +112,16 @@ class Database(Protocol):
         Register it before `start`.
         """
 
+    async def settled_position(self) -> int:
+        """Return the last position of the ledger up to which everything is decided.
+
+        What is read afterwards shows all rows up to there that there will ever be. It is not before the last row whose
+        capture had ended when this was called, unless another capture takes unusually long.
+
+        Raises:
+            StorageError: the database cannot be reached.
+        """
+
     async def drop_bodies(self, before: int) -> int:
         """Drop bodies from before a time (Unix seconds) in whole parts, where they are kept in parts.
 

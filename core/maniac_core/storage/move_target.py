@@ -125,7 +125,9 @@ class Target:
             await self._connection.execute(
                 f"SELECT setval('{row['sequence']}', (SELECT COALESCE(MAX(id), 0) + 1 FROM {row['name']}), false)"  # noqa: S608 - as above
             )
-        await self._connection.execute("SELECT setval('completion_seq', $1, false)", last_seq + 1)
+        await self._connection.execute(
+            "SELECT setval('completion_positions', $1, false)", last_seq + 1
+        )
 
     async def _add_ids(self, table: Table, rows: Sequence[RowValues]) -> None:
         columns = ("project", "id", "created", "seq")

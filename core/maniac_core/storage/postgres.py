@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
@@ -38,6 +39,10 @@ _MAX_BATCH_BYTES = 8 * 1024 * 1024
 _RECORD_BYTES = 32 * 1024
 """What a record counts besides its bodies, so that a batch has 256 records at most."""
 _MAX_WRITES = 128
+
+_SETTLE_S = 1.0
+"""How long a list in the order of commits waits for captures that were under way when it was asked for."""
+_SETTLE_PAUSE_S = 0.003
 
 
 class PostgresDatabase:
@@ -167,6 +172,19 @@ class PostgresDatabase:
         """Read the first row."""
         rows = await self.fetch_all(name, params)
         return rows[0] if rows else None
+
+    async def settled_position(self) -> int:
+        """Return the last position up to which no capture is under way, of any core."""
+        wanted: int | None = None
+        give_up = time.monotonic() + _SETTLE_S
+        while True:
+            row = await self.fetch_one("settled_positions")
+            assert row is not None
+            settled: int = row["settled"]
+            wanted = row["taken"] if wanted is None else wanted
+            if settled >= wanted or time.monotonic() > give_up:
+                return settled
+            await asyncio.sleep(_SETTLE_PAUSE_S)
 
     async def drop_bodies(self, before: int) -> int:
         """Drop the months of bodies that are over before a time."""

@@ -18,8 +18,6 @@ from maniac_core.storage.queries import Queries
 
 BoundStatement = tuple[str, Sequence[Any]]
 _TRIES = 3
-_BLOCK = 1000
-"""How many positions one value of the sequence stands for."""
 WRITE_LOCK = 0x6D67_0001
 """Advisory lock of everything but captures, so that statements of one write see no other write between them."""
 
@@ -30,7 +28,6 @@ class Captures:
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
         self._statement: CaptureStatement | None = None
-        self._next = self._end = 0
 
     async def commit(
         self, connection: Connection, records: list[CompletionRecord]
@@ -41,10 +38,9 @@ class Captures:
         tries = 0
         while True:
             tries += 1
-            first = await self._take_positions(connection, len(records))
             try:
                 rows = await connection.fetch(
-                    self._statement.sql, *self._statement.arguments(records, first)
+                    self._statement.sql, *self._statement.arguments(records)
                 )
             except Exception as err:
                 if does_not_fit(err) and len(records) == 1 and tries == 1:
@@ -59,14 +55,6 @@ class Captures:
                     else ClaimLostError("another request has the key")
                     for record in records
                 ]
-
-    async def _take_positions(self, connection: Connection, count: int) -> int:
-        if self._end - self._next < count:
-            self._next = await connection.fetchval("SELECT nextval('completion_seq')")
-            self._end = self._next + _BLOCK
-        first = self._next
-        self._next += count
-        return first
 
 
 async def commit_writes(

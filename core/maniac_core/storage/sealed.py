@@ -73,6 +73,10 @@ class SealedDatabase:
         """See Database."""
         self._database.on_contact(callback)
 
+    async def settled_position(self) -> int:
+        """See Database."""
+        return await self._database.settled_position()
+
     async def drop_bodies(self, before: int) -> int:
         """See Database."""
         return await self._database.drop_bodies(before)

@@ -19,6 +19,7 @@ from maniac_core.storage.sqlite_watcher import Watcher
 from maniac_core.storage.sqlite_writer import Writer
 
 _READERS = 3
+_LAST = 1 << 62
 
 
 class SQLiteDatabase:
@@ -124,6 +125,10 @@ class SQLiteDatabase:
         """Read the first row."""
         rows = await self.fetch_all(name, params)
         return rows[0] if rows else None
+
+    async def settled_position(self) -> int:
+        """Return a position after all: whoever writes takes the next ones under the lock that it commits with."""
+        return _LAST
 
     async def drop_bodies(self, before: int) -> int:  # noqa: ARG002 - of the seam
         """Drop nothing: all bodies are in one table."""
