@@ -29,6 +29,7 @@ from maniac_edge.controllers import (
     models,
     reference,
     registration,
+    replay,
     traces,
     usage,
 )
@@ -46,6 +47,7 @@ from maniac_edge.telemetry import exports_traces
 _BASE_PATHS = ("/v1", "/api/v1")
 _RESOURCES = (
     completions,
+    replay,
     registration,
     containers,
     files,

@@ -106,10 +106,10 @@ class RpcChat:
         call = self._core.stream_packed(
             request.packed, timeout=self._timeout_s, metadata=self._core.metadata(context)
         )
-        return _RpcStream(call, context)
+        return RpcStream(call, context)
 
 
-class _RpcStream:
+class RpcStream:
     """Reads ahead of its consumer, up to a bound, so that chunks gather while a write is under way.
 
     A read of grpc.aio cannot be given up without ending its call, so waiting with a timeout needs this too.
@@ -117,7 +117,7 @@ class _RpcStream:
 
     def __init__(
         self,
-        call: grpc.aio.UnaryStreamCall[Any, chat_pb2.StreamChatCompletionResponse],
+        call: grpc.aio.UnaryStreamCall[Any, Any],
         context: RequestContext,
     ) -> None:
         self.on_failed: Callable[[], None] | None = None

@@ -21,6 +21,7 @@ from upstream import Exchange, Upstream
 METADATA = (("authorization", f"Bearer {KEY}"),)
 BODY: dict[str, Any] = {"model": "mock/m1", "messages": [{"role": "user", "content": "Hi"}]}
 _HUGE = (1 << 63) - 1
+_PIXEL = "data:image/png;base64,iVBORw0KGgo="
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_no_row_hides_the_others(gateway: Gateway, http: httpx.Client) -> None:
         ("tags", '{"a":1}'): "tags",
         ("trace_metadata", "["): "trace",
         ("input_tokens", _HUGE): "usage",
-        ("input", b"["): None,
+        ("input", b"["): "input",
         ("route", b"["): None,
         ("status", "parked"): None,
     }
@@ -84,6 +85,7 @@ def test_no_row_hides_the_others(gateway: Gateway, http: httpx.Client) -> None:
     good = ask(http, tags=["x"], **more)
     for completion_id, (column, value) in ids.items():
         _spoil(gateway, completion_id, column, value)
+    _execute(gateway, "UPDATE traces SET last_seen = ? WHERE id = 't'", _HUGE)
     own = "WHERE project = (SELECT project FROM completions WHERE id = ?)"
     _execute(gateway, f"UPDATE usage_daily SET input_tokens = ? {own}", _HUGE, good)
     _execute(gateway, f"UPDATE usage_tags_daily SET output_tokens = ? {own}", _HUGE, good)
@@ -94,12 +96,14 @@ def test_no_row_hides_the_others(gateway: Gateway, http: httpx.Client) -> None:
     for item in listed["data"]:
         spoil = ids.get(item["id"])
         name = None if spoil is None else spoilt[spoil]
-        assert item["unreadable"] == ([] if name is None else [name])
+        assert item["unreadable"] == ([] if name in (None, "input") else [name])
         assert item["choices"] == [] if name == "choices" else item["choices"]
         got = http.get(f"/v1/chat/completions/{item['id']}")
         assert (got.status_code, got.json()) == (200, item)
         explained = http.get(f"/v1/chat/completions/{item['id']}/explain")
         assert explained.status_code == 200
+        messages = http.get(f"/v1/chat/completions/{item['id']}/messages")
+        assert len(messages.json()["data"]) == (0 if name == "input" else 2)
         if spoil == ("route", b"["):
             assert explained.json()["unreadable"] == ["route"]
     for query in ("group_by=model", "group_by=tag", "tag=x", "group_by=day,key"):
@@ -109,6 +113,9 @@ def test_no_row_hides_the_others(gateway: Gateway, http: httpx.Client) -> None:
     for form in ("full", "fine_tuning"):
         lines = _export(gateway, http, form)
         assert len(lines) == len(ids) + 1 if form == "full" else lines
+        for line in lines if form == "full" else ():
+            name = spoilt.get(ids.get(line["output"]["id"], ("", "")))
+            assert line["output"].get("unreadable") == (None if name is None else [name])
     assert http.get("/v1/traces").status_code == http.get("/v1/traces/t").status_code == 200
     text = {"key": "output.text", "operator": "not_contains", "value": "nowhere"}
     tokens = {"key": "usage.total_tokens", "operator": "greater_than", "value": 0}
@@ -236,3 +243,203 @@ def test_all_that_was_sent_is_kept_with_the_record(http: httpx.Client, upstream:
     assert found["container_added"] == {"messages": [0], "parameters": ["top_p"]}
     found = http.get(f"/v1/chat/completions/{unstored}/explain").json()
     assert (found["container_added"], found["replay_of"]) == (None, None)
+
+
+def test_what_was_asked_is_listed_as_openai_lists_it(
+    gateway: Gateway, http: httpx.Client, upstream: Upstream
+) -> None:
+    """The client's own iterator walks the messages, with what the container added, in both orders."""
+    del upstream
+    parts = [{"type": "text", "text": "Look"}, {"type": "image_url", "image_url": {"url": _PIXEL}}]
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    asked: list[dict[str, Any]] = [
+        {"role": "user", "content": parts},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "7"},
+        {"role": "user", "content": "And now?", "name": "ann"},
+    ]
+    own = ask(http, model="maniac:box", messages=asked)
+    everything = [{"role": "system", "content": "Be brief."}, *asked]
+    key = http.headers["authorization"].removeprefix("Bearer ")
+    with OpenAI(base_url=gateway.base_url, api_key=key, max_retries=0) as client:
+        pages = client.chat.completions.messages.list(own, limit=2)
+        listed = [message.to_dict(warnings=False) for message in pages]
+        backwards = client.chat.completions.messages.list(own, order="desc").data
+    assert [message.pop("id") for message in listed] == [f"{own}-{n}" for n in range(5)]
+    assert listed == everything
+    assert [message.id for message in backwards] == [f"{own}-{n}" for n in reversed(range(5))]
+
+    page = http.get(f"/v1/chat/completions/{own}/messages?limit=2&after={own}-1").json()
+    assert (page["object"], page["has_more"]) == ("list", True)
+    assert (page["first_id"], page["last_id"]) == (f"{own}-2", f"{own}-3")
+    last = http.get(f"/v1/chat/completions/{own}/messages?after={own}-4").json()
+    assert last == {
+        "object": "list",
+        "data": [],
+        "first_id": None,
+        "last_id": None,
+        "has_more": False,
+    }
+    assert http.get("/v1/chat/completions/never/messages").status_code == 404
+    assert http.get(f"/v1/chat/completions/{own}/messages?limit=0").status_code == 422
+    [line] = _export(gateway, http, "full")
+    assert line["input"]["messages"] == everything
+    assert line["output"]["container_added"] == {"messages": [0], "parameters": []}
+    with gateway.client() as other:
+        assert other.get(f"/v1/chat/completions/{own}/messages").status_code == 404
+
+
+def test_a_filter_takes_a_bounded_list(gateway: Gateway, http: httpx.Client) -> None:
+    """32 keys of metadata are looked up together; 33, or hundreds of thousands, are refused with what to do."""
+    metadata = {f"k{n}": n for n in range(40)}
+    own = ask(http, model="maniac:box", metadata=metadata)
+
+    def listed(count: int) -> httpx.Response:
+        wanted = {f"k{n}": n for n in range(count)}
+        return http.request("GET", "/v1/chat/completions", json=wanted)
+
+    assert [item["id"] for item in listed(32).json()["data"]] == [own]
+    for count in (33, 20_000):
+        refused = listed(count)
+        assert refused.status_code == 422
+        assert f"has {count} keys, and at most 32" in refused.json()["error"]["message"]
+    with grpc.insecure_channel(gateway.grpc_target) as channel:
+        request = chat_pb2.ExportChatCompletionsRequest(
+            filter=chat_pb2.CompletionFilter(metadata_json=json.dumps(metadata).encode())
+        )
+        key = (("authorization", http.headers["authorization"]),)
+        with pytest.raises(grpc.RpcError) as raised:
+            list(
+                chat_pb2_grpc.ChatServiceStub(channel).ExportChatCompletions(request, metadata=key)
+            )
+        assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+    one = {"key": "model", "operator": "exists"}
+    for filters in (
+        [one] * 33,
+        [{"key": "id", "operator": "in", "value": [str(n) for n in range(1001)]}],
+        [{"key": "tags", "operator": "not_in", "value": [str(n) for n in range(501)]}] * 2,
+    ):
+        wanted = {"name": "d", "container": "box", "size": 5, "filters": filters}
+        refused = http.post("/v1/datasets", json=wanted)
+        assert refused.status_code == 422
+        assert "must" in refused.json()["error"]["message"]
+
+
+def _replayed(http: httpx.Client, completion_id: str, **body: Any) -> dict[str, Any]:
+    response = http.post(f"/v1/chat/completions/{completion_id}/replay", json=body)
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = http.get(f"/v1/chat/completions/{response.json()['id']}").json()
+    return found
+
+
+def test_a_captured_request_is_sent_once_more(http: httpx.Client, upstream: Upstream) -> None:
+    """The provider gets the very same again, though the container has changed; the new record points to the first."""
+    sent: list[tuple[Any, dict[str, str]]] = []
+
+    async def answer(exchange: Exchange) -> None:
+        sent.append((exchange.json, exchange.headers))
+        await exchange.answer(f"Answer {len(sent)}")
+
+    upstream.handler = answer
+    first = ask(
+        http,
+        model="maniac:box",
+        temperature=0.25,
+        tools=[{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+        seed=12345678901234567,
+        top_k=3,
+        tags=["x"],
+        metadata={"k": 1},
+        trace={"id": "replayed"},
+    )
+    changed = {"default_system_prompt": "Be long.", "default_model": "mock/m2"}
+    assert http.patch("/v1/containers/box", json=changed).status_code == 200
+
+    again = _replayed(http, first)
+    other = _replayed(http, first, model="mock/other")
+
+    (one, _), (two, _), (three, _) = sent
+    assert two == one
+    assert three == {**one, "model": "other"}
+    assert again["choices"][0]["message"]["content"] == "Answer 2"
+    assert (again["replay_of"], again["status"], again["model"]) == (first, "completed", "mock/m1")
+    assert (again["container"], again["tags"], again["metadata"]) == ("box", ["x"], {"k": 1})
+    assert (other["replay_of"], other["model"], other["trace"]) == (first, "mock/other", None)
+    assert http.get(f"/v1/chat/completions/{first}").json()["replay_of"] is None
+    assert http.get("/v1/usage").json()["totals"]["request_count"] == 3
+
+
+def test_a_replay_streams_as_its_first_did(http: httpx.Client, upstream: Upstream) -> None:
+    """With `stream`, chunks come, and usage where the first request asked for it."""
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.stream(["Hel", "lo"])
+
+    upstream.handler = answer
+    for options, has_usage in ((None, False), ({"include_usage": True}, True)):
+        body = {**BODY, "stream": True, "stream_options": options}
+        assert http.post("/v1/chat/completions", json=body).status_code == 200
+        first = http.get("/v1/chat/completions?limit=1").json()["data"][0]["id"]
+        response = http.post(f"/v1/chat/completions/{first}/replay", json={"stream": True})
+        assert response.headers["content-type"].startswith("text/event-stream")
+        *events, done = [
+            line[6:] for line in response.text.splitlines() if line.startswith("data: ")
+        ]
+        chunks = [json.loads(event) for event in events]
+        assert done == "[DONE]"
+        text = "".join(
+            choice["delta"].get("content", "") for chunk in chunks for choice in chunk["choices"]
+        )
+        assert text == "Hello"
+        assert bool(chunks[-1].get("usage")) is has_usage
+        newest = http.get("/v1/chat/completions?limit=1").json()["data"][0]
+        assert (newest["id"], newest["replay_of"]) == (chunks[0]["id"], first)
+
+
+def test_what_cannot_be_sent_again_says_why(
+    gateway: Gateway, http: httpx.Client, upstream: Upstream
+) -> None:
+    """404 for what is not the project's, 409 for what is not stored any more, 4xx for a bad body; nothing is sent."""
+    own = ask(http)
+    spoilt = ask(http)
+    _spoil(gateway, spoilt, "input", b"[")
+    expired = ask(http)
+    _spoil(gateway, expired, "input", None)
+    unstored = ask(http, store=False)
+
+    async def refuse(exchange: Exchange) -> None:
+        raise AssertionError(exchange.json)
+
+    upstream.handler = refuse
+
+    def status(completion_id: str, **body: Any) -> tuple[int, str]:
+        response = http.post(f"/v1/chat/completions/{completion_id}/replay", json=body)
+        return response.status_code, response.json()["error"]["code"]
+
+    assert status("never") == status(unstored) == (404, "completion_not_found")
+    assert status(spoilt) == status(expired) == (409, "conflict")
+    assert status(own, model="mock2/none") == (404, "model_not_found")
+    assert status(own, stream="yes")[0] == 422
+    assert status(own, temperature=1)[0] == 422
+    with gateway.client() as other:
+        assert other.post(f"/v1/chat/completions/{own}/replay").status_code == 404
+    assert http.get(f"/v1/chat/completions/{own}/replay").status_code == 405
+
+
+def test_headers_are_forwarded_again_over_grpc(
+    gateway: Gateway, http: httpx.Client, upstream: Upstream
+) -> None:
+    """A replay by an internal service carries the first request's headers, whole and in deltas."""
+    del upstream
+    body = {**BODY, "stream": False}
+    beta = {"anthropic-beta": "some-beta-2026"}
+    first = http.post("/v1/chat/completions", json=body, headers=beta).json()["id"]
+    metadata = (("authorization", http.headers["authorization"]),)
+    with grpc.insecure_channel(gateway.grpc_target) as channel:
+        stub = chat_pb2_grpc.ChatServiceStub(channel)
+        request = chat_pb2.ReplayChatCompletionRequest(id=first)
+        again = stub.ReplayChatCompletion(request, metadata=metadata, timeout=60).completion
+        assert again.choices[0].message.text == "Hello!"
+    found = http.get(f"/v1/chat/completions/{again.id}/explain").json()
+    assert (found["headers"], found["replay_of"]) == (beta, first)

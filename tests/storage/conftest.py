@@ -148,6 +148,7 @@ def make_record(caller: Caller, usage: Usage) -> RecordFactory:
             "input": b'{"messages":[{"role":"user","content":"hi"}]}',
             "output": b'[{"index":0,"message":{"role":"assistant","content":"ho"}}]',
             "route": b'{"candidates":["openai/gpt-4o"]}',
+            "replay_of": "chatcmpl-first",
         }
         return CompletionRecord(**{**fields, **changes})
 

@@ -235,6 +235,6 @@ def test_filters_are_bounded() -> None:
         assert [violation.loc for violation in violations] == [("body", "filters")]
 
 
-async def test_ten_thousand_values_run(select: Select) -> None:
+async def test_a_thousand_values_run(select: Select) -> None:
     """The largest filter that is allowed is within what the database takes."""
-    assert await select(("id", "in", ["b", *map(str, range(9_999))])) == "b"
+    assert await select(("id", "in", ["b", *map(str, range(999))])) == "b"

@@ -78,7 +78,7 @@ async def test_nothing_of_its_content_is_left_and_all_of_its_numbers(
 ) -> None:
     """No table has its texts; ledger, sums and attempts keep what it cost."""
     gone, _ = pair
-    sums = ("usage_daily", "usage_tags_daily", "traces")
+    sums = ("usage_daily", "usage_tags_daily", "usage_tag_days", "traces")
     before = {table: read_table(f"SELECT * FROM {table}") for table in sums}
     await completions.delete(caller.project, gone.id)
 

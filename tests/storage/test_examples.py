@@ -44,4 +44,7 @@ async def test_inputs_are_read_by_id(
     await asyncio.gather(*[completions.capture(record) for record in records])
 
     found = await completions.inputs(7, ["a", "b", "c"])
-    assert found == {"a": ("m", b'{"messages":[]}'), "b": ("openai:gpt-4o", None)}
+    assert {key: (given.requested_model, given.body) for key, given in found.items()} == {
+        "a": ("m", b'{"messages":[]}'),
+        "b": ("openai:gpt-4o", None),
+    }

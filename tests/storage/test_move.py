@@ -31,7 +31,10 @@ from maniac_core.storage.postgres_migrate import migrate_postgres
 
 RecordFactory = Callable[..., CompletionRecord]
 _PERIODS: tuple[Period, ...] = ("day", "month", "total")
-_SUMS = ("completion_counts", "facet_counts", "usage_daily", "usage_tags_daily", "traces")
+_SUMS = (
+    *("completion_counts", "facet_counts", "usage_daily", "usage_tags_daily"),
+    *("usage_tag_days", "traces"),
+)
 
 
 @asynccontextmanager

@@ -73,11 +73,10 @@ async def _read(completions: CompletionStore, caller: Caller, record: Completion
     detail = await completions.explain(caller.project, record.id)
     assert detail is not None
     detail_to_proto(detail).SerializeToString()
-    msgspec.json.decode(msgspec.json.encode(record_json(listed)))
-    bodies = await completions.inputs(caller.project, [record.id])
-    model, body = bodies[record.id]
-    request_json(model, body)
-    fine_tuning_line(listed, body)
+    given = (await completions.inputs(caller.project, [record.id]))[record.id]
+    msgspec.json.decode(msgspec.json.encode(record_json(listed, given)))
+    request_json(given)
+    fine_tuning_line(listed, given.body)
     return shown
 
 
@@ -104,7 +103,7 @@ async def test_a_request_that_cannot_be_shown_costs_nothing_else(
     assert list(shown.unreadable) == []
     assert shown.completion.choices[0].message.text == "ho"
     bodies = await completions.inputs(caller.project, [record.id])
-    assert request_json(*bodies[record.id]) is None
+    assert request_json(bodies[record.id]) is None
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ async def _read(database: Database, caller: Caller, completion: str) -> tuple[An
     detail = await store.explain(caller.project, completion)
     assert found is not None
     assert detail is not None
-    return found, detail, (await store.inputs(caller.project, [completion]))[completion][1]
+    return found, detail, (await store.inputs(caller.project, [completion]))[completion].body
 
 
 async def test_nothing_of_a_body_lies_in_the_database(

@@ -208,7 +208,7 @@ def test_reports_never_read_the_ledger(dialect: Dialect) -> None:
     """What a report costs does not grow with the number of requests of a day."""
     queries = Queries.load(dialect)
     names = [name for name in queries.names() if re.match(r"(list|count|sum)_usage", name)]
-    assert len(names) == 8
+    assert len(names) == 10
     for name in names:
         assert "usage_" in queries.text(name)
         assert not re.search(r"\b(completions|completion_\w+|attempts)\b", queries.text(name)), name

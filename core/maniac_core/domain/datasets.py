@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from maniac_core.domain.records import StoredCompletion
+from maniac_core.domain.records import StoredCompletion, StoredInput
 
 Operator = Literal[
     "equals",
@@ -94,6 +94,4 @@ class DatasetItem(msgspec.Struct, frozen=True, kw_only=True):
     """A completion that a dataset has taken, with its content."""
 
     completion: StoredCompletion
-    requested_model: str
-    input: bytes | None
-    """The request as JSON."""
+    input: StoredInput

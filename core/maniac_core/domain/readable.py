@@ -15,6 +15,7 @@ from maniac_core.domain.chat import JsonObject, Usage
 
 _T = TypeVar("_T")
 _INT64_MAX = (1 << 63) - 1
+_Position = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 _Index = Annotated[int, msgspec.Meta(ge=-(1 << 31), lt=1 << 31)]
 
 
@@ -67,8 +68,28 @@ class _Input(msgspec.Struct):
     messages: list[_Message]
 
 
+class Added(msgspec.Struct):
+    """What of a request its container added."""
+
+    messages: list[_Position] = []
+    """Positions, from 0."""
+    parameters: list[str] = []
+
+
+class Route(msgspec.Struct):
+    """How a request was routed, and what else it takes to send it once more."""
+
+    candidates: list[str] = []
+    dropped: list[str] = []
+    prices: dict[str, Any] | None = None
+    stream_options: dict[str, msgspec.Raw] | None = None
+    headers: dict[str, str] = {}
+    added: Added | None = None
+
+
 _choices = msgspec.json.Decoder(list[_Choice])
 _input = msgspec.json.Decoder(_Input)
+_route = msgspec.json.Decoder(Route)
 _tags = msgspec.json.Decoder(tuple[str, ...])
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _anything = msgspec.json.Decoder()
@@ -82,6 +103,11 @@ def readable_choices(output: bytes | None) -> bytes | None:
 def readable_input(body: bytes | None) -> bytes | None:
     """Return a request as it is stored; None unless it has messages of their shape."""
     return None if body is None or decoded(_input, body) is None else body
+
+
+def readable_route(route: bytes | None) -> Route | None:
+    """Return a route as it is stored; None for what is none."""
+    return None if route is None else decoded(_route, route)
 
 
 def readable_tags(text: str | None) -> tuple[str, ...] | None:

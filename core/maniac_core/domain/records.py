@@ -169,6 +169,17 @@ class StoredCompletion(msgspec.Struct, frozen=True, kw_only=True):
     """Parts that do not have their shape and are left out: choices, metadata, tags, trace, usage."""
 
 
+class StoredInput(msgspec.Struct, frozen=True, kw_only=True):
+    """What the caller of a completion sent, as it is read back."""
+
+    requested_model: str
+    streamed: bool
+    body: bytes | None
+    """The request as JSON, after merging."""
+    route: bytes | None
+    """How it was routed, a JSON object."""
+
+
 class CompletionFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Selects captured completions; all set fields must match."""
 

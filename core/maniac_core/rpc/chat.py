@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from maniac_gateway.v1 import chat_pb2
 
+from maniac_core.domain.chat import ChatRequest, Chunk
 from maniac_core.rpc import chat_examples
 from maniac_core.rpc.chat_answer import chunk_to_proto, completion_to_proto
 from maniac_core.rpc.chat_request import request_from_proto
-from maniac_core.rpc.chat_stored import detail_to_proto, stored_to_proto
+from maniac_core.rpc.chat_stored import detail_to_proto, messages_to_proto, stored_to_proto
 from maniac_core.rpc.gate import Context, Gate, head_metadata, streaming, unary
 from maniac_core.rpc.messages import Unreadable, all_readable
 from maniac_core.rpc.paging import page_from_proto
+from maniac_core.services.capture import Call
 from maniac_core.services.export import Exporter
 from maniac_core.services.idempotency import IdempotentCompletions
 from maniac_core.services.registration import Registrar
+from maniac_core.services.replay import replay
 from maniac_core.services.stored import StoredCompletions
 
 
@@ -56,14 +59,9 @@ class ChatServicer:
         call = await self._gate.admit(context)
         with self._gate.counting(call):
             batches = self._completions.stream(call, request_from_proto(request.params))
-            async with contextlib.aclosing(batches):
-                is_first = True
-                async for batch in batches:
-                    if is_first:
-                        is_first = False
-                        await context.send_initial_metadata(head_metadata(call))
-                    for chunk in batch:
-                        yield chat_pb2.StreamChatCompletionResponse(chunk=chunk_to_proto(chunk))
+            async with aclosing(_chunks(batches, call, context)) as chunks:
+                async for chunk in chunks:
+                    yield chat_pb2.StreamChatCompletionResponse(chunk=chunk)
 
     @unary
     async def GetChatCompletion(  # noqa: N802 - the contract's name
@@ -84,6 +82,53 @@ class ChatServicer:
         await self._stored.delete(call.caller, request.id)
         await context.send_initial_metadata(head_metadata(call))
         return chat_pb2.DeleteChatCompletionResponse()
+
+    @unary
+    async def ListChatCompletionMessages(  # noqa: N802 - the contract's name
+        self, request: chat_pb2.ListChatCompletionMessagesRequest, context: Context
+    ) -> chat_pb2.ListChatCompletionMessagesResponse:
+        """List what one record was asked."""
+        call = await self._gate.admit(context)
+        found = await self._stored.with_request(call.caller, request.id)
+        page = messages_to_proto(found, request)
+        await context.send_initial_metadata(head_metadata(call))
+        return page
+
+    @unary
+    async def ReplayChatCompletion(  # noqa: N802 - the contract's name
+        self, request: chat_pb2.ReplayChatCompletionRequest, context: Context
+    ) -> chat_pb2.ReplayChatCompletionResponse:
+        """Ask once more, and answer whole."""
+        call = await self._gate.admit(context)
+        asked = await self._replay(call, request)
+        with self._gate.counting(call):
+            completion = await self._completions.create(call, asked)
+        await context.send_initial_metadata(head_metadata(call))
+        return chat_pb2.ReplayChatCompletionResponse(completion=completion_to_proto(completion))
+
+    @streaming
+    async def StreamReplayChatCompletion(  # noqa: N802 - the contract's name
+        self, request: chat_pb2.StreamReplayChatCompletionRequest, context: Context
+    ) -> AsyncGenerator[chat_pb2.StreamReplayChatCompletionResponse, None]:
+        """Ask once more, and answer in chunks."""
+        call = await self._gate.admit(context)
+        asked = await self._replay(call, request)
+        with self._gate.counting(call):
+            batches = self._completions.stream(call, asked)
+            async with aclosing(_chunks(batches, call, context)) as chunks:
+                async for chunk in chunks:
+                    yield chat_pb2.StreamReplayChatCompletionResponse(chunk=chunk)
+
+    async def _replay(
+        self,
+        call: Call,
+        request: chat_pb2.ReplayChatCompletionRequest | chat_pb2.StreamReplayChatCompletionRequest,
+    ) -> ChatRequest:
+        """Return the request to send once more; its headers go with it, unless the caller has some of these itself."""
+        found = await self._stored.with_request(call.caller, request.id)
+        asked, headers = replay(found, request.model)
+        call.headers = {**headers, **call.headers}
+        return asked
 
     @unary
     async def ListChatCompletions(  # noqa: N802 - the contract's name
@@ -145,3 +190,17 @@ class ChatServicer:
                 yield piece
         finally:
             await pieces.aclose()
+
+
+async def _chunks(
+    batches: AsyncGenerator[list[Chunk], None], call: Call, context: Context
+) -> AsyncGenerator[chat_pb2.ChatCompletionChunk, None]:
+    """Yield the chunks of a stream; the head goes out before the first."""
+    is_first = True
+    async with aclosing(batches):
+        async for batch in batches:
+            if is_first:
+                is_first = False
+                await context.send_initial_metadata(head_metadata(call))
+            for chunk in batch:
+                yield chunk_to_proto(chunk)

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 from google.protobuf.timestamp_pb2 import Timestamp
 from maniac_gateway.v1 import chat_pb2
 
 from maniac_core.domain.errors import code_of
-from maniac_core.domain.readable import decoded
+from maniac_core.domain.readable import (
+    Route,
+    decoded,
+    input_messages,
+    readable_input,
+    readable_route,
+)
 from maniac_core.domain.records import Attempt, StoredCompletion
 from maniac_core.rpc.chat_answer import message_to_proto, trace_to_proto, usage_to_proto
+from maniac_core.rpc.paging import page_size
 from maniac_core.storage.completions import CompletionDetail
 
 _decode_choices = msgspec.json.Decoder(list[dict[str, Any]]).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
-_Position = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 _STATUSES = dict(chat_pb2.CompletionStatus.items())
 _USAGE_SOURCES = dict(chat_pb2.UsageSource.items())
-
-
-class _Added(msgspec.Struct):
-    messages: list[_Position] = []
-    parameters: list[str] = []
-
-
-class _Route(msgspec.Struct):
-    """The route column."""
-
-    candidates: list[str] = []
-    dropped: list[str] = []
-    prices: dict[str, Any] | None = None
-    stream_options: dict[str, msgspec.Raw] | None = None
-    headers: dict[str, str] = {}
-    added: _Added | None = None
-
-
-_route = msgspec.json.Decoder(_Route)
 
 
 def status_to_proto(status: str) -> chat_pb2.CompletionStatus.ValueType:
@@ -85,6 +72,35 @@ def stored_to_proto(stored: StoredCompletion) -> chat_pb2.StoredChatCompletion:
     )
 
 
+def messages_to_proto(
+    stored: CompletionDetail, request: chat_pb2.ListChatCompletionMessagesRequest
+) -> chat_pb2.ListChatCompletionMessagesResponse:
+    """Return a page of the messages of a request; an unknown position gives an empty one.
+
+    Raises:
+        GatewayError: VALIDATION_ERROR for a size out of range.
+    """
+    limit = page_size(request.page_size)
+    body = readable_input(stored.input)
+    messages = [] if body is None else input_messages(body)
+    found = [
+        chat_pb2.StoredChatMessage(
+            id=f"{stored.completion.id}-{position}", message=message_to_proto(message)
+        )
+        for position, message in enumerate(messages)
+    ]
+    if request.descending:
+        found.reverse()
+    start = 0
+    if request.page_token:
+        ids = [message.id for message in found]
+        start = ids.index(request.page_token) + 1 if request.page_token in ids else len(found)
+    page = found[start : start + limit]
+    return chat_pb2.ListChatCompletionMessagesResponse(
+        messages=page, next_page_token=page[-1].id if start + limit < len(found) else ""
+    )
+
+
 def _usage_source(source: str) -> chat_pb2.UsageSource.ValueType:
     return _USAGE_SOURCES.get(f"USAGE_SOURCE_{source.upper()}", chat_pb2.USAGE_SOURCE_UNSPECIFIED)
 
@@ -98,7 +114,7 @@ def _error(stored: StoredCompletion) -> chat_pb2.CompletionError:
 
 def detail_to_proto(detail: CompletionDetail) -> chat_pb2.ExplainChatCompletionResponse:
     """Return the contract's form of how a completion came about."""
-    route = decoded(_route, detail.route) if detail.route else _Route()
+    route = readable_route(detail.route) if detail.route else Route()
     members = decoded(_members, detail.input) if detail.input else {}
     parameters = b""
     if members:
@@ -107,7 +123,7 @@ def detail_to_proto(detail: CompletionDetail) -> chat_pb2.ExplainChatCompletionR
     unreadable = [name for name in detail.completion.unreadable if name == "usage"]
     unreadable += ["parameters"] if members is None else []
     unreadable += ["route"] if route is None else []
-    route = route or _Route()
+    route = route or Route()
     # Its answer is not shown.
     stored = stored_to_proto(msgspec.structs.replace(detail.completion, output=None))
     completion = stored.completion

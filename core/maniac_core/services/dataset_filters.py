@@ -35,9 +35,9 @@ _ORDERS = frozenset(
 )
 _ORDERED: frozenset[OperandType] = frozenset({"text", "number"})
 _INT64 = 1 << 63
-_MAX_FILTERS = 100
-_MAX_OPERANDS = 10_000
-"""Over all filters of a dataset: databases bound how many parameters a statement takes."""
+_MAX_FILTERS = 32
+_MAX_OPERANDS = 1_000
+"""Over all filters of a dataset: every completion that is looked at is compared with every value."""
 # Other forms of ISO 8601, such as weeks, are refused rather than guessed.
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?")
 _decode = msgspec.json.Decoder().decode
@@ -62,7 +62,7 @@ def conditions_of(
     """
     violations: list[Violation] = []
     if len(filters) > _MAX_FILTERS:
-        message = f"must be at most {_MAX_FILTERS}"
+        message = f"must be at most {_MAX_FILTERS}: leave out those that others imply"
         return [], [Violation(("body", "filters"), message, "too_long")]
     conditions: list[Condition] = []
     for index, given in enumerate(filters):
@@ -77,7 +77,10 @@ def conditions_of(
             loc = ("body", "filters", index, err.field)
             violations.append(Violation(loc, err.message, err.kind))
     if sum(len(condition.operands) for condition in conditions) > _MAX_OPERANDS:
-        message = f"must have at most {_MAX_OPERANDS} values in all"
+        message = (
+            f"must have at most {_MAX_OPERANDS} values in all: make several datasets, or give what belongs together"
+            " a tag and filter by it"
+        )
         violations.append(Violation(("body", "filters"), message, "too_long"))
     return conditions, violations
 

@@ -9,20 +9,29 @@ from collections.abc import AsyncGenerator
 import msgspec
 
 from maniac_core.domain.audit import actor
-from maniac_core.domain.datasets import Dataset
+from maniac_core.domain.datasets import Dataset, DatasetItem
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.ids import now_s, uuid_id
 from maniac_core.domain.records import Caller, Page
 from maniac_core.services.containers import ContainerService
 from maniac_core.services.dataset_filters import conditions_of, kept_form
-from maniac_core.services.export import ExportFormat, fine_tuning_line, record_json, request_json
+from maniac_core.services.export import (
+    PAUSE,
+    ExportFormat,
+    fine_tuning_line,
+    record_json,
+    request_json,
+)
 from maniac_core.services.outage import unavailable
+from maniac_core.services.pacing import Pace
 from maniac_core.storage.audit import audited
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.datasets import DatasetStore
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_NAME = 128
+_LINES = 5
+"""Lines that are made in one go."""
 _MAX_SIZE = (1 << 63) - 1
 _encode = msgspec.json.Encoder().encode
 
@@ -124,29 +133,16 @@ class DatasetService:
         batches = self._store.items(dataset)
         missing = dataset.size
         try:
+            pace = Pace(PAUSE)
             async for items in batches:
                 missing -= len(items)
-                for item in items:
-                    completion = item.completion
-                    if form == "fine_tuning":
-                        line = fine_tuning_line(completion, item.input)
-                        if line is None:
-                            continue
-                    else:
-                        line = _encode(
-                            {
-                                "id": completion.id,
-                                "created": completion.created,
-                                "model": completion.model,
-                                "tags": completion.tags,
-                                "metadata": None
-                                if completion.metadata is None
-                                else msgspec.Raw(completion.metadata),
-                                "input": request_json(item.requested_model, item.input),
-                                "output": record_json(completion),
-                            }
-                        )
-                    yield line + b"\n"
+                for start in range(0, len(items), _LINES):
+                    lines = [_line(item, form) for item in items[start : start + _LINES]]
+                    await pace.rest()
+                    for line in lines:
+                        if line is not None:
+                            yield line + b"\n"
+                    pace.begin()
         except StorageError as err:
             raise unavailable() from err
         finally:
@@ -154,6 +150,23 @@ class DatasetService:
         if missing:
             # Part of a dataset must not look like the whole.
             raise _not_found(dataset.id)
+
+
+def _line(item: DatasetItem, form: ExportFormat) -> bytes | None:
+    completion = item.completion
+    if form == "fine_tuning":
+        return fine_tuning_line(completion, item.input.body)
+    return _encode(
+        {
+            "id": completion.id,
+            "created": completion.created,
+            "model": completion.model,
+            "tags": completion.tags,
+            "metadata": None if completion.metadata is None else msgspec.Raw(completion.metadata),
+            "input": request_json(item.input),
+            "output": record_json(completion, item.input),
+        }
+    )
 
 
 def _check(wanted: Dataset) -> None:

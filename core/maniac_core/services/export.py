@@ -1,4 +1,4 @@
-"""Export: captured completions as JSON Lines, oldest first.
+"""Export: captured completions as JSON Lines, in the order of commits.
 
 The full form holds the request and the record, and can be registered again as it is. The fine-tuning form is OpenAI's:
 `messages` with the answer as the last one, and `tools`; what is no whole answer is left out of it.
@@ -13,9 +13,10 @@ import msgspec
 
 from maniac_core.domain.chat import JsonObject, Usage
 from maniac_core.domain.errors import code_of
-from maniac_core.domain.readable import readable_input
-from maniac_core.domain.records import Caller, CompletionFilter, Page, StoredCompletion
+from maniac_core.domain.readable import readable_input, readable_route
+from maniac_core.domain.records import Caller, CompletionFilter, Page, StoredCompletion, StoredInput
 from maniac_core.services.outage import unavailable
+from maniac_core.services.pacing import Pace
 from maniac_core.services.stored import StoredCompletions
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.completions import CompletionStore
@@ -26,9 +27,13 @@ _encode = msgspec.json.Encoder().encode
 _decode_choices = msgspec.json.Decoder(list[JsonObject]).decode
 _decode_input = msgspec.json.Decoder(JsonObject).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_PAGE = 100
-_BODIES = 10
+_NOTHING = StoredInput(requested_model="", streamed=False, body=None, route=None)
+_PAGE = 20
+"""Answers that are read at a time: whoever waits for the event loop waits a millisecond at most."""
+_BODIES = 5
 """Requests that are in memory at a time: one may be tens of megabytes."""
+PAUSE = 1.0
+"""How long an export stays away, as a share of what a piece of it took."""
 _MESSAGE_KEYS = ("role", "content", "refusal", "name", "tool_calls", "tool_call_id", "weight")
 _SHARED = ("tools", "parallel_tool_calls")
 
@@ -60,23 +65,36 @@ class Exporter:
         if wanted is None:
             return
         page = Page(limit=_PAGE, ascending=True)
+        pace = Pace(PAUSE)
         while True:
             found = await self._page(caller, wanted, page)
+            await pace.rest()
             for start in range(0, len(found), _BODIES):
-                part = found[start : start + _BODIES]
-                inputs = await self._inputs(caller, part)
-                for completion in part:
-                    requested_model, body = inputs.get(completion.id, ("", None))
-                    line = (
-                        _full_line(completion, requested_model, body)
-                        if form == "full"
-                        else fine_tuning_line(completion, body)
-                    )
-                    if line is not None:
-                        yield line + b"\n"
+                lines = await self._lines(caller, found[start : start + _BODIES], form)
+                await pace.rest()
+                for line in lines:
+                    yield line
+                # How long the reader took is its own affair.
+                pace.begin()
             if len(found) < _PAGE:
                 return
             page = msgspec.structs.replace(page, after=found[-1].id)
+
+    async def _lines(
+        self, caller: Caller, completions: list[StoredCompletion], form: ExportFormat
+    ) -> list[bytes]:
+        inputs = await self._inputs(caller, completions)
+        lines = []
+        for completion in completions:
+            given = inputs.get(completion.id, _NOTHING)
+            line = (
+                _full_line(completion, given)
+                if form == "full"
+                else fine_tuning_line(completion, given.body)
+            )
+            if line is not None:
+                lines.append(line + b"\n")
+        return lines
 
     async def _page(
         self, caller: Caller, wanted: CompletionFilter, page: Page
@@ -88,7 +106,7 @@ class Exporter:
 
     async def _inputs(
         self, caller: Caller, completions: list[StoredCompletion]
-    ) -> dict[str, tuple[str, bytes | None]]:
+    ) -> dict[str, StoredInput]:
         try:
             ids = [completion.id for completion in completions]
             return await self._store.inputs(caller.project, ids)
@@ -96,22 +114,26 @@ class Exporter:
             raise unavailable() from err
 
 
-def _full_line(completion: StoredCompletion, requested_model: str, body: bytes | None) -> bytes:
-    request = request_json(requested_model, body)
-    return _encode({"input": request, "output": record_json(completion)})
+def _full_line(completion: StoredCompletion, given: StoredInput) -> bytes:
+    return _encode({"input": request_json(given), "output": record_json(completion, given)})
 
 
-def request_json(requested_model: str, body: bytes | None) -> JsonObject | None:
+def request_json(given: StoredInput) -> JsonObject | None:
     """Return a request as it can be registered; None when it is not stored, or cannot be read."""
-    readable = readable_input(body)
+    readable = readable_input(given.body)
     if readable is None:
         return None
-    asked = {"model": requested_model} if requested_model else {}
+    asked: JsonObject = {"model": given.requested_model} if given.requested_model else {}
+    if given.streamed:
+        asked["stream"] = True
+    route = readable_route(given.route)
+    if route is not None and route.stream_options is not None:
+        asked["stream_options"] = route.stream_options
     return {**asked, **_members(readable)}
 
 
-def record_json(completion: StoredCompletion) -> JsonObject:
-    """Return a record as it can be registered."""
+def record_json(completion: StoredCompletion, given: StoredInput) -> JsonObject:
+    """Return a record as it can be registered, with what else it takes to send its request once more."""
     spend = completion.spend_nano_usd
     record = {
         "id": completion.id,
@@ -137,8 +159,16 @@ def record_json(completion: StoredCompletion) -> JsonObject:
         }
     if completion.replay_of:
         record["replay_of"] = completion.replay_of
-    if completion.unreadable:
-        record["unreadable"] = completion.unreadable
+    route = readable_route(given.route)
+    if route is not None and route.headers:
+        record["headers"] = route.headers
+    if route is not None and route.added is not None:
+        record["container_added"] = route.added
+    unreadable = [*completion.unreadable]
+    if given.body is not None and readable_input(given.body) is None:
+        unreadable.append("input")
+    if unreadable:
+        record["unreadable"] = unreadable
     return record
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
 from maniac_core.domain.ids import now_s
+from maniac_core.services.pacing import Pace
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.retention import RetentionStore
 
@@ -14,10 +14,12 @@ _log = logging.getLogger(__name__)
 _DAY_S = 24 * 3600
 _ROUND_S = 6 * 3600
 _RETRY_S = 300
-_WINDOW = 5000
+_WINDOW = 1000
 """How many positions of the ledger one read looks at, so that others get to read between."""
-_CHUNK = 250
-"""How many bodies one transaction deletes: a few milliseconds for which captures wait."""
+_CHUNK = 50
+"""How many bodies one transaction deletes: a millisecond or two for which captures wait."""
+_PAUSE = 5.0
+"""How long retention stays away, as a share of what a piece of it took: captures have five sixths of the writer."""
 
 
 class Retention:
@@ -61,16 +63,18 @@ class Retention:
             # Long readers hold its tables; it all goes row by row as well.
             _log.warning("retention: months could not be dropped: %s", err)
         total = 0
+        pace = Pace(_PAUSE)
         last = await self._store.last_position()
         for first in range(1, last + 1, _WINDOW):
+            pace.begin()
             seqs = await self._store.find_expired(
                 before=before, first=first, last=first + _WINDOW - 1
             )
+            await pace.rest()
             for start in range(0, len(seqs), _CHUNK):
-                began = time.monotonic()
+                pace.begin()
                 total += await self._store.delete(before=before, seqs=seqs[start : start + _CHUNK])
-                # Captures have at least half of the writer.
-                await asyncio.sleep(time.monotonic() - began)
+                await pace.rest()
         if total:
             _log.info("retention: %d bodies are deleted", total)
         return total

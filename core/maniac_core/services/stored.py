@@ -15,6 +15,11 @@ from maniac_core.storage.base import StorageError
 from maniac_core.storage.canonical import canonical_json
 from maniac_core.storage.completions import CompletionDetail, CompletionStore, TakenError
 
+MAX_METADATA_KEYS = 32
+"""Of one filter: each is looked up by itself, and checked for every candidate."""
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode = msgspec.json.Decoder().decode
+
 
 class StoredCompletions:
     """Reads within the caller's project."""
@@ -53,6 +58,15 @@ class StoredCompletions:
         if found is None:
             raise _not_found(completion_id)
         return found
+
+    async def with_request(self, caller: Caller, completion_id: str) -> CompletionDetail:
+        """Return one that is listed, with its request and route.
+
+        Raises:
+            GatewayError: COMPLETION_NOT_FOUND; DEPENDENCY_UNAVAILABLE.
+        """
+        await self.get(caller, completion_id)
+        return await self.explain(caller, completion_id)
 
     async def delete(self, caller: Caller, completion_id: str) -> None:
         """Delete what was asked and answered, for good; counts, usage and spend stay.
@@ -129,11 +143,22 @@ def _metadata_pairs(metadata_json: bytes) -> tuple[tuple[str, bytes], ...]:
     if not metadata_json:
         return ()
     try:
-        pairs = msgspec.json.decode(metadata_json, type=dict[str, object])
-    except (msgspec.DecodeError, UnicodeDecodeError) as err:
-        raise GatewayError(
-            Reason.ERROR_REASON_VALIDATION_ERROR,
-            "The metadata filter must be a JSON object.",
-            violations=(Violation(("body",), "must be an object", "dict_type"),),
-        ) from err
+        members = _members(metadata_json)
+        if len(members) > MAX_METADATA_KEYS:
+            raise _invalid(
+                f"has {len(members)} keys, and at most {MAX_METADATA_KEYS} are taken: name those that say most",
+                "too_long",
+            )
+        pairs = {key: _decode(value) for key, value in members.items()}
+    except (ValueError, RecursionError) as err:
+        raise _invalid("must be a JSON object", "dict_type") from err
     return tuple((key, canonical_json(value)) for key, value in pairs.items())
+
+
+def _invalid(problem: str, kind: str) -> GatewayError:
+    return GatewayError(
+        Reason.ERROR_REASON_VALIDATION_ERROR,
+        f"The metadata filter {problem}.",
+        param="metadata",
+        violations=(Violation(("body",), problem, kind),),
+    )

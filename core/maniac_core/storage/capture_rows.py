@@ -194,6 +194,7 @@ class _Folds:
         self._facets: dict[RowValues, int] = {}
         self._usage: dict[RowValues, list[int]] = {}
         self._tags: dict[RowValues, list[int]] = {}
+        self._tag_days: dict[RowValues, list[int]] = {}
         self._charges: dict[tuple[int, int], int] = {}
         self._holds: list[RowValues] = []
         self._parts: dict[str, int] = {}
@@ -225,6 +226,8 @@ class _Folds:
             for tag in ("", *tags):
                 key = (caller.project, tag, day, caller.organization, *what)
                 _add_sums(self._tags, key, record)
+                day_key = (caller.project, tag, day, record.status)
+                _add_sums(self._tag_days, day_key, record)
 
     def add_charge(self, record: CompletionRecord) -> None:
         charge = _charge(record)
@@ -281,6 +284,7 @@ class _Folds:
             ],
             "insert_trace_container": sorted(self._trace_containers),
             "fold_usage_tags": sorted((*key, *sums) for key, sums in self._tags.items()),
+            "fold_usage_tag_days": sorted((*key, *sums) for key, sums in self._tag_days.items()),
             "answer_claim": self._claims,
             # Last, because other cores wait for the rows of a budget.
             "drop_reservation": sorted(self._holds),

@@ -22,6 +22,7 @@ from maniac_core.domain.records import (
     CompletionRecord,
     Page,
     StoredCompletion,
+    StoredInput,
 )
 from maniac_core.storage.base import Database, Row, Statement
 from maniac_core.storage.canonical import canonicalize, facet, facets
@@ -84,10 +85,10 @@ class CompletionStore:
         rows = await self._database.fetch_all("find_known_ids", {"project": project, "ids": ids})
         return {row["id"] for row in rows}
 
-    async def inputs(self, project: int, ids: Sequence[str]) -> dict[str, tuple[str, bytes | None]]:
-        """Return what the callers of some completions sent: the model they asked for, and the request."""
+    async def inputs(self, project: int, ids: Sequence[str]) -> dict[str, StoredInput]:
+        """Return what the callers of some completions sent."""
         rows = await self._database.fetch_all("find_inputs", {"project": project, "ids": ids})
-        return {row["id"]: (row["requested_model"], row["input"]) for row in rows}
+        return {row["id"]: input_of(row) for row in rows}
 
     async def explain(self, project: int, completion_id: str) -> CompletionDetail | None:
         """Return any record of the project, stored or not, with its route and attempts, or None."""
@@ -149,11 +150,14 @@ class CompletionStore:
     async def list(
         self, project: int, selection: CompletionFilter, page: Page
     ) -> list[StoredCompletion]:
-        """Return a page of the listed completions, by time of creation, then of capture.
+        """Return a page of the listed completions: newest first by time of creation, or else in the order of commits.
 
+        Ascending, what comes after the last item of a page is all that is committed later, and nothing else: who
+        follows the list misses nothing and sees nothing twice.
         An `after` that is no listed completion of the project gives an empty page.
         """
         created, seq = (-1, -1) if page.ascending else (_LAST, _LAST)
+        settled = await self._database.settled_position() if page.ascending else _LAST
         if page.after is not None:
             position = await self._database.fetch_one(
                 "find_position", {"project": project, "id": page.after}
@@ -162,10 +166,12 @@ class CompletionStore:
                 return []
             created, seq = position["created"], position["seq"]
         name, params = await self._search(project, selection)
-        order = "oldest" if page.ascending else "newest"
+        order, last = (
+            ("oldest", {"settled": settled}) if page.ascending else ("newest", {"created": created})
+        )
         rows = await self._database.fetch_all(
             f"{name}_{order}",
-            {**params, "created": created, "seq": seq, "limit": page.limit, "skip": page.skip},
+            {**params, **last, "seq": seq, "limit": page.limit, "skip": page.skip},
         )
         return [completion_of(row) for row in rows]
 
@@ -201,11 +207,10 @@ class CompletionStore:
         return "list_by_facet", {**params, "facet": rarest, "facets": others}
 
     async def _rarest(self, facets: Sequence[bytes], scope: dict[str, Any]) -> tuple[bytes, int]:
-        totals = {
-            facet: await self._total("count_facet", {**scope, "facet": facet}) for facet in facets
-        }
-        rarest = min(facets, key=totals.__getitem__)
-        return rarest, totals[rarest]
+        rows = await self._database.fetch_all("count_each_facet", {**scope, "facets": facets})
+        totals = {row["facet"]: int(row["total"]) for row in rows}
+        rarest = min(facets, key=lambda facet: totals.get(facet, 0))
+        return rarest, totals.get(rarest, 0)
 
     async def _total(self, name: str, params: dict[str, Any]) -> int:
         row = await self._database.fetch_one(name, params)
@@ -251,6 +256,16 @@ def completion_of(row: Row) -> StoredCompletion:
         error_message=row["error_message"],
         replay_of=row["replay_of"],
         unreadable=tuple(name for name, lost in is_lost.items() if lost),
+    )
+
+
+def input_of(row: Row) -> StoredInput:
+    """Return the request that a row of `input_columns` holds."""
+    return StoredInput(
+        requested_model=row["requested_model"],
+        streamed=bool(row["streamed"]),
+        body=row["input"],
+        route=row["route"],
     )
 
 

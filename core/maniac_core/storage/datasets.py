@@ -12,7 +12,7 @@ from maniac_core.domain.datasets import Condition, Dataset, DatasetFilter, Datas
 from maniac_core.domain.ids import now_s
 from maniac_core.domain.records import Page
 from maniac_core.storage.base import Database, Row, Statement
-from maniac_core.storage.completions import completion_of
+from maniac_core.storage.completions import completion_of, input_of
 from maniac_core.storage.dataset_filters import reads_bodies, where
 
 _LAST = 1 << 62
@@ -255,6 +255,4 @@ def _dataset(row: Row) -> Dataset:
 
 
 def _item(row: Row) -> DatasetItem:
-    return DatasetItem(
-        completion=completion_of(row), requested_model=row["requested_model"], input=row["input"]
-    )
+    return DatasetItem(completion=completion_of(row), input=input_of(row))

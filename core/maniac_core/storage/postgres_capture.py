@@ -1,6 +1,8 @@
 """The one statement that captures a batch of records: every table's rows in one round trip, kept or refused together.
 
-It is put together from the statements that are executed for many rows: each gets its columns as arrays.
+It is put together from the statements that are executed for many rows: each gets its columns as arrays. Positions of
+the ledger are taken inside it, so that their order is that of commits as far as readers can tell: rows come with their
+number within the batch, from 1.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ _IDS = "insert_completion_id"
 _STATEMENTS = (
     *(_IDS, "insert_completion", "insert_body", "insert_attempt", "insert_facet"),
     *("fold_completion_counts", "fold_facet_counts", "fold_usage", "fold_usage_tags"),
+    "fold_usage_tag_days",
     *(
         "fold_traces",
         "insert_trace_container",
@@ -33,6 +36,8 @@ _STATEMENTS = (
         "charge_budget",
     ),
 )
+_TAKEN = "taken AS MATERIALIZED (SELECT take_positions(CAST($1 AS bigint)) AS seqs)"
+_POSITIONS = frozenset({"seq", "first_seq"})
 _COLUMN_TYPES = """
 SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type
   FROM pg_attribute a
@@ -49,13 +54,13 @@ class CaptureStatement(msgspec.Struct, frozen=True):
     sql: str
     widths: Mapping[str, int]
 
-    def arguments(self, records: Sequence[CompletionRecord], first_seq: int) -> list[Any]:
-        """Return the columns of all rows of the records, as the text takes them."""
-        tables = _with_times(rows_of(records, first_seq))
+    def arguments(self, records: Sequence[CompletionRecord]) -> list[Any]:
+        """Return how many records there are and the columns of all their rows, as the text takes them."""
+        tables = _with_times(rows_of(records, 1))
         unknown = tables.keys() - self.widths.keys()
         if unknown:
             raise LookupError(f"no statement of a capture writes {min(unknown)}")
-        columns: list[Any] = []
+        columns: list[Any] = [len(records)]
         for name, width in self.widths.items():
             rows = tables.get(name)
             columns += zip(*rows, strict=True) if rows else [()] * width
@@ -66,7 +71,7 @@ async def capture_statement(connection: Connection, queries: Queries) -> Capture
     """Return the statement for the schema that the connection sees."""
     parts: list[str] = []
     widths: dict[str, int] = {}
-    total = 0
+    total = 1
     for name in _STATEMENTS:
         text = await _with_arrays(connection, queries.text(name))
         width = text.count("?")
@@ -76,7 +81,7 @@ async def capture_statement(connection: Connection, queries: Queries) -> Capture
         widths[name] = width
         total += width
     return CaptureStatement(
-        "WITH " + ", ".join(parts) + "\nSELECT completion AS id FROM answer_claim", widths
+        f"WITH {_TAKEN}, {', '.join(parts)}\nSELECT completion AS id FROM answer_claim", widths
     )
 
 
@@ -88,7 +93,14 @@ async def _with_arrays(connection: Connection, text: str) -> str:
     columns = [column.strip() for column in match[2].split(",")]
     types = {row["name"]: row["type"] for row in await connection.fetch(_COLUMN_TYPES, match[1])}
     arrays = ", ".join(f"CAST(? AS {types[column]}[])" for column in columns)
-    head = f"INSERT INTO {match[1]} ({match[2]})\nSELECT * FROM unnest({arrays})"
+    values = ", ".join(
+        f"taken.seqs[rows.{column}]" if column in _POSITIONS else f"rows.{column}"
+        for column in columns
+    )
+    head = (
+        f"INSERT INTO {match[1]} ({match[2]})\n"
+        f"SELECT {values} FROM taken, unnest({arrays}) AS rows ({match[2]})"
+    )
     return head + text[match.end() :]
 
 

@@ -21,7 +21,7 @@ _LOCK = 0x6D67_0004
 """Advisory lock of the core that folds."""
 FOLDS = (
     *("fold_completion_counts_deltas", "fold_facet_counts_deltas", "fold_usage_daily_deltas"),
-    *("fold_usage_tags_daily_deltas", "fold_trace_counts_deltas"),
+    *("fold_usage_tags_daily_deltas", "fold_usage_tag_days_deltas", "fold_trace_counts_deltas"),
 )
 
 Acquire = Callable[[], AbstractAsyncContextManager[Connection]]

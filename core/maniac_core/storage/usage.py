@@ -79,7 +79,7 @@ class UsageStore:
             zip(_ORDER, [name for name in by if name != "day"], strict=False)
         )
         requests = "" if selection.tag is None else "_of_tag"
-        groups = "_of_tags" if "tag" in by and selection.tag is None else requests
+        groups = _groups(selection, by) if "tag" in by and selection.tag is None else requests
         rows = await self._database.fetch_all(
             f"list_usage{groups}",
             {**params, **dimensions, **order, "limit": limit, "skip": skip},
@@ -94,6 +94,12 @@ class UsageStore:
             totals=_totals(totals),
             refused=await self.refused(caller, selection),
         )
+
+
+def _groups(selection: UsageSelection, by: Sequence[Dimension]) -> str:
+    """Return which sums a report of all tags is made from: the coarse ones, if they say all that is asked for."""
+    is_selected = (selection.model, selection.container, selection.key) != (None, None, None)
+    return "_of_tags" if is_selected or not set(by) <= {"tag", "day"} else "_of_tag_days"
 
 
 def _params(caller: Caller, selection: UsageSelection) -> Params:

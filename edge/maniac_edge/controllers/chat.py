@@ -31,30 +31,21 @@ _LARGE_BYTES = 256 * 1024
 _LAST_READ_S = 10.0
 
 
-class ChatHandler:
-    """Answers chat requests through a transport to the core."""
+class Answerer:
+    """Answers requests that a transport carries to the core: whole, or as a stream."""
 
-    def __init__(self, chat: CoreChat, bodies: BodyReader, config: EdgeConfig) -> None:
+    def __init__(self, chat: CoreChat, config: EdgeConfig) -> None:
         self._chat = chat
-        self._bodies = bodies
-        self._limits = ChatLimits(
-            messages=config.max_messages, parts=config.max_parts, tools=config.max_tools
-        )
-        # One after the other, so that they take turns with everything else and not with each other.
-        self._large = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-request")
-        self._strict = config.strict_requests
         self._keep_alive_s = config.keep_alive_comment_s
 
-    async def create(
-        self, scope: Scope, receive: Receive, send: Send, context: RequestContext
+    async def answer(
+        self, request: ChatRequest, scope: Scope, send: Send, context: RequestContext
     ) -> None:
-        """Answer one chat request.
+        """Answer one request, as long as its client is there.
 
         Raises:
             EdgeError: nothing was sent yet.
-            ClientGoneError: the client closed its connection before its request was read.
         """
-        request = await self._read(scope, receive)
         try:
             async with until_gone(scope) as watch:
                 if request.is_stream:
@@ -65,20 +56,6 @@ class ChatHandler:
         except ClientGoneError:
             # Leaving the block has cancelled the call of the core, and nobody reads an answer.
             context.client_gone = True
-
-    async def _read(self, scope: Scope, receive: Receive) -> ChatRequest:
-        body = await self._bodies.read(scope, receive)
-        if len(body) <= _LARGE_BYTES:
-            return self._parse(body)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._large, self._parse, body)
-
-    def _parse(self, body: bytes) -> ChatRequest:
-        params, is_stream = parse_request(body, strict=self._strict, limits=self._limits)
-        request = ChatRequest(params, is_stream=is_stream)
-        if len(body) > _LARGE_BYTES:
-            request.pack()
-        return request
 
     async def _stream(
         self, request: ChatRequest, send: Send, context: RequestContext, watch: ClientWatch
@@ -116,6 +93,46 @@ class ChatHandler:
                 continue
             if data := encoder.events(chunks):
                 await events.write(data)
+
+
+class ChatHandler(Answerer):
+    """Answers chat requests through a transport to the core."""
+
+    def __init__(self, chat: CoreChat, bodies: BodyReader, config: EdgeConfig) -> None:
+        super().__init__(chat, config)
+        self._bodies = bodies
+        self._limits = ChatLimits(
+            messages=config.max_messages, parts=config.max_parts, tools=config.max_tools
+        )
+        # One after the other, so that they take turns with everything else and not with each other.
+        self._large = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-request")
+        self._strict = config.strict_requests
+
+    async def create(
+        self, scope: Scope, receive: Receive, send: Send, context: RequestContext
+    ) -> None:
+        """Answer one chat request.
+
+        Raises:
+            EdgeError: nothing was sent yet.
+            ClientGoneError: the client closed its connection before its request was read.
+        """
+        request = await self._read(scope, receive)
+        await self.answer(request, scope, send, context)
+
+    async def _read(self, scope: Scope, receive: Receive) -> ChatRequest:
+        body = await self._bodies.read(scope, receive)
+        if len(body) <= _LARGE_BYTES:
+            return self._parse(body)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._large, self._parse, body)
+
+    def _parse(self, body: bytes) -> ChatRequest:
+        params, is_stream = parse_request(body, strict=self._strict, limits=self._limits)
+        request = ChatRequest(params, is_stream=is_stream)
+        if len(body) > _LARGE_BYTES:
+            request.pack()
+        return request
 
 
 OPERATIONS = (

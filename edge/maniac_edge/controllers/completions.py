@@ -12,7 +12,7 @@ from maniac_gateway.v1 import chat_pb2
 
 from maniac_edge.bodies import BodyReader
 from maniac_edge.context import RequestContext
-from maniac_edge.convert.completions import stored_to_json
+from maniac_edge.convert.completions import messages_to_json, stored_to_json
 from maniac_edge.convert.explanations import explanation_to_json
 from maniac_edge.core_client import CoreClient
 from maniac_edge.openapi import Operation
@@ -123,6 +123,25 @@ async def explain_completion(
     return json_response(explanation_to_json(explained))
 
 
+@get("/chat/completions/{completion_id:str}/messages", include_in_schema=False)
+async def list_messages(
+    request: Request[Any, Any, Any], completion_id: str, core: CoreClient
+) -> Response[bytes]:
+    """Answer what one captured completion was asked."""
+    query = read_query(request.scope["query_string"], schema.StoredMessagesQuery)
+    page = await core.call(
+        core.chat.ListChatCompletionMessages,
+        chat_pb2.ListChatCompletionMessagesRequest(
+            id=unquote(completion_id),
+            page_size=query.limit,
+            page_token=query.after or "",
+            descending=query.order == "desc",
+        ),
+        context_of(request),
+    )
+    return json_response(messages_to_json(page))
+
+
 def _query_metadata(query: bytes) -> dict[str, Any]:
     return {
         key[len("metadata[") : -1]: value
@@ -142,6 +161,7 @@ HANDLERS = (
     delete_completion,
     delete_completion_register,
     explain_completion,
+    list_messages,
 )
 OPERATIONS = (
     Operation(
@@ -194,6 +214,19 @@ OPERATIONS = (
         path_parameters={"completion_id": "Id of the completion."},
         response=Explanation,
         response_description="The explanation.",
+        errors=(400, 401, 403, 404, 409, 422, 429, 500, 501, 503),
+    ),
+    Operation(
+        method="get",
+        path="/v1/chat/completions/{completion_id}/messages",
+        operation_id="list_chat_completion_messages",
+        tag="Chat",
+        summary="List the messages of a captured completion",
+        description="What it was asked, with what its container added; empty if content is not stored any more.",
+        path_parameters={"completion_id": "Id of the completion."},
+        query=schema.StoredMessagesQuery,
+        response=schema.StoredMessageList,
+        response_description="A page.",
         errors=(400, 401, 403, 404, 409, 422, 429, 500, 501, 503),
     ),
 )

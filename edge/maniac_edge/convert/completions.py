@@ -67,6 +67,18 @@ def error_to_json(error: chat_pb2.CompletionError) -> schema.CompletionError:
     return schema.CompletionError(code=error.code or None, message=error.message or None)
 
 
+def messages_to_json(page: chat_pb2.ListChatCompletionMessagesResponse) -> dict[str, Any]:
+    """Return a page of the messages of a captured request, in the form of `StoredMessageList`."""
+    data = [{"id": message.id, **_message(message.message)} for message in page.messages]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": bool(page.next_page_token),
+    }
+
+
 def _choices(completion: chat_pb2.ChatCompletion) -> list[schema.Choice]:
     return [
         schema.Choice(

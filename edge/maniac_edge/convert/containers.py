@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ from maniac_edge.validation import body_object, validation_error
 _decode_parameters = msgspec.json.Decoder(schema.InferenceParameters)
 _INTEGERS = ("top_logprobs", "max_tokens", "max_completion_tokens", "seed")
 _INT64_MAX = 2**63 - 1
+_LAST_SECOND = 253_402_300_799
+"""Of the year 9999."""
 
 
 def container_from_json(body: schema.ContainerCreate) -> containers_pb2.Container:
@@ -112,8 +115,9 @@ def container_model_to_json(model: containers_pb2.ContainerModel) -> schema.Cont
 
 
 def iso_time(time: Timestamp) -> str:
-    """Return a time as ISO 8601 in UTC."""
-    return time.ToDatetime().isoformat(timespec="seconds") + "Z"
+    """Return a time as ISO 8601 in UTC; one before the year 1970 or after 9999 as the nearest there is."""
+    seconds = min(max(time.seconds, 0), _LAST_SECOND)
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def parameters_from_json(value: msgspec.Raw | UnsetType, field: str) -> bytes:

@@ -204,6 +204,47 @@ class ChatCompletionList(msgspec.Struct, kw_only=True):
     total: Annotated[int, Meta(ge=0, description="How many match in all.")]
 
 
+class ChatReplay(msgspec.Struct, forbid_unknown_fields=True):
+    """How a captured request is sent once more."""
+
+    model: Annotated[
+        str | None, Meta(description="Slug of another model; null: the one that served it.")
+    ] = None
+    stream: Annotated[bool | None, Meta(description="Whether to stream; null is false.")] = None
+
+
+class StoredMessage(msgspec.Struct, kw_only=True):
+    """A message of a captured request; beside these keys what else the message had."""
+
+    id: Annotated[str, Meta(description="The completion's id, a hyphen, and the position from 0.")]
+    role: str
+    content: Annotated[
+        Any, Meta(extra_json_schema={"type": ["string", "array", "null"], "items": {}})
+    ]
+
+
+class StoredMessageList(msgspec.Struct, kw_only=True):
+    """A page of the messages of a captured request."""
+
+    object: Literal["list"] = "list"
+    data: list[StoredMessage]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class StoredMessagesQuery(msgspec.Struct):
+    """Query of the messages of a captured request."""
+
+    limit: Annotated[int, Meta(ge=1, le=100, description="Size of the page.")] = 20
+    order: Annotated[
+        Literal["asc", "desc"], Meta(description="By their position in the request.")
+    ] = "asc"
+    after: Annotated[str | None, Meta(description="Id of the last message of the page before.")] = (
+        None
+    )
+
+
 class ChatCompletionQuery(msgspec.Struct):
     """Query of the list."""
 
@@ -211,7 +252,13 @@ class ChatCompletionQuery(msgspec.Struct):
     offset: Offset = 0
     model: Annotated[str | None, Meta(description="Slug of the model.")] = None
     container: Annotated[str | None, Meta(description="Label, `maniac:label` or id.")] = None
-    order: Annotated[Literal["asc", "desc"], Meta(description="By time of creation.")] = "desc"
+    order: Annotated[
+        Literal["asc", "desc"],
+        Meta(
+            description="`desc`: by time of creation. `asc`: in the order in which they were committed, so that who asks"
+            " on by `after` misses nothing."
+        ),
+    ] = "desc"
     after: Annotated[
         str | None, Meta(description="Id of the last completion of the page before.")
     ] = None

@@ -78,7 +78,8 @@ class DatasetCreate(msgspec.Struct, kw_only=True):
     description: str | None = None
     tags: list[str] | None = None
     filters: Annotated[
-        list[DatasetFilter] | None, Meta(description="All must fit; at most 100.")
+        list[DatasetFilter] | None,
+        Meta(description="All must fit; at most 32, with 1,000 values in all."),
     ] = None
     metadata: JsonObject | UnsetType = UNSET
 

@@ -111,6 +111,10 @@ c.reasoning_tokens, c.input_audio_tokens, c.output_audio_tokens, c.cost_nano_usd
 c.usage_source, c.spend_nano_usd, c.time_to_first_token_us, c.latency_us, c.tags, c.metadata, c.trace_id, c.span_id,
 c.parent_span_id, c.trace_name, c.trace_source, c.trace_metadata, c.error_reason, c.error_message, c.replay_of, b.output
 
+-- name: input_columns
+-- Part of others: what the caller of a completion sent, of `completions c` and `completion_bodies b`.
+c.requested_model, c.streamed, b.route, b.input
+
 -- name: completions_by_id
 -- Part of others: completions, sought by project and id.
   FROM completions c
@@ -145,8 +149,8 @@ SELECT c.created, c.seq
   {completions_by_id}
  WHERE c.project = :project AND c.id = :id AND c.listed = 1
 
--- The lists: a page of (created, seq) is found in one index, then its rows and bodies are joined. Each comes in both
--- orders. A filter that the index does not cover is checked row by row; the store picks the rarest to search by.
+-- The lists: a page of (created, seq) is found in one index, then its rows and bodies are joined. Each comes in two
+-- orders: newest first by the time of creation, oldest first by position, so that who follows it misses nothing. A filter that the index does not cover is checked row by row; the store picks the rarest to search by.
 
 -- name: has_facets
 -- Part of others: the completion of `completions c` has each of these metadata values.
@@ -159,10 +163,10 @@ SELECT c.created, c.seq
  ORDER BY c.created DESC, c.seq DESC LIMIT :limit OFFSET :skip
 
 -- name: oldest
--- Part of others: the end of a page of `completions c`, oldest first.
+-- Part of others: the end of a page of `completions c`, in the order of commits.
 {has_facets}
-   AND (c.created, c.seq) > (:created, :seq)
- ORDER BY c.created, c.seq LIMIT :limit OFFSET :skip
+   AND c.seq > :seq AND c.seq <= :settled
+ ORDER BY c.seq LIMIT :limit OFFSET :skip
 
 -- name: rows_newest
 -- Part of others: the rows and bodies of `page`, newest first.
@@ -171,10 +175,10 @@ SELECT c.created, c.seq
  ORDER BY page.created DESC, page.seq DESC
 
 -- name: rows_oldest
--- Part of others: the rows and bodies of `page`, oldest first.
+-- Part of others: the rows and bodies of `page`, in the order of commits.
   JOIN completions c ON c.seq = page.seq AND c.created = page.created
   LEFT JOIN completion_bodies b ON b.seq = page.seq AND b.created = page.created
- ORDER BY page.created, page.seq
+ ORDER BY page.seq
 
 -- name: of_project
 -- Part of others: the listed completions of a project.
@@ -216,7 +220,7 @@ SELECT {completion_columns} FROM (
 {rows_newest}
 
 -- name: list_oldest
--- The same, oldest first.
+-- The same, in the order of commits.
 SELECT {completion_columns} FROM (
 {of_project}
 {oldest}
@@ -232,7 +236,7 @@ SELECT {completion_columns} FROM (
 {rows_newest}
 
 -- name: list_by_model_oldest
--- The same, oldest first.
+-- The same, in the order of commits.
 SELECT {completion_columns} FROM (
 {of_model}
 {oldest}
@@ -248,7 +252,7 @@ SELECT {completion_columns} FROM (
 {rows_newest}
 
 -- name: list_by_container_oldest
--- The same, oldest first.
+-- The same, in the order of commits.
 SELECT {completion_columns} FROM (
 {of_container}
 {oldest}
@@ -264,7 +268,7 @@ SELECT {completion_columns} FROM (
 {rows_newest}
 
 -- name: list_by_container_model_oldest
--- The same, oldest first.
+-- The same, in the order of commits.
 SELECT {completion_columns} FROM (
 {of_container_model}
 {oldest}
@@ -280,7 +284,7 @@ SELECT {completion_columns} FROM (
 {rows_newest}
 
 -- name: list_by_facet_oldest
--- The same, oldest first.
+-- The same, in the order of commits.
 SELECT {completion_columns} FROM (
 {of_facet}
 {oldest}
@@ -302,6 +306,17 @@ SELECT COALESCE(SUM(completions), 0) AS total
  WHERE facet = :facet
    AND (CAST(:model AS TEXT) IS NULL OR model = :model)
    AND (CAST(:container AS BIGINT) IS NULL OR container = :container)
+
+-- name: count_each_facet
+-- The same for each of several metadata values that any completion has.
+SELECT facet, SUM(completions) AS total
+  FROM facet_counts
+ WHERE (CAST(:model AS TEXT) IS NULL OR model = :model)
+   AND (CAST(:container AS BIGINT) IS NULL OR container = :container)
+   AND facet IN (NULL
+       , :facets_{n} -- each facets
+       )
+ GROUP BY facet
 
 -- name: count_facets
 -- How many listed completions have several metadata values; walks those that have the first.
@@ -413,6 +428,23 @@ ON CONFLICT (project, tag, day, api_key, model, provider, container, status) DO 
   reasoning_tokens = usage_tags_daily.reasoning_tokens + excluded.reasoning_tokens,
   spend_nano_usd = usage_tags_daily.spend_nano_usd + excluded.spend_nano_usd,
   unpriced = usage_tags_daily.unpriced + excluded.unpriced
+
+-- name: fold_usage_tag_days
+-- Add to the daily sums of tags, of all else together.
+INSERT INTO usage_tag_days (
+  project, tag, day, status, requests, input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens,
+  output_tokens, reasoning_tokens, spend_nano_usd, unpriced
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (project, tag, day, status) DO UPDATE SET
+  requests = usage_tag_days.requests + excluded.requests,
+  input_tokens = usage_tag_days.input_tokens + excluded.input_tokens,
+  cache_read_tokens = usage_tag_days.cache_read_tokens + excluded.cache_read_tokens,
+  cache_write_tokens = usage_tag_days.cache_write_tokens + excluded.cache_write_tokens,
+  cache_write_1h_tokens = usage_tag_days.cache_write_1h_tokens + excluded.cache_write_1h_tokens,
+  output_tokens = usage_tag_days.output_tokens + excluded.output_tokens,
+  reasoning_tokens = usage_tag_days.reasoning_tokens + excluded.reasoning_tokens,
+  spend_nano_usd = usage_tag_days.spend_nano_usd + excluded.spend_nano_usd,
+  unpriced = usage_tag_days.unpriced + excluded.unpriced
 
 -- name: answer_claim
 -- The record is what the key of its request stands for from now on.

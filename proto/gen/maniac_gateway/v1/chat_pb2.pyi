@@ -1506,7 +1506,9 @@ class ListChatCompletionsRequest(_message.Message):
     skip: _builtins.int
     """Optional. How many to skip."""
     ascending: _builtins.bool
-    """Optional. Oldest first instead of newest first."""
+    """Optional. In the order in which they were committed, the first one first, instead of newest first: who asks on
+    from the last id misses nothing and sees nothing twice.
+    """
     @_builtins.property
     def filter(self) -> Global___CompletionFilter: ...
     def __init__(

@@ -114,7 +114,7 @@ SELECT i.position, COALESCE(LENGTH(b.input), 0) + COALESCE(LENGTH(b.output), 0) 
 
 -- name: list_items
 -- Items of a dataset with their completions.
-SELECT {completion_columns}, c.requested_model, b.input
+SELECT {completion_columns}, {input_columns}
   FROM dataset_items i
   JOIN completions c ON c.seq = i.seq AND c.created = i.created
   LEFT JOIN completion_bodies b ON b.seq = i.seq AND b.created = i.created

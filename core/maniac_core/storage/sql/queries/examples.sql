@@ -11,7 +11,7 @@ SELECT id FROM completions
 
 -- name: find_inputs
 -- The requests of some completions.
-SELECT c.id, c.requested_model, b.input
+SELECT c.id, {input_columns}
   FROM completions c
   LEFT JOIN completion_bodies b ON b.seq = c.seq AND b.created = c.created
  WHERE c.project = :project AND c.id IN (NULL

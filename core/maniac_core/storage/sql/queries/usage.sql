@@ -71,6 +71,22 @@ SELECT u.day, u.model, u.container, u.api_key, u.status, u.tag, {usage_columns}
 {usage_selected}
   ) n
 
+-- name: usage_of_tag_days
+-- Part of others: the same from the sums of all keys, models and containers together.
+SELECT u.day, '' AS model, CAST(0 AS BIGINT) AS container, CAST(0 AS BIGINT) AS api_key, u.status, u.tag, {usage_columns}
+  FROM usage_tag_days u
+ WHERE u.project = :project AND u.tag <> '' AND u.day BETWEEN :first_day AND :last_day
+UNION ALL
+{usage_of_requests}
+UNION ALL
+SELECT n.day, '', 0, 0, n.status, n.tag, -n.requests, -n.input_tokens, -n.cache_read_tokens, -n.cache_write_tokens,
+       -n.cache_write_1h_tokens, -n.output_tokens, -n.reasoning_tokens, -n.spend_nano_usd, -n.unpriced
+  FROM (
+SELECT u.day, u.status, u.tag, {usage_columns}
+  FROM usage_tag_days u
+ WHERE u.project = :project AND u.tag = '' AND u.day BETWEEN :first_day AND :last_day
+  ) n
+
 -- name: usage_sums
 -- Part of others: the totals of rows.
        COALESCE(SUM(u.requests), 0) AS requests,
@@ -148,6 +164,17 @@ SELECT * FROM (
 ) g
 {usage_page}
 
+-- name: list_usage_of_tag_days
+-- The same, where nothing but the day is a dimension beside, and nothing is selected.
+SELECT * FROM (
+{usage_dimensions}
+  FROM (
+{usage_of_tag_days}
+  ) u
+{usage_names}
+) g
+{usage_page}
+
 -- name: count_usage
 -- How many groups of requests there are.
 SELECT COUNT(*) AS total FROM (
@@ -174,6 +201,16 @@ SELECT COUNT(*) AS total FROM (
 {usage_dimensions}
   FROM (
 {usage_of_tags}
+  ) u
+{usage_names}
+) g
+
+-- name: count_usage_of_tag_days
+-- The same, where nothing but the day is a dimension beside, and nothing is selected.
+SELECT COUNT(*) AS total FROM (
+{usage_dimensions}
+  FROM (
+{usage_of_tag_days}
   ) u
 {usage_names}
 ) g

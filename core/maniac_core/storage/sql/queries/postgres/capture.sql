@@ -38,6 +38,13 @@ INSERT INTO usage_tags_daily_deltas (
   unpriced
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
+-- name: fold_usage_tag_days
+-- Add to the daily sums of tags, of all else together.
+INSERT INTO usage_tag_days_deltas (
+  project, tag, day, status, requests, input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens,
+  output_tokens, reasoning_tokens, spend_nano_usd, unpriced
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
 -- name: answer_claim
 -- Records are what the keys of their requests stand for from now on.
 UPDATE idempotency_keys k SET completion = c.completion, expires = c.expires

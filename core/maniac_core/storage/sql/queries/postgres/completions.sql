@@ -25,7 +25,7 @@ SELECT id FROM completion_ids
 
 -- name: find_inputs
 -- The requests of some completions.
-SELECT c.id, c.requested_model, b.input
+SELECT c.id, {input_columns}
   {completions_by_id}
   LEFT JOIN completion_bodies b ON b.seq = c.seq AND b.created = c.created
  WHERE i.project = :project AND i.id IN (NULL
@@ -39,3 +39,7 @@ SELECT CASE WHEN pg_try_advisory_lock(1835466758) THEN 1 ELSE 0 END AS taken
 -- name: end_retention_turn
 -- Let another one.
 SELECT CASE WHEN pg_advisory_unlock(1835466758) THEN 1 ELSE 0 END AS ended
+
+-- name: settled_positions
+-- The last position that was taken, and the last one up to which every capture has ended.
+SELECT taken, settled FROM settled_positions()

@@ -78,6 +78,29 @@ ON CONFLICT (project, tag, day, api_key, model, provider, container, status) DO 
   spend_nano_usd = usage_tags_daily_folded.spend_nano_usd + excluded.spend_nano_usd,
   unpriced = usage_tags_daily_folded.unpriced + excluded.unpriced
 
+-- name: fold_usage_tag_days_deltas
+-- Fold into usage_tag_days.
+WITH moved AS (DELETE FROM usage_tag_days_deltas RETURNING *)
+INSERT INTO usage_tag_days_folded (
+  project, tag, day, status, requests, input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens,
+  output_tokens, reasoning_tokens, spend_nano_usd, unpriced
+)
+SELECT project, tag, day, status, SUM(requests), SUM(input_tokens), SUM(cache_read_tokens), SUM(cache_write_tokens),
+       SUM(cache_write_1h_tokens), SUM(output_tokens), SUM(reasoning_tokens), SUM(spend_nano_usd), SUM(unpriced)
+  FROM moved
+ GROUP BY project, tag, day, status
+ ORDER BY project, tag, day, status
+ON CONFLICT (project, tag, day, status) DO UPDATE SET
+  requests = usage_tag_days_folded.requests + excluded.requests,
+  input_tokens = usage_tag_days_folded.input_tokens + excluded.input_tokens,
+  cache_read_tokens = usage_tag_days_folded.cache_read_tokens + excluded.cache_read_tokens,
+  cache_write_tokens = usage_tag_days_folded.cache_write_tokens + excluded.cache_write_tokens,
+  cache_write_1h_tokens = usage_tag_days_folded.cache_write_1h_tokens + excluded.cache_write_1h_tokens,
+  output_tokens = usage_tag_days_folded.output_tokens + excluded.output_tokens,
+  reasoning_tokens = usage_tag_days_folded.reasoning_tokens + excluded.reasoning_tokens,
+  spend_nano_usd = usage_tag_days_folded.spend_nano_usd + excluded.spend_nano_usd,
+  unpriced = usage_tag_days_folded.unpriced + excluded.unpriced
+
 -- name: fold_trace_counts_deltas
 -- Fold into trace_counts.
 WITH moved AS (DELETE FROM trace_counts_deltas RETURNING *)

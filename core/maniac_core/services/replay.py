@@ -1,0 +1,61 @@
+"""Replays: turns a captured request into one that is sent once more, as it was after its container had added to it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from maniac_core.domain.chat import ChatRequest, JsonObject, Replay
+from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.domain.readable import Route, readable_input, readable_route
+from maniac_core.storage.completions import CompletionDetail
+
+_body = msgspec.json.Decoder(JsonObject).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def replay(detail: CompletionDetail, model: str) -> tuple[ChatRequest, dict[str, str]]:
+    """Return the request of a completion, and the headers that were forwarded with it.
+
+    It goes to `model`, or if that is empty to the model that served it. Tags and metadata come along; the trace does
+    not, whose sums are those of the caller's own requests.
+
+    Raises:
+        GatewayError: CONFLICT if the request is not stored, or cannot be read; MISSING_REQUIRED_PARAMETER if no model
+            is known.
+    """
+    completion = detail.completion
+    body = readable_input(detail.input)
+    if body is None:
+        raise GatewayError(
+            Reason.ERROR_REASON_CONFLICT,
+            f"The request of the completion {completion.id!r} is not stored any more, or cannot be read.",
+            param="id",
+        )
+    wanted = model or completion.model or detail.requested_model
+    if not wanted:
+        raise GatewayError(
+            Reason.ERROR_REASON_MISSING_REQUIRED_PARAMETER,
+            f"No model is known of the completion {completion.id!r}: name one as `model`.",
+            param="model",
+        )
+    parameters = _body(body)
+    messages = parameters.pop("messages")
+    route = readable_route(detail.route) or Route()
+    options = route.stream_options
+    return (
+        ChatRequest(
+            messages=messages,
+            model=wanted,
+            parameters=parameters,
+            include_usage=_includes_usage(options),
+            stream_options=None if options is None else msgspec.Raw(_encode(options)),
+            tags=completion.tags,
+            metadata=None if completion.metadata is None else msgspec.Raw(completion.metadata),
+            replay=Replay(of=completion.id, container=completion.container_label),
+        ),
+        route.headers,
+    )
+
+
+def _includes_usage(options: dict[str, msgspec.Raw] | None) -> bool:
+    return options is not None and bytes(options.get("include_usage", b"")) == b"true"

@@ -1,0 +1,80 @@
+"""POST /chat/completions/{id}/replay: a captured request, sent once more."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+from litestar import Request, Response, post
+from litestar.types import Receive, Scope, Send
+
+from maniac_edge.bodies import BodyReader
+from maniac_edge.config import EdgeConfig
+from maniac_edge.context import RequestContext
+from maniac_edge.controllers.chat import Answerer
+from maniac_edge.core_client import CoreClient
+from maniac_edge.core_replay import ReplayChat, ReplayRequest
+from maniac_edge.openapi import Operation
+from maniac_edge.responses import context_of
+from maniac_edge.schemas.completions import ChatCompletion, ChatCompletionChunk, ChatReplay
+from maniac_edge.validation import decode_body
+
+_decoder = msgspec.json.Decoder(ChatReplay)
+
+
+@post("/chat/completions/{completion_id:str}/replay", status_code=200, include_in_schema=False)
+async def replay_completion(
+    request: Request[Any, Any, Any],
+    completion_id: str,
+    core: CoreClient,
+    config: EdgeConfig,
+    bodies: BodyReader,
+) -> Response[None]:
+    """Answer one captured request once more."""
+    body = await bodies.read(request.scope, request.receive)
+    wanted = decode_body(body, _decoder) if body.strip() else ChatReplay()
+    replay = ReplayRequest(
+        unquote(completion_id), wanted.model or "", is_stream=bool(wanted.stream)
+    )
+    return _Answer(Answerer(ReplayChat(core, config), config), replay, context_of(request))
+
+
+class _Answer(Response[None]):
+    """Answers as chat requests are answered."""
+
+    def __init__(self, answerer: Answerer, replay: ReplayRequest, context: RequestContext) -> None:
+        super().__init__(None)
+        self._answerer = answerer
+        self._replay = replay
+        self._context = context
+
+    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
+        """Return the ASGI app that answers."""
+        return self._send
+
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del receive
+        await self._answerer.answer(self._replay, scope, send, self._context)
+
+
+HANDLERS = (replay_completion,)
+OPERATIONS = (
+    Operation(
+        method="post",
+        path="/v1/chat/completions/{completion_id}/replay",
+        operation_id="replay_chat_completion",
+        tag="Chat",
+        summary="Send a captured request once more",
+        description="With the parameters that were sent, what its container had added, and the headers that were"
+        " forwarded, to the model that served it or to another. It is limited, charged and captured as any request;"
+        " the record's `replay_of` names the first. 409 if content is not stored any more.",
+        path_parameters={"completion_id": "Id of the completion."},
+        body=ChatReplay,
+        body_required=False,
+        response=ChatCompletion,
+        response_description="The answer; with `stream: true` as server-sent events.",
+        event=ChatCompletionChunk,
+        errors=(400, 401, 402, 403, 404, 409, 413, 422, 429, 500, 501, 502, 503),
+    ),
+)
