@@ -41,7 +41,7 @@ def test_a_project_holds_no_more_completions_than_its_quota(
     streamed = http.post("/chat/completions", json={**_CHAT, "stream": True})
     assert len(upstream.exchanges) == called
     unstored = http.post("/chat/completions", json={**_CHAT, "store": False})
-    other = run_command(gateway, "keys", "create", "--project", "other").strip()
+    other = run_command(gateway, "keys", "create", "--project", "other", "--create-project").strip()
     elsewhere = httpx.post(
         f"{gateway.base_url}/chat/completions",
         json=_CHAT,

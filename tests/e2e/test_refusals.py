@@ -44,7 +44,7 @@ def make_client(limited: Gateway) -> Iterator[Callable[..., httpx.Client]]:
     made: list[httpx.Client] = []
 
     def make(*options: str) -> httpx.Client:
-        secret = run_command(limited, "keys", "create", *options).strip()
+        secret = run_command(limited, "keys", "create", "--create-project", *options).strip()
         client = httpx.Client(
             base_url=limited.url, headers={"authorization": f"Bearer {secret}"}, timeout=60
         )
