@@ -116,7 +116,7 @@ def _answer(path: str, prompt: int) -> dict[str, Any]:
 
 
 def _client(gateway: Gateway, *options: str) -> httpx.AsyncClient:
-    secret = run_command(gateway, "keys", "create", *options).strip()
+    secret = run_command(gateway, "keys", "create", "--create-project", *options).strip()
     return httpx.AsyncClient(
         base_url=gateway.url,
         headers={"authorization": f"Bearer {secret}"},

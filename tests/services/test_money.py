@@ -150,6 +150,8 @@ TEXT = "A dozen words of an answer, more or less, to be counted."
         (None, None, 70, 70, "estimated"),
         (None, TEXT, 5, 14, "estimated"),
         (None, None, 0, 0, "estimated"),
+        (Usage(input_tokens=9), TEXT, 40, 40, "estimated"),
+        (Usage(input_tokens=9, output_tokens=3), TEXT, 40, 3, "provider"),
     ],
 )
 def test_usage_is_the_providers_word_or_else_an_estimate(

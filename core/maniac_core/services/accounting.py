@@ -67,6 +67,7 @@ def usage_of(
         return estimate, "estimated"
     if not reported.prompt_tokens:
         return msgspec.structs.replace(reported, input_tokens=prompt_tokens(step)), "estimated"
-    if not reported.completion_tokens and (answer := estimate_answer_tokens(choices)):
+    answer = 0 if reported.completion_tokens else max(generated, estimate_answer_tokens(choices))
+    if answer:
         return msgspec.structs.replace(reported, output_tokens=answer), "estimated"
     return reported, "provider"

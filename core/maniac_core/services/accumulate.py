@@ -30,6 +30,11 @@ class Accumulator:
         """Characters of content, reasoning, refusal and tool arguments so far, over all choices."""
         return sum(parts.text_length() for parts in self._choices.values())
 
+    @property
+    def pieces(self) -> int:
+        """In how many pieces that came, each of them a token at least."""
+        return sum(parts.count() for parts in self._choices.values())
+
     def add_all(self, items: Iterable[StreamItem]) -> None:
         """Take items in order."""
         for item in items:
@@ -99,6 +104,10 @@ class _Parts:
         for call in self.calls.values():
             pieces += call.arguments
         return sum(map(len, pieces))
+
+    def count(self) -> int:
+        calls = sum(len(call.arguments) for call in self.calls.values())
+        return len(self.content) + len(self.reasoning) + len(self.refusal) + calls
 
     def message(self) -> JsonObject:
         message: JsonObject = {
