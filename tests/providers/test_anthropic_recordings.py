@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from cuts import offsets
 from maniac_core.config import ProviderConfig
 from maniac_core.domain.chat import ChoiceDelta, Usage
 from maniac_core.providers.anthropic import AnthropicDialect
@@ -29,11 +30,6 @@ def replay(pieces: Iterable[bytes], *, is_clean: bool = True) -> list[StreamItem
         items += decoder.feed(event)
     assert decoder.malformed == 0
     return items + decoder.finish() if is_clean else items
-
-
-def offsets(body: bytes) -> Iterator[int]:
-    """Every offset; of long bodies every eleventh, for the sake of time."""
-    return iter(range(0, len(body) + 1, 1 if len(body) < 16_000 else 11))
 
 
 def accumulated(items: Iterable[StreamItem]) -> Accumulator:

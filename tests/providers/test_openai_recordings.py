@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from cuts import offsets
 from maniac_core.domain.chat import ChoiceDelta, Usage
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import Prompt, StreamEnd, StreamItem, StreamModel
@@ -30,11 +31,6 @@ def replay(pieces: Iterable[bytes]) -> list[StreamItem]:
     for event in sse.finish():
         items += decoder.feed(event)
     return items + decoder.finish()
-
-
-def offsets(body: bytes) -> Iterator[int]:
-    """Every offset; of long bodies every eleventh, for the sake of time."""
-    return iter(range(0, len(body) + 1, 1 if len(body) < 16_000 else 11))
 
 
 def accumulated(items: Iterable[StreamItem]) -> Accumulator:
