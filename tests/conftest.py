@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 import re
+import resource
 import sys
 import tempfile
 import time
@@ -33,6 +34,8 @@ _FOREIGN = re.compile(
     r"MANIAC_(?!TEST_|RECORDINGS)|(OPENAI|ANTHROPIC|GEMINI|GOOGLE_API|OPENROUTER|PG|AWS|OTEL)_?[A-Z]"
 )
 
+_LONGEST_TEMP = 24
+
 
 def _make_environment() -> None:
     for name in list(os.environ):
@@ -47,6 +50,13 @@ def _make_environment() -> None:
         cache = Path(tempfile.gettempdir()) / f"maniac-gateway-tests-{os.getuid()}" / "bytecode"
         os.environ.setdefault("PYTHONPYCACHEPREFIX", str(cache))
         sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"]
+
+    # Sockets lie in the folders of tests, and their paths have to fit into 107 bytes.
+    if len(tempfile.gettempdir()) > _LONGEST_TEMP:
+        os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
+    # A gateway under load has a file per connection; a user's shell often allows only 1,024.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 _make_environment()

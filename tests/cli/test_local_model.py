@@ -115,20 +115,6 @@ def test_any_gguf_file_answers_under_its_own_name_and_survives_a_crash(
     _complete_once_loaded(started, "local/my-model")
 
 
-@pytest.mark.timeout(300)
-def test_pulled_model_is_found_in_the_data_folder(
-    serve: Callable[..., Any], model_file: Path, port: int, tmp_path: Path
-) -> None:
-    """Without any configuration the pulled model answers under its name, and the banner asks it."""
-    models = tmp_path / "data" / "models"
-    models.mkdir(parents=True)
-    (models / model_file.name).symlink_to(model_file)
-    started = serve(config=f"[core]\nlocal_port = {port}\n{_SCRIPTED}")
-    assert "models  demo/echo, local/smollm2-135m-instruct\n" in started.banner
-    assert '"model": "local/smollm2-135m-instruct"' in started.banner
-    _complete_once_loaded(started, "local/smollm2-135m-instruct")
-
-
 @pytest.mark.parametrize("missing", ["file", "package"])
 def test_missing_model_is_said_and_the_rest_works(
     serve: Callable[..., Any], tmp_path: Path, missing: str
@@ -167,19 +153,22 @@ def test_without_an_openmp_runtime_the_printed_request_is_answered(
 
 
 @pytest.mark.timeout(300)
-def test_the_openmp_runtime_beside_it_is_used_where_the_system_has_none(
+def test_pulled_model_answers_also_where_the_system_has_no_openmp_runtime(
     serve: Callable[..., Any], model_file: Path, port: int, tmp_path: Path
 ) -> None:
-    """The loader is pointed to the wheel's library, and the model answers."""
-    (tmp_path / "model.gguf").symlink_to(model_file)
+    """It is found in the data folder, the loader is pointed to the wheel's library, and the banner asks it."""
+    models = tmp_path / "data" / "models"
+    models.mkdir(parents=True)
+    (models / model_file.name).symlink_to(model_file)
     runtime = str(distribution("cmeel-libomp").locate_file("cmeel.prefix/lib/libgomp.so.1"))
     condition = "'cmeel' in os.environ.get('LD_LIBRARY_PATH', '')"
     started = serve(
-        config=f"[core]\nlocal_model = 'model.gguf'\nlocal_port = {port}\n",
+        config=f"[core]\nlocal_port = {port}\n{_SCRIPTED}",
         **_pretend(tmp_path, "sitecustomize", _NO_RUNTIME.format(condition=condition)),
     )
-    assert "no embedded model" not in started.banner
-    _complete_once_loaded(started, "local/model")
+    assert "models  demo/echo, local/smollm2-135m-instruct\n" in started.banner
+    assert '"model": "local/smollm2-135m-instruct"' in started.banner
+    _complete_once_loaded(started, "local/smollm2-135m-instruct")
     maps = Path(f"/proc/{started.child('maniac_core.local.server')}/maps").read_text()
     assert runtime in maps
 
@@ -201,7 +190,6 @@ def test_taken_port_of_the_model_does_not_stop_the_rest(
     ("content", "reason"),
     [
         (b"this is no model", "broken.gguf is not a GGUF file; see [core] local_model"),
-        (b"", "broken.gguf is not a GGUF file; see [core] local_model"),
         (b"GGUF and then nothing that fits", "its process could not be kept running"),
     ],
 )

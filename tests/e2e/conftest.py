@@ -48,7 +48,8 @@ def start_gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     started: list[Gateway] = []
 
     def start(config: str, environ: dict[str, str] | None = None) -> Gateway:
-        folder = tmp_path / f"gateway-{len(started)}"
+        # Short: the path of a socket has to fit into 107 bytes.
+        folder = tmp_path / str(len(started))
         folder.mkdir()
         gateway = Gateway(folder, config, environ=environ)
         started.append(gateway)

@@ -58,20 +58,59 @@ def half_an_upload(gateway: Gateway) -> Iterator[socket.socket]:
         yield connection
 
 
+@pytest.fixture(scope="module")
+def _shared(
+    _upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Gateway]]:
+    """Return a function that starts a gateway with a further `[edge]` line, or returns the one that has it."""
+    started: dict[str, Gateway] = {}
+
+    def shared(line: str) -> Gateway:
+        if line not in started:
+            config = CONFIG.format(base_url=_upstream.base_url) + line
+            started[line] = Gateway(tmp_path_factory.mktemp("files"), config)
+            started[line].start()
+        return started[line]
+
+    yield shared
+    for gateway in started.values():
+        gateway.stop()
+
+
+@pytest.fixture
+def files(_shared: Callable[[str], Gateway]) -> Gateway:
+    """A gateway for the tests of this module, without files."""
+    return _emptied(_shared(""))
+
+
+@pytest.fixture
+def limited(_shared: Callable[[str], Gateway]) -> Gateway:
+    """One that takes files of 1 MiB, without files."""
+    return _emptied(_shared(f"max_file_bytes = {MIB}\n"))
+
+
+def _emptied(gateway: Gateway) -> Gateway:
+    with gateway.client() as http:
+        for file in http.get("/v1/files").json()["data"]:
+            http.delete(f"/v1/files/{file['id']}")
+    wait_until(lambda: objects(gateway) == [])
+    return gateway
+
+
 @pytest.fixture
 def own(start_gateway: Start, upstream: Upstream) -> Gateway:
     """A gateway of the test's own."""
     return start_gateway(CONFIG.format(base_url=upstream.base_url))
 
 
-def test_a_client_that_vanishes_leaves_nothing(own: Gateway) -> None:
+def test_a_client_that_vanishes_leaves_nothing(files: Gateway) -> None:
     """Half an upload is neither listed nor kept, and what was written of it is removed."""
-    with half_an_upload(own):
+    with half_an_upload(files):
         pass
-    wait_until(lambda: objects(own) == [])
-    with own.client() as http:
+    wait_until(lambda: objects(files) == [])
+    with files.client() as http:
         assert http.get("/v1/files").json()["total"] == 0
-    wait_until(lambda: unowned(own) == 0)
+    wait_until(lambda: unowned(files) == 0)
 
 
 def test_an_edge_that_dies_leaves_nothing(own: Gateway) -> None:
@@ -108,34 +147,30 @@ def test_a_core_that_dies_leaves_nothing_that_is_seen(own: Gateway) -> None:
     wait_until(lambda: unowned(own) == 0)
 
 
-def test_a_form_that_ends_too_early_leaves_nothing(own: Gateway) -> None:
+def test_a_form_that_ends_too_early_leaves_nothing(files: Gateway) -> None:
     """A complete HTTP body with half a form in it is a 422."""
-    with own.client() as http:
+    with files.client() as http:
         response = http.post("/v1/files", content=BEGIN + BLOCK * 10, headers=FORM)
         assert response.status_code == 422
         assert http.get("/v1/files").json()["total"] == 0
-    wait_until(lambda: objects(own) == [])
+    wait_until(lambda: objects(files) == [])
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_file_above_the_limit_is_a_413(
-    start_gateway: Start, upstream: Upstream, *, chunked: bool
-) -> None:
+def test_a_file_above_the_limit_is_a_413(limited: Gateway, *, chunked: bool) -> None:
     """Announced or not; a file of exactly the limit is taken."""
-    config = CONFIG.format(base_url=upstream.base_url) + f"max_file_bytes = {MIB}\n"
-    gateway = start_gateway(config)
 
     def sent(*blocks: bytes) -> httpx.Response:
         parts = [BEGIN, *blocks, END]
         content: Any = iter(parts) if chunked else b"".join(parts)
-        with gateway.client() as http:
+        with limited.client() as http:
             return http.post("/v1/files", content=content, headers=FORM)
 
     taken, refused, far_above = sent(BLOCK), sent(BLOCK, b"x"), sent(*[BLOCK] * 5)
     assert taken.status_code == 200
     assert [answer.status_code for answer in (refused, far_above)] == [413, 413]
     assert refused.json()["error"]["code"] == "payload_too_large"
-    assert objects(gateway) == [taken.json()["id"]]
+    assert objects(limited) == [taken.json()["id"]]
 
 
 def test_a_refusal_in_the_middle_of_a_body_keeps_its_status(
@@ -154,11 +189,10 @@ def test_a_refusal_in_the_middle_of_a_body_keeps_its_status(
             assert invalid.json()["detail"][0]["loc"] == ["body", "purpose"]
 
 
-def test_skipped_parts_count_against_the_limit(start_gateway: Start, upstream: Upstream) -> None:
+def test_skipped_parts_count_against_the_limit(limited: Gateway) -> None:
     """Nobody keeps an edge busy with parts that it throws away."""
-    gateway = start_gateway(CONFIG.format(base_url=upstream.base_url) + f"max_file_bytes = {MIB}\n")
     junk = b'--xyz\r\nContent-Disposition: form-data; name="junk"\r\n\r\n'
-    with gateway.client() as http:
+    with limited.client() as http:
         answer = http.post("/v1/files", content=iter([junk, BLOCK, BLOCK]), headers=FORM)
     assert answer.status_code == 413
 
@@ -181,16 +215,16 @@ def test_large_files_pass_through_in_little_memory(own: Gateway) -> None:
     assert max(grown) < 64 * MIB, grown
 
 
-def test_a_reader_that_stalls_holds_back_its_own_download_only(own: Gateway) -> None:
+def test_a_reader_that_stalls_holds_back_its_own_download_only(files: Gateway) -> None:
     """The core reads no further than what fits on the way, and others go on."""
-    with own.client() as http:
+    with files.client() as http:
         file_id = http.post("/v1/files", content=body_of(64), headers=FORM).json()["id"]
-        (core,) = own.children(" core")
+        (core,) = files.children(" core")
         before = read_by(core)
         with http.stream("GET", f"/v1/files/{file_id}/content") as response:
             pieces = response.iter_raw(65536)
             next(pieces)
-            with own.client() as other:
+            with files.client() as other:
                 assert other.get("/v1/files?limit=1").status_code == 200
             seen = [before, read_by(core)]
             while seen[-1] - seen[-2] > MIB:
