@@ -45,8 +45,8 @@ def test_scripted_provider_may_take_a_known_name(tmp_path: Path) -> None:
     [
         ('[providers.x]\nkind = "openai"', "base_url"),
         ('[providers.x]\nkind = "openai"\nbase_url = "http://h/v1"\nrules = [{}]', "`rules`"),
-        ("[providers]\nx = 1", r"\[providers\.x\] is not a table"),
-        ('[providers.x]\nkind = "scripted"\nrule = []', "unknown field `rule`"),
+        ("[providers]\nx = 1", r"\[providers\.x\]: is not a table"),
+        ('[providers.x]\nkind = "scripted"\nrule = []', "unknown key `rule`; did you mean `rules`"),
     ],
 )
 def test_providers_that_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -58,8 +58,8 @@ def test_providers_that_are_refused(tmp_path: Path, text: str, message: str) -> 
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ('txt = "a"', "unknown field `txt`"),
-        ("usage = { tokens = 1 }", r"unknown field `tokens` - at `\$\.rules\[0\]\.usage`"),
+        ('txt = "a"', "unknown key `txt`; did you mean `text`"),
+        ("usage = { tokens = 1 }", r"`rules\.usage`: unknown key `tokens`"),
         ('hang = "forever"', r"\.hang`"),
         ("delay_s = -1", r"\.delay_s`"),
         ("times = 0", r"\.times`"),
