@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 from collections.abc import Callable, Mapping
@@ -69,6 +68,7 @@ from maniac_core.services.registration import Registrar
 from maniac_core.services.reservations import Reservations
 from maniac_core.services.retention import Retention
 from maniac_core.services.routing import Router
+from maniac_core.services.running_calls import RunningCalls
 from maniac_core.services.spending import Spending
 from maniac_core.services.spool import Recorder, Spool
 from maniac_core.services.stored import StoredCompletions
@@ -76,7 +76,6 @@ from maniac_core.services.tokens import TokenGate
 from maniac_core.services.traces import TraceService
 from maniac_core.services.usage import UsageService
 from maniac_core.storage.audit import AuditStore
-from maniac_core.storage.base import StorageError
 from maniac_core.storage.budgets import BudgetStore
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.containers import ContainerStore
@@ -181,7 +180,8 @@ class Core:
         self._refusals = Refusals(usage_store)
         gate = Gate(authenticator, limiter, edges, self._refusals)
         budgets = BudgetStore(self._database)
-        self._reservations = Reservations(budgets)
+        self._calls = RunningCalls(config.data_dir / "calls", store, budgets)
+        self._reservations = Reservations(budgets, self._calls.holder)
         self._recall_advances_when_due()
         spending = Spending(budgets, self._reservations, catalogue)
         planner = Planner(router, catalogue, containers)
@@ -210,6 +210,7 @@ class Core:
                 recorder,
                 spending=spending,
                 tokens=TokenGate(limiter),
+                calls=self._calls,
             ),
             IdempotencyStore(self._database),
             store,
@@ -299,6 +300,7 @@ class Core:
         """
         config = self.config.core
         await self._database.start()
+        settling = await self._calls.open()
         await note_configuration(AuditStore(self._database), self.config)
         path = config.socket_path.absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -316,7 +318,7 @@ class Core:
             self._retention.run(),
             self._refusals.run(),
         )
-        self._background = [asyncio.create_task(work) for work in background]
+        self._background = [settling, *(asyncio.create_task(work) for work in background)]
         for name in ("", *service_names()):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
@@ -330,8 +332,7 @@ class Core:
         for transport in self._transports:
             await transport.aclose()
         await self._completions.close()
-        with contextlib.suppress(StorageError):
-            await self._refusals.flush()
+        await self._refusals.close()
         self._completion_log.flush()
         await self._reservations.close()
         await self._windows.aclose()
@@ -340,6 +341,8 @@ class Core:
             await self._metrics.aclose()
         await self._database.close()
         await self._spool.close()
+        # Only now is it known what is durable.
+        self._calls.close()
         if self._tracing is not None:
             await self._tracing.aclose()
 

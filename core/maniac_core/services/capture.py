@@ -40,6 +40,17 @@ class Claim(Protocol):
         """The request is completed; `pending` is done once its record is durable."""
 
 
+class Place(Protocol):
+    """Where a running call is noted, as its capture sees it."""
+
+    @property
+    def offset(self) -> int:
+        """In the file of notes."""
+
+    def settled(self, pending: asyncio.Future[None]) -> None:
+        """`pending` is done: the record is durable, or it is lost."""
+
+
 class Call(msgspec.Struct, kw_only=True):
     """One admitted request, and what its answer's head will say."""
 
@@ -99,8 +110,10 @@ class Capture:
         """What is reserved from budgets."""
         self.tokens: TokenHold | None = None
         """What is reserved from windows of tokens."""
+        self.streamed = streamed
+        self.place: Place | None = None
+        """Where the running call is noted."""
         self._store = store
-        self._streamed = streamed
         self._is_recorded = False
 
     async def finish(
@@ -155,6 +168,8 @@ class Capture:
         if self.tokens is not None:
             self.tokens.settle(record.usage.total_tokens)
         pending = self._store.capture(record)
+        if self.place is not None:
+            pending.add_done_callback(self.place.settled)
         pending.add_done_callback(_log_lost)
         if self.call.claim is not None and status == "completed":
             self.call.claim.answered(record, choices or [], pending)
@@ -182,7 +197,7 @@ class Capture:
             request_id=call.request_id,
             status=status,
             store=store,
-            streamed=self._streamed,
+            streamed=self.streamed,
             requested_model=request.model or next(iter(request.fallbacks), ""),
             model=step.candidate.slug if step else None,
             provider=step.candidate.provider if step else None,

@@ -29,6 +29,7 @@ from maniac_core.services.attempts import Runner, gateway_error
 from maniac_core.services.capture import Call, Capture
 from maniac_core.services.emit import Emitter
 from maniac_core.services.plan import Planner, Step
+from maniac_core.services.running_calls import RunningCalls
 from maniac_core.services.spending import Spending
 from maniac_core.services.spool import Recorder
 from maniac_core.services.tokens import TokenGate
@@ -48,6 +49,7 @@ class CompletionService:
         *,
         spending: Spending,
         tokens: TokenGate,
+        calls: RunningCalls,
     ) -> None:
         self._planner = planner
         self._runner = runner
@@ -55,6 +57,7 @@ class CompletionService:
         self._store = store
         self._spending = spending
         self._tokens = tokens
+        self._calls = calls
 
     async def create(self, call: Call, request: ChatRequest) -> Completion:
         """Answer whole; returns after the record is committed.
@@ -215,6 +218,7 @@ class CompletionService:
             # Nothing was sent, so there was no attempt.
             capture.trail.is_open = False
             raise
+        self._calls.note(capture, step)
 
     def _bill_whole(
         self, capture: Capture, choices: list[Choice], reported: Usage | None

@@ -6,6 +6,7 @@ That is what a rate limit refuses, and what cannot be read: whoever floods the g
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 
@@ -48,6 +49,11 @@ class Refusals:
                 await self.flush()
             except StorageError as err:
                 _log.debug("refusals are counted and not yet written: %s", err)
+
+    async def close(self) -> None:
+        """Write what was counted, if the database takes it."""
+        with contextlib.suppress(StorageError):
+            await self.flush()
 
     async def flush(self) -> None:
         """Write what was counted so far.
