@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_ALL_BELOW = 4_000
+_ALL_BELOW = 16_000
 _STEP = 11
 _AROUND_A_LINE = 3
 
