@@ -318,6 +318,12 @@ def key_variables(provider: ProviderConfig) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else names
 
 
+def variables_of(provider: ProviderConfig) -> str:
+    """Return the names of the variables that may hold the provider's key, for a sentence; "" where it takes none."""
+    names = provider.api_key_env or ()
+    return names if isinstance(names, str) else " or ".join(names)
+
+
 def resolve_keys(
     provider: ProviderConfig, environ: Mapping[str, str] = os.environ
 ) -> tuple[str, ...]:

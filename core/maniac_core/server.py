@@ -25,7 +25,7 @@ from maniac_core.config import (
 from maniac_core.providers.catalogue import Catalogue
 from maniac_core.providers.registry import DIALECTS
 from maniac_core.providers.scripted import ScriptedTransport
-from maniac_core.providers.transport import HttpTransport, Transport
+from maniac_core.providers.transport import Transport, upstream_transport
 from maniac_core.providers.upstream import Upstream
 from maniac_core.rpc.access import AccessServicer
 from maniac_core.rpc.chat import ChatServicer
@@ -90,6 +90,7 @@ from maniac_core.storage.retention import RetentionStore
 from maniac_core.storage.sealed import SealedDatabase
 from maniac_core.storage.traces import TraceStore
 from maniac_core.storage.usage import UsageStore
+from maniac_core.supervised import supervised
 from maniac_core.telemetry import exports_traces
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Core:
         self._has_demo = has_demo
         self._environ = environ
         self._database = open_database(config.core, environ)
-        self._http = HttpTransport(environ=_without_loopback_proxy(environ))
+        self._http = upstream_transport(environ)
         self._transports: list[Transport] = [self._http]
         self._health = HealthServicer()
         self._metrics = _metrics(config.core)
@@ -160,6 +161,7 @@ class Core:
             catalogue=catalogue,
             containers=containers,
             store=container_store,
+            transport=self._http,
         )
 
         def forget(tables: frozenset[str]) -> None:
@@ -311,14 +313,19 @@ class Core:
             self._metrics.listen(config.metrics_listen)
         await self._server.start()
         path.chmod(0o600)
-        background = (
-            self._models.keep_fresh(),
-            self._sweeper.run(),
-            self._spool.replay_forever(),
-            self._retention.run(),
-            self._refusals.run(),
-        )
-        self._background = [settling, *(asyncio.create_task(work) for work in background)]
+        self._background = [
+            settling,
+            *(
+                asyncio.create_task(supervised(what, work))
+                for what, work in (
+                    ("asking providers for their models", self._models.keep_fresh),
+                    ("sweeping files", self._sweeper.run),
+                    ("replaying the spool", self._spool.replay_forever),
+                    ("deleting old bodies", self._retention.run),
+                    ("counting refusals", self._refusals.run),
+                )
+            ),
+        ]
         for name in ("", *service_names()):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
@@ -402,10 +409,3 @@ def _tracing(environ: Mapping[str, str]) -> Tracing | None:
     from maniac_core.services.tracing import Tracing  # noqa: PLC0415 - only where it is wanted
 
     return Tracing()
-
-
-def _without_loopback_proxy(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment with this machine excepted from proxies: one elsewhere cannot reach the embedded model."""
-    excepted = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    own = "127.0.0.1,localhost,::1"
-    return {**environ, "no_proxy": f"{excepted},{own}" if excepted else own}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import json
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -128,6 +131,60 @@ def test_doctor_names_every_fault(run: Run, tmp_path: Path) -> None:
         ("warn  data folder", "chmod 700"),
     ):
         assert any(line.startswith(subject) and remedy in line for line in lines), report.stdout
+
+
+def test_doctor_asks_as_serve_does(run: Run, tmp_path: Path) -> None:
+    """The same rule for base URLs and proxies, so that a version or a proxy of another kind confuses nobody."""
+    with scripted_lists() as (port, paths):
+        file = tmp_path / "gateway.toml"
+        url = f"http://user:secret@127.0.0.1:{port}"
+        file.write_text(
+            "[core]\nlocal_model = 'off'\nlisten = '127.0.0.1:0'\n"
+            f"[providers.a]\nkind = 'anthropic'\nbase_url = '{url}/v1'\n"
+            f"[providers.g]\nkind = 'gemini'\nbase_url = '{url}/v1beta'\n"
+            f"[providers.o]\nkind = 'openai'\nbase_url = '{url}/none'\n"
+            "[providers.far]\nkind = 'openai'\nbase_url = 'https://provider.invalid/v1'\n"
+        )
+        report = run("doctor", "--config", str(file), ALL_PROXY="socks4://127.0.0.1:9")
+
+    lines = report.stdout.splitlines()
+    assert sorted(paths) == [
+        "/none/models",
+        "/v1/models?limit=1000",
+        "/v1beta/models?pageSize=1000",
+    ]
+    shown = f"http://127.0.0.1:{port}"
+    assert f"ok    provider a: {shown}/v1/models answers" in lines
+    assert f"ok    provider g: {shown}/v1beta/models answers" in lines
+    [missing] = [line for line in lines if "provider o" in line]
+    assert "base_url may lack its version, such as /v1" in missing
+    [far] = [line for line in lines if "provider far" in line]
+    assert "socks4" in far
+    assert "secret" not in report.stdout
+    assert "Traceback" not in report.stderr
+
+
+@contextlib.contextmanager
+def scripted_lists() -> Iterator[tuple[int, list[str]]]:
+    """Serve lists of models where the versioned APIs have them; yield the port and the paths asked for."""
+    paths: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            body = b'{"data": [], "models": []}'
+            self.send_response(200 if self.path.startswith("/v1") else 404)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1], paths
+        server.shutdown()
 
 
 def test_doctor_fails_on_a_configuration_that_cannot_be_used(run: Run, tmp_path: Path) -> None:

@@ -28,15 +28,26 @@ LISTED = {
     "supported_parameters": ["temperature"],
 }
 
+# Lists that providers should not send.
+ODD_LISTS = {
+    "odd": b'{"data": [{"id": "odd-1", "architecture": "text", "pricing": [1], "created": {}}, 7, {"id": {}}]}',
+    "none": b"[]",
+    "nonsense": b"<html>",
+}
+
 
 @pytest.fixture(scope="module")
 def catalogue(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway with a provider that lists a model, one that is limited to its own, and a known one with a key."""
     _upstream.models = [LISTED]
+    _upstream.lists = {f"/{name}/v1/models": body for name, body in ODD_LISTS.items()}
     config = CONFIG.format(base_url=_upstream.base_url) + (
         f'[providers.closed]\nkind = "openai"\nbase_url = "{_upstream.base_url}"\n'
         'models = ["only:this", "shared"]\n'
     )
+    for name in ODD_LISTS:
+        url = f"http://127.0.0.1:{_upstream.port}/{name}/v1"
+        config += f'[providers.{name}]\nkind = "openai"\nbase_url = "{url}"\n'
     gateway = Gateway(
         tmp_path_factory.mktemp("catalogue"), config, environ={"ANTHROPIC_API_KEY": "sk-x"}
     )
@@ -50,6 +61,7 @@ def catalogue(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> 
     yield gateway
     gateway.stop()
     _upstream.models = []
+    _upstream.lists = {}
 
 
 @pytest.fixture
@@ -80,6 +92,18 @@ def test_the_whole_catalogue_has_both_shapes_in_each_item(http: httpx.Client) ->
     assert listed["supported_apis"] == ["chat.completions"]
     assert float(claude["pricing"]["completion"]) > float(claude["pricing"]["prompt"]) > 0
     assert not any(id_.startswith(("openai/", "gemini/")) for id_ in by_id)
+
+
+def test_an_odd_list_costs_nobody_else_a_model(catalogue: Gateway, http: httpx.Client) -> None:
+    """What can be read of it is listed, the other providers' models are, and the log says what could not be read."""
+    listed = {item["id"] for item in http.get("/v1/models").json()["data"]}
+
+    assert {"mock/vendor/listed-1", "odd/odd-1"} <= listed
+    output = catalogue.output()
+    assert "provider odd lists models with entries or fields that make no sense" in output
+    assert "architecture" in output
+    assert "provider nonsense lists no models: its list of models makes no sense" in output
+    assert "Traceback" not in output
 
 
 def test_pages_join_to_the_whole(http: httpx.Client) -> None:

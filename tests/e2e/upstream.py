@@ -115,6 +115,8 @@ class Upstream:
         self.exchanges: list[Exchange] = []
         self.models: list[dict[str, Any]] = []
         """What GET /models lists."""
+        self.lists: dict[str, bytes] = {}
+        """Bodies of other lists, by path."""
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._arrived = threading.Condition()
@@ -184,7 +186,8 @@ class Upstream:
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
                 if request.startswith("GET "):
                     # The gateway asks by itself, in the background; no test counts that.
-                    await _list_models(writer, self.models)
+                    path = request.split(" ")[1]
+                    await _list_models(writer, self.lists.get(path) or _encoded(self.models))
                     continue
                 exchange = Exchange(reader, writer, request.split(" ")[1], headers, body)
                 with self._arrived:
@@ -207,8 +210,11 @@ async def answer_or_stream(exchange: Exchange) -> None:
         await exchange.answer()
 
 
-async def _list_models(writer: asyncio.StreamWriter, models: list[dict[str, Any]]) -> None:
-    body = json.dumps({"object": "list", "data": models}).encode()
+def _encoded(models: list[dict[str, Any]]) -> bytes:
+    return json.dumps({"object": "list", "data": models}).encode()
+
+
+async def _list_models(writer: asyncio.StreamWriter, body: bytes) -> None:
     head = {"content-type": "application/json", "content-length": str(len(body))}
     writer.write(_head(200, head) + body)
     await writer.drain()

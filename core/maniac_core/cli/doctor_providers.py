@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-import httpx
-
 from maniac_core.cli.findings import Finding, fail, ok, warn
 from maniac_core.config import (
     KNOWN_PROVIDERS,
@@ -15,7 +13,12 @@ from maniac_core.config import (
     ProviderConfig,
     local_provider,
     resolve_keys,
+    variables_of,
 )
+from maniac_core.providers.base_url import base_url_hint, shown_url
+from maniac_core.providers.discovery import Discovery, DiscoveryError
+from maniac_core.providers.registry import DIALECTS
+from maniac_core.providers.transport import Transport, upstream_transport
 
 _TIMEOUT_S = 5.0
 
@@ -36,56 +39,51 @@ async def check_providers(config: Config, environ: Mapping[str, str]) -> list[Fi
                 f"none; set one of {variables}, configure [providers.NAME], or pull a model",
             )
         ]
-    async with httpx.AsyncClient(timeout=_TIMEOUT_S) as client:
+    transport = upstream_transport(environ)
+    try:
         found = await asyncio.gather(
-            *(_check(client, name, provider, environ) for name, provider in asked.items())
+            *(_check(transport, name, provider, environ) for name, provider in asked.items())
         )
+    finally:
+        await transport.aclose()
     return [finding for findings in found for finding in findings]
 
 
 async def _check(
-    client: httpx.AsyncClient, name: str, provider: ProviderConfig, environ: Mapping[str, str]
+    transport: Transport, name: str, provider: ProviderConfig, environ: Mapping[str, str]
 ) -> list[Finding]:
     subject = f"provider {name}"
     if provider.kind == "scripted":
         return [ok(subject, "answers by its rules and calls nobody")]
     keys = resolve_keys(provider, environ)
     if provider.api_key_env and not keys:
-        names = provider.api_key_env
-        wanted = names if isinstance(names, str) else " or ".join(names)
-        return [fail(subject, f"no key; set {wanted}")]
-    return [
-        await _ask(client, subject if len(keys) < 2 else f"{subject}, key {number}", provider, key)
-        for number, key in enumerate(keys or (None,), start=1)
-    ]
+        return [fail(subject, f"no key; set {variables_of(provider)}")]
+    findings = []
+    for number, key in enumerate(keys or (None,), start=1):
+        known_as = subject if len(keys) < 2 else f"{subject}, key {number}"
+        findings.append(await _ask(transport, known_as, name, provider, key))
+    return findings
 
 
 async def _ask(
-    client: httpx.AsyncClient, subject: str, provider: ProviderConfig, key: str | None
+    transport: Transport, subject: str, name: str, provider: ProviderConfig, key: str | None
 ) -> Finding:
-    url, headers = _models_request(provider, key)
+    dialect = DIALECTS[provider.kind]
     try:
-        status = (await client.get(url, headers=headers)).status_code
-    except (httpx.HTTPError, httpx.InvalidURL) as err:
-        reason = str(err) or type(err).__name__
-        return fail(subject, f"{url} cannot be reached ({reason}); check base_url and the network")
-    if status in (401, 403):
-        return fail(subject, f"{url} refuses the key ({status}); check {provider.api_key_env}")
-    if status == 404:
-        return warn(
-            subject, f"{url} is not there (404); base_url may lack its version, such as /v1"
-        )
-    if status >= 400:
-        return warn(subject, f"{url} answers {status}; its own status page may know more")
+        url = shown_url(dialect.models_request(name, provider, key, None).url)
+    except ValueError as err:
+        return fail(subject, f"base_url is no URL ({err})")
+    try:
+        await Discovery(name, provider, dialect, transport, timeout_s=_TIMEOUT_S).models(key)
+    except DiscoveryError as err:
+        match err.status:
+            case None:
+                return fail(subject, f"{url} {err}; check base_url and the network")
+            case 401 | 403:
+                variables = variables_of(provider) or "api_key_env"
+                return fail(subject, f"{url} refuses the key ({err.status}); check {variables}")
+            case 404:
+                hint = base_url_hint(provider.kind, provider.base_url)
+                return warn(subject, f"{url} is not there (404); {hint or 'check base_url'}")
+        return warn(subject, f"{url} answers {err.status}; its own status page may know more")
     return ok(subject, f"{url} answers" + (" and accepts the key" if key else ""))
-
-
-def _models_request(provider: ProviderConfig, key: str | None) -> tuple[str, dict[str, str]]:
-    base = provider.base_url.rstrip("/")
-    match provider.kind:
-        case "anthropic":
-            return f"{base}/v1/models", {"x-api-key": key or "", "anthropic-version": "2023-06-01"}
-        case "gemini":
-            return f"{base}/v1beta/models", {"x-goog-api-key": key or ""}
-        case _:
-            return f"{base}/models", {"authorization": f"Bearer {key}"} if key else {}

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import quote
 
 import msgspec
 
+from maniac_core.config import ProviderConfig
 from maniac_core.domain.chat import Answer
 from maniac_core.providers.anthropic_answer import decode_answer
+from maniac_core.providers.anthropic_listing import read_anthropic_models
 from maniac_core.providers.anthropic_request import encode_body
 from maniac_core.providers.anthropic_stream import AnthropicStreamDecoder
 from maniac_core.providers.base import HttpCall, Prompt, StreamDecoder, Target, UpstreamFailure
+from maniac_core.providers.base_url import anthropic_url
 from maniac_core.providers.errors import response_failure
+from maniac_core.providers.listing import ModelPage, ModelsRequest
 
 _VERSION = "2023-06-01"
 _FORWARDED = ("anthropic-beta", "traceparent")
@@ -27,7 +32,6 @@ class AnthropicDialect:
             GatewayError: INVALID_VALUE, naming the field, for what this wire cannot carry.
         """
         body, dropped = encode_body(target, prompt)
-        base = target.config.base_url.rstrip("/")
         headers = [
             ("content-type", "application/json"),
             ("accept", "text/event-stream" if prompt.stream else "application/json"),
@@ -37,7 +41,7 @@ class AnthropicDialect:
             headers.append(("x-api-key", target.api_key))
         headers += [(name, prompt.headers[name]) for name in _FORWARDED if name in prompt.headers]
         return HttpCall(
-            url=f"{base}/messages" if base.endswith("/v1") else f"{base}/v1/messages",
+            url=anthropic_url(target.config.base_url, "/messages"),
             headers=tuple(headers),
             body=msgspec.json.encode(body),
             dropped=dropped,
@@ -54,6 +58,27 @@ class AnthropicDialect:
     def stream_decoder(self, prompt: Prompt) -> StreamDecoder:  # noqa: ARG002 - the seam gives it
         """Return a decoder for one stream."""
         return AnthropicStreamDecoder()
+
+    def models_request(
+        self, provider: str, config: ProviderConfig, key: str | None, after: str | None
+    ) -> ModelsRequest:
+        """Return how a page of the list of models is asked for."""
+        del provider
+        url = anthropic_url(config.base_url, "/models?limit=1000")
+        headers = [("accept", "application/json"), ("anthropic-version", _VERSION)]
+        if key is not None:
+            headers.append(("x-api-key", key))
+        return ModelsRequest(
+            url=f"{url}&after_id={quote(after, safe='')}" if after else url, headers=tuple(headers)
+        )
+
+    def read_models(self, body: bytes) -> ModelPage:
+        """Read a page of the list of models.
+
+        Raises:
+            ValueError: it is none.
+        """
+        return read_anthropic_models(body)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
         """Map an error answer."""

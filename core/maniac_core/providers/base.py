@@ -13,6 +13,7 @@ import msgspec
 from maniac_core.config import ProviderConfig
 from maniac_core.domain.chat import Answer, ChoiceDelta, JsonObject, Usage
 from maniac_core.domain.errors import Reason
+from maniac_core.providers.listing import ModelPage, ModelsRequest
 from maniac_core.providers.sse import SSEEvent
 
 
@@ -120,6 +121,18 @@ class Dialect(Protocol):
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
         """Map an error answer."""
+
+    def models_request(
+        self, provider: str, config: ProviderConfig, key: str | None, after: str | None
+    ) -> ModelsRequest:
+        """Return how the list of models is asked for. `after`: the token of the page, None for the first."""
+
+    def read_models(self, body: bytes) -> ModelPage:
+        """Read a page of the list of models.
+
+        Raises:
+            ValueError: it is none.
+        """
 
 
 class UpstreamFailure(Exception):

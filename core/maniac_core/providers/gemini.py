@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Mapping
 from urllib.parse import quote
 
 import msgspec
 
+from maniac_core.config import ProviderConfig
 from maniac_core.domain.chat import Answer
 from maniac_core.providers.base import HttpCall, Prompt, StreamDecoder, Target, UpstreamFailure
+from maniac_core.providers.base_url import gemini_url
 from maniac_core.providers.errors import (
     error_in,
     response_failure,
@@ -26,11 +27,10 @@ from maniac_core.providers.foreign_json import (
 )
 from maniac_core.providers.gemini_answer import GeminiChunk, usage_of, whole_answer
 from maniac_core.providers.gemini_errors import failure_in, refine
+from maniac_core.providers.gemini_listing import read_gemini_models
 from maniac_core.providers.gemini_request import encode_body
 from maniac_core.providers.gemini_stream import GeminiStreamDecoder
-
-_VERSION = "v1beta"
-_HAS_VERSION = re.compile(r"/v\d+[a-z\d]*(/|$)")
+from maniac_core.providers.listing import ModelPage, ModelsRequest
 
 
 class _WireBill(msgspec.Struct):
@@ -96,6 +96,27 @@ class GeminiDialect:
         """Return a decoder for one stream."""
         return GeminiStreamDecoder()
 
+    def models_request(
+        self, provider: str, config: ProviderConfig, key: str | None, after: str | None
+    ) -> ModelsRequest:
+        """Return how a page of the list of models is asked for."""
+        del provider
+        url = gemini_url(config.base_url, "/models?pageSize=1000")
+        headers = [("accept", "application/json")]
+        if key is not None:
+            headers.append(("x-goog-api-key", key))
+        return ModelsRequest(
+            url=f"{url}&pageToken={quote(after, safe='')}" if after else url, headers=tuple(headers)
+        )
+
+    def read_models(self, body: bytes) -> ModelPage:
+        """Read a page of the list of models.
+
+        Raises:
+            ValueError: it is none.
+        """
+        return read_gemini_models(body)
+
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
         """Map an error answer: a google.rpc.Status."""
         failure = response_failure(status, headers, body)
@@ -111,12 +132,9 @@ def _billed(failure: UpstreamFailure, body: bytes) -> UpstreamFailure:
 
 
 def _url(base_url: str, model: str, *, stream: bool) -> str:
-    base = base_url.rstrip("/")
-    if _HAS_VERSION.search(base) is None:
-        base = f"{base}/{_VERSION}"
     collection, slash, name = model.partition("/")
     if not slash or collection not in ("models", "tunedModels"):
         collection, name = "models", model
     method = "streamGenerateContent?alt=sse" if stream else "generateContent"
     # The name comes from a caller: nothing in it may lead out of the collection.
-    return f"{base}/{collection}/{quote(name, safe='')}:{method}"
+    return gemini_url(base_url, f"/{collection}/{quote(name, safe='')}:{method}")

@@ -30,11 +30,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from maniac_core.config import ProviderConfig
 from maniac_core.domain.chat import Answer, JsonObject
 from maniac_core.providers.base import HttpCall, Prompt, Target, UpstreamFailure
+from maniac_core.providers.base_url import openai_url
 from maniac_core.providers.errors import response_failure
 from maniac_core.providers.given import plain, shown_name
+from maniac_core.providers.listing import ModelPage, ModelsRequest
 from maniac_core.providers.openai_answer import decode_answer
+from maniac_core.providers.openai_listing import read_openai_models
 from maniac_core.providers.openai_stream import OpenAIStreamDecoder
 
 # The families that still take `max_tokens` at OpenAI; a model of an unknown name is newer.
@@ -99,6 +103,23 @@ class OpenAIDialect:
         del prompt
         return OpenAIStreamDecoder()
 
+    def models_request(
+        self, provider: str, config: ProviderConfig, key: str | None, after: str | None
+    ) -> ModelsRequest:
+        """Return how the list of models is asked for; it has one page."""
+        del after
+        habits = habits_of(config.base_url, provider)
+        headers = (("accept", "application/json"), *_key_header(habits.key_header, key))
+        return ModelsRequest(url=openai_url(config.base_url, "/models"), headers=headers)
+
+    def read_models(self, body: bytes) -> ModelPage:
+        """Read the list of models.
+
+        Raises:
+            ValueError: it is none.
+        """
+        return read_openai_models(body)
+
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
         """Map an error answer."""
         return response_failure(status, headers, body)
@@ -111,7 +132,7 @@ def habits_of(base_url: str, name: str) -> Habits:
     A provider with the name of a known one has its habits behind any address: a proxy does not change them.
     """
     parts = urlsplit(base_url)
-    url = parts._replace(path=parts.path.rstrip("/") + "/chat/completions").geturl()
+    url = openai_url(base_url, "/chat/completions")
     host = "." + (parts.hostname or "")
     if host.endswith(".openai.com"):
         return Habits(url=url, limits_completion=True)
@@ -131,14 +152,17 @@ def habits_of(base_url: str, name: str) -> Habits:
 @functools.lru_cache(maxsize=256)
 def _headers(key_header: str, api_key: str | None, stream: bool) -> tuple[tuple[str, str], ...]:
     """Return the same tuple for the same upstream and key: the transport caches its encoding."""
-    headers = [
+    return (
         ("content-type", "application/json"),
         ("accept", "text/event-stream" if stream else "application/json"),
-    ]
-    if api_key:
-        value = f"Bearer {api_key}" if key_header == "authorization" else api_key
-        headers.append((key_header, value))
-    return tuple(headers)
+        *_key_header(key_header, api_key),
+    )
+
+
+def _key_header(name: str, api_key: str | None) -> tuple[tuple[str, str], ...]:
+    if not api_key:
+        return ()
+    return ((name, f"Bearer {api_key}" if name == "authorization" else api_key),)
 
 
 def _parameters(habits: Habits, model: str, prompt: Prompt) -> tuple[JsonObject, tuple[str, ...]]:

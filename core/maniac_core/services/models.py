@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -12,13 +13,17 @@ from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.models import Model, Pricing
 from maniac_core.domain.records import Caller, Page
 from maniac_core.providers.catalogue import Catalogue
-from maniac_core.providers.discovery import DiscoveredModel, DiscoveryError, discover
+from maniac_core.providers.discovery import Discovery, DiscoveryError
+from maniac_core.providers.listing import DiscoveredModel
 from maniac_core.providers.prices import Prices
+from maniac_core.providers.registry import DIALECTS
+from maniac_core.providers.transport import Transport
 from maniac_core.services.containers import ContainerService
 from maniac_core.services.outage import unavailable
 from maniac_core.services.routing import Candidate, Router, normalise
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.containers import ContainerStore
+from maniac_core.supervised import supervised
 
 _log = logging.getLogger(__name__)
 _REFRESH_S = 600.0
@@ -36,6 +41,7 @@ class ModelService:
         catalogue: Catalogue,
         containers: ContainerService,
         store: ContainerStore,
+        transport: Transport,
     ) -> None:
         """`keys`: provider name -> its keys; a provider that needs one and has none is not enabled."""
         self._providers = providers
@@ -44,30 +50,41 @@ class ModelService:
         self._catalogue = catalogue
         self._containers = containers
         self._store = store
-        self._discovered: dict[tuple[str, str], DiscoveredModel] = {}
+        self._transport = transport
+        self._discovered: dict[str, dict[str, DiscoveredModel]] = {}
 
     async def keep_fresh(self) -> None:
         """Ask every enabled provider that does not list its models in the configuration, again and again."""
-        while True:
-            names = [
-                name for name, config in self._providers.items() if self._is_asked(config, name)
-            ]
-            await asyncio.gather(*(self._refresh(name) for name in names))
-            await asyncio.sleep(_REFRESH_S)
+        names = [name for name, config in self._providers.items() if self._is_asked(config, name)]
+        await asyncio.gather(
+            *(
+                # Each by itself: one odd provider must not keep the others from being asked.
+                supervised(f"asking {name} for its models", functools.partial(self._ask, name))
+                for name in names
+            )
+        )
 
     def _is_asked(self, config: ProviderConfig, name: str) -> bool:
         has_key = config.api_key_env is None or bool(self._keys.get(name))
-        return not config.models and bool(config.base_url) and has_key
+        return not config.models and config.kind != "scripted" and has_key
 
-    async def _refresh(self, name: str) -> None:
-        keys = self._keys.get(name)
-        try:
-            models = await discover(self._providers[name], keys[0] if keys else None)
-        except DiscoveryError as err:
-            _log.info("provider %s lists no models: %s", name, err)
-            return
-        self._discovered |= {(name, model.name): model for model in models}
-        self._router.add(name, [model.name for model in models])
+    async def _ask(self, name: str) -> None:
+        config = self._providers[name]
+        discovery = Discovery(name, config, DIALECTS[config.kind], self._transport)
+        key = next(iter(self._keys.get(name, ())), None)
+        last = ""
+        while True:
+            try:
+                models = await discovery.models(key)
+            except DiscoveryError as err:
+                if last != str(err):
+                    _log.warning("provider %s lists no models: %s", name, err)
+                last = str(err)
+            else:
+                last = ""
+                self._discovered[name] = {model.name: model for model in models}
+                self._router.set_found(name, self._discovered[name])
+            await asyncio.sleep(_REFRESH_S)
 
     async def get(self, caller: Caller, name: str) -> Model:
         """Return the model of a full slug, an unambiguous short slug or a UUID.
@@ -141,9 +158,8 @@ class ModelService:
 
     def _describe(self, candidate: Candidate) -> Model:
         entry = self._catalogue.find(candidate.provider, candidate.model)
-        said = self._discovered.get((candidate.provider, candidate.model)) or DiscoveredModel(
-            name=candidate.model
-        )
+        said = self._discovered.get(candidate.provider, {}).get(candidate.model)
+        said = said or DiscoveredModel(name=candidate.model)
         prices = said.prices or (entry.prices() if entry else None)
         vendor = candidate.model.partition("/")[0] if "/" in candidate.model else None
         return Model(

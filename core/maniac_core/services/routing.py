@@ -61,6 +61,7 @@ class Router:
         self._by_short_name: dict[str, list[Candidate]] = {}
         self._by_id: dict[str, Candidate] = {}
         self._nearest: Nearest | None = None
+        self._found: dict[str, dict[str, Candidate]] = {}
         self._closed = {name for name, config in providers.items() if config.models}
         for name, config in providers.items():
             for model in config.models or known_models.get(name, ()):
@@ -77,12 +78,19 @@ class Router:
             providers, {name: [entry.name for entry in catalogue.models(name)] for name in names}
         )
 
-    def add(self, provider: str, models: Iterable[str]) -> None:
-        """Make models known that a provider was found to serve."""
-        config = self._providers.get(provider)
-        for model in models:
-            if config is not None and normalise(f"{provider}/{model}") not in self._index:
-                self._add(provider, model, config)
+    def set_found(self, provider: str, models: Iterable[str]) -> None:
+        """Make the models known that a provider lists now, and forget those that it listed before."""
+        config = self._providers[provider]
+        wanted = dict.fromkeys(models)
+        before = self._found.get(provider, {})
+        for model, candidate in before.items():
+            if model not in wanted:
+                self._forget(candidate)
+        found = {model: before[model] for model in wanted if model in before}
+        for model in wanted:
+            if model not in found and normalise(f"{provider}/{model}") not in self._index:
+                found[model] = self._add(provider, model, config)
+        self._found[provider] = found
 
     @property
     def has_providers(self) -> bool:
@@ -127,7 +135,12 @@ class Router:
         """Whether a canonical slug is configured, in the catalogue or found at a provider, not just passed through."""
         return normalise(slug) in self._index
 
-    def _add(self, provider: str, model: str, config: ProviderConfig | None) -> None:
+    def _forget(self, candidate: Candidate) -> None:
+        del self._index[normalise(candidate.slug)]
+        self._by_id.pop(candidate.model_id, None)
+        self._by_short_name[normalise(candidate.model)].remove(candidate)
+
+    def _add(self, provider: str, model: str, config: ProviderConfig | None) -> Candidate:
         candidate = Candidate(
             slug=f"{provider}/{model}", provider=provider, model=model, config=config
         )
@@ -136,6 +149,7 @@ class Router:
         self._by_id[candidate.model_id] = candidate
         if config is not None:
             self._by_short_name.setdefault(normalise(model), []).append(candidate)
+        return candidate
 
     def find(self, slug: str) -> Candidate | None:
         """Return what a global slug, an unambiguous short name or a model UUID stands for."""

@@ -8,7 +8,7 @@ from maniac_core.providers.transport.base import (
     UpstreamRequest,
     UpstreamResponse,
 )
-from maniac_core.providers.transport.client import HttpTransport
+from maniac_core.providers.transport.client import HttpTransport, upstream_transport
 
 __all__ = [
     "Deadlines",
@@ -18,4 +18,5 @@ __all__ = [
     "TransportErrorKind",
     "UpstreamRequest",
     "UpstreamResponse",
+    "upstream_transport",
 ]

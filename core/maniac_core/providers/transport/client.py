@@ -157,6 +157,16 @@ class HttpTransport:
         return connection
 
 
+def upstream_transport(environ: Mapping[str, str]) -> HttpTransport:
+    """Return the transport that providers are reached by, whoever asks: the proxies of `environ`, but none to this machine.
+
+    A proxy elsewhere cannot reach the embedded model.
+    """
+    excepted = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    own = "127.0.0.1,localhost,::1"
+    return HttpTransport(environ={**environ, "no_proxy": f"{excepted},{own}" if excepted else own})
+
+
 class _Route(NamedTuple):
     """How an origin is reached."""
 
