@@ -334,3 +334,34 @@ def test_keys_are_managed_by_the_internal_key_only(gateway: Gateway) -> None:
     assert made.secret.startswith(made.key.prefix)
     assert [key.id for key in listed.keys] == [made.key.id]
     assert revoked.key.HasField("revoke_time")
+
+
+@pytest.mark.usefixtures("upstream")
+@pytest.mark.parametrize(
+    ("service", "method", "request_type"),
+    [
+        ("ChatService", "ListChatCompletions", chat_pb2.ListChatCompletionsRequest),
+        ("ContainerService", "ListContainers", containers_pb2.ListContainersRequest),
+        ("ModelService", "ListModels", models_pb2.ListModelsRequest),
+        ("FileService", "ListFiles", files_pb2.ListFilesRequest),
+        ("TraceService", "ListTraces", traces_pb2.ListTracesRequest),
+        ("EvaluatorService", "ListEvaluators", evaluators_pb2.ListEvaluatorsRequest),
+        ("DatasetService", "ListDatasets", datasets_pb2.ListDatasetsRequest),
+    ],
+)
+def test_a_page_that_is_too_large_is_the_largest(
+    gateway: Gateway, service: str, method: str, request_type: Any
+) -> None:
+    """As every contract says of its page_size; a negative one is refused."""
+    with grpc.insecure_channel(gateway.grpc_target) as channel:
+        call = channel.unary_unary(
+            f"/maniac_gateway.v1.{service}/{method}",
+            request_serializer=request_type.SerializeToString,
+            response_deserializer=lambda data: data,
+        )
+        call(request_type(page_size=2**31 - 1), metadata=METADATA, timeout=60)
+        with pytest.raises(grpc.RpcError) as caught:
+            call(request_type(page_size=-1), metadata=METADATA, timeout=60)
+
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert reason_of(caught.value) == "VALIDATION_ERROR"

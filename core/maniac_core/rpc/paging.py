@@ -9,10 +9,12 @@ from maniac_core.domain.records import Page
 
 
 def page_from_proto(request: Any, *, default: int = 20, maximum: int = 100) -> Page:
-    """Return the page that a list request asks for. Edges check `limit` and `offset` before, by their own names.
+    """Return the page that a list request asks for; a larger size is taken as the maximum (AIP-158).
+
+    Edges check `limit` and `offset` before, by their own names and bounds.
 
     Raises:
-        GatewayError: VALIDATION_ERROR for a size or an offset out of range.
+        GatewayError: VALIDATION_ERROR for a negative size or offset.
     """
     limit = page_size(request.page_size, default=default, maximum=maximum)
     if request.skip < 0:
@@ -26,14 +28,14 @@ def page_from_proto(request: Any, *, default: int = 20, maximum: int = 100) -> P
 
 
 def page_size(given: int, *, default: int = 20, maximum: int = 100) -> int:
-    """Return how many items a page is to have; 0 stands for the default.
+    """Return how many items a page is to have; 0 stands for the default, a larger size for the maximum (AIP-158).
 
     Raises:
-        GatewayError: VALIDATION_ERROR for a size out of range.
+        GatewayError: VALIDATION_ERROR for a negative size.
     """
-    if not 0 <= given <= maximum:
-        raise _out_of_range("page_size", f"must be between 0 and {maximum}")
-    return given or default
+    if given < 0:
+        raise _out_of_range("page_size", "must be 0 or more")
+    return min(given or default, maximum)
 
 
 def _out_of_range(name: str, message: str) -> GatewayError:

@@ -1500,7 +1500,7 @@ class ListChatCompletionsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     ASCENDING_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Optional. 1 to 100; 0: 20."""
+    """Optional. 1 to 100; 0: 20. Larger is taken as 100, negative is refused."""
     page_token: _builtins.str
     """Optional. Id of the last completion of the page before."""
     skip: _builtins.int

@@ -310,7 +310,7 @@ class ListDatasetsRequest(_message.Message):
     SKIP_FIELD_NUMBER: _builtins.int
     CONTAINER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Optional. 1 to 100; 0: 100. Any other is refused."""
+    """Optional. 1 to 100; 0: 100. Larger is taken as 100, negative is refused."""
     page_token: _builtins.str
     """Optional. Id of the last dataset of the page before."""
     skip: _builtins.int

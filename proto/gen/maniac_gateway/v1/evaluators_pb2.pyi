@@ -302,7 +302,7 @@ class ListEvaluatorsRequest(_message.Message):
     SKIP_FIELD_NUMBER: _builtins.int
     CONTAINER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Optional. 1 to 100; 0: 20. Any other is refused."""
+    """Optional. 1 to 100; 0: 20. Larger is taken as 100, negative is refused."""
     page_token: _builtins.str
     """Optional. Id of the last evaluator of the page before."""
     skip: _builtins.int

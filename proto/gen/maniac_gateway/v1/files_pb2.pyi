@@ -292,7 +292,7 @@ class ListFilesRequest(_message.Message):
     SKIP_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Optional. 1 to 10,000; 0: 100. Anything else is refused."""
+    """Optional. 1 to 10,000; 0: 100. Larger is taken as 10,000, negative is refused."""
     page_token: _builtins.str
     """Optional. Id of the last file of the page before."""
     skip: _builtins.int

@@ -220,7 +220,7 @@ class ListTracesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SKIP_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Optional. 1 to 100; 0: 20. Any other is refused."""
+    """Optional. 1 to 100; 0: 20. Larger is taken as 100, negative is refused."""
     page_token: _builtins.str
     """Optional. Id of the last trace of the page before."""
     skip: _builtins.int
