@@ -23,13 +23,16 @@ from maniac_edge.controllers import (
     completions,
     containers,
     datasets,
+    evaluation_runs,
     evaluators,
     files,
     health,
     models,
+    optimization_runs,
     reference,
     registration,
     replay,
+    rlm_responses,
     traces,
     usage,
 )
@@ -56,6 +59,9 @@ _RESOURCES = (
     evaluators,
     usage,
     datasets,
+    evaluation_runs,
+    optimization_runs,
+    rlm_responses,
 )
 _OPERATIONS = tuple(
     operation

@@ -49,8 +49,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     tag: str
     summary: str
     description: str = ""
-    response: Any
-    """Type of the 200 body."""
+    response: Any = None
+    """Type of the 200 body; None: no request is answered with one."""
     media_type: str = "application/json"
     """Of the 200 body."""
     response_description: str = "Done."
@@ -108,7 +108,9 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
 
 
 def _operation(operation: Operation, refs: dict[int, Any]) -> dict[str, Any]:
-    content: dict[str, Any] = {operation.media_type: {"schema": refs[id(operation.response)]}}
+    content: dict[str, Any] = {}
+    if operation.response:
+        content[operation.media_type] = {"schema": refs[id(operation.response)]}
     if operation.event:
         content["text/event-stream"] = {
             "schema": {
@@ -126,7 +128,7 @@ def _operation(operation: Operation, refs: dict[int, Any]) -> dict[str, Any]:
         "tags": [operation.tag],
         "summary": operation.summary,
         "responses": {
-            "200": done,
+            **({"200": done} if operation.response else {}),
             **{str(status): _failure(status) for status in operation.errors},
         },
     }
