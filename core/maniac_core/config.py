@@ -24,6 +24,8 @@ _Positive = Annotated[int, msgspec.Meta(ge=1)]
 _SMALLEST_POOL = 4
 _OBJECT_STORE = re.compile(r"s3://[^/]+(/.*)?$|file:///.")
 
+_HTTP_URL = re.compile(r"https?://[^/\s]+", re.IGNORECASE)
+
 # Providers that appear without any file when their key is in the environment: name -> (kind, base_url, variable).
 KNOWN_PROVIDERS: dict[str, tuple[Literal["openai", "anthropic", "gemini"], str, str]] = {
     "openai": ("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
@@ -257,17 +259,35 @@ def load(path: Path | None, environ: Mapping[str, str], **overrides: Any) -> Con
             raise file.error(where, "", "is not a table")
         # A scripted stand-in takes a known name without its address and its key.
         known = KNOWN_PROVIDERS.get(name) if table.get("kind") != "scripted" else None
-        defaults = (
-            {"kind": known[0], "base_url": known[1], "api_key_env": known[2]} if known else {}
-        )
+        defaults: dict[str, Any] = {}
+        if known:
+            defaults = {"kind": known[0], "api_key_env": known[2]}
+            if "base_url" not in table:
+                defaults["base_url"] = known_base_url(name, environ)
         providers[name] = file.convert({**defaults, **table}, ProviderConfig, where)
-    for name, (kind, base_url, variable) in KNOWN_PROVIDERS.items():
+    for name, (kind, _, variable) in KNOWN_PROVIDERS.items():
         if name not in providers and environ.get(variable):
+            base_url = known_base_url(name, environ)
             providers[name] = ProviderConfig(kind=kind, base_url=base_url, api_key_env=variable)
     local = local_provider(core)
     if local is not None:
         providers.setdefault(LOCAL_PROVIDER, local)
     return Config(core=core, providers=providers, source=str(path) if path else None)
+
+
+def known_base_url(name: str, environ: Mapping[str, str]) -> str:
+    """Return where a known provider listens: what its `…_BASE_URL` variable says, else its own address.
+
+    Raises:
+        ConfigError: the variable holds no URL.
+    """
+    _, base_url, key_variable = KNOWN_PROVIDERS[name]
+    variable = key_variable.replace("_API_KEY", "_BASE_URL")
+    given = environ.get(variable, "").strip()
+    if given and not _HTTP_URL.match(given):
+        # Unprinted: it may hold a credential.
+        raise ConfigError(f"{variable} is no URL such as {base_url}")
+    return given or base_url
 
 
 def local_model_path(core: CoreConfig) -> Path | None:

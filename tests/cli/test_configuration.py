@@ -374,3 +374,26 @@ def test_a_port_that_is_none_is_told_in_words(run: Run, port: str) -> None:
     refused = run("serve", f"--port={port}")
     assert refused.returncode == 2
     assert f"argument --port: {port!r} is not a port, a number from 0 to 65535" in refused.stderr
+
+
+def test_base_urls_come_from_the_environment_too(run: Run, tmp_path: Path) -> None:
+    """For providers that are there by their key, and for tables without one; a file's own wins."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        "[providers.anthropic]\nmax_retries = 1\n[providers.gemini]\nbase_url = 'http://own'\n"
+    )
+    variables = {
+        f"{name}_BASE_URL": f"http://{name.lower()}.test/v1"
+        for name in ("OPENAI", "ANTHROPIC", "GEMINI", "OPENROUTER")
+    }
+    shown = run("check-config", "--config", str(file), OPENAI_API_KEY="sk-x", **variables)
+    wrong = run("check-config", OPENAI_API_KEY="sk-x", OPENAI_BASE_URL="user:secret@host")
+
+    found = {name: it["base_url"] for name, it in json.loads(shown.stdout)["providers"].items()}
+    assert found["openai"] == "http://openai.test/v1"
+    assert found["anthropic"] == "http://anthropic.test/v1"
+    assert found["gemini"] == "http://own"
+    assert "openrouter" not in found
+    assert wrong.returncode == 1
+    assert "OPENAI_BASE_URL is no URL" in wrong.stderr
+    assert "secret" not in wrong.stderr

@@ -46,6 +46,7 @@ TABLES = {
     "openrouter": "",
     "anthropic": 'kind = "anthropic"\napi_key_env = "FAULTS_KEY_A"',
     "gemini": 'kind = "gemini"\napi_key_env = "FAULTS_KEY_A"',
+    "unversioned": 'kind = "openai"',
     "unreachable": "",
     "unreachable_again": "max_retries = 1",
     "gone": "breaker = true\nmax_retries = 2",

@@ -88,7 +88,7 @@ BOTH = {
         status(401, "Bad key sk-123."),
         Overloaded,
         "upstream_auth",
-        "^The provider refused the gateway's own credential.$",
+        "^main refused the gateway's key; none is configured",
         http_status=401,
     ),
     "refused request": Fault(

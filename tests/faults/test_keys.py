@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from asking import Asked
 from ledger import Ledger, trail
-from providers import Exchange, Handler, Providers, events, status, text
+from providers import Exchange, Handler, Providers, body, events, status, text
 
 Ask = Callable[..., Asked]
 
@@ -95,3 +95,43 @@ def test_a_key_that_a_provider_echoes_is_told_to_nobody(
     record = ledger.record(told.request_id)
     assert ODD_KEY not in repr(record)
     assert "[redacted]" in repr(record)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
+def test_a_wrong_key_is_named_by_its_variable(
+    asked: Ask, providers: Providers, provider: str, *, stream: bool
+) -> None:
+    """Who reads the error knows what to mend; the key itself is in it nowhere."""
+    providers.handlers[provider] = status(401, "Bad key: key-a.")
+
+    told = asked(f"{provider}/m", stream=stream)
+
+    assert told.error.code == "upstream_auth"
+    message = told.error.body["message"]
+    assert message == f"{provider} refused the gateway's key; check FAULTS_KEY_A."
+
+
+def test_a_missing_key_is_named_by_its_variable(asked: Ask) -> None:
+    """Of a configured provider, and of a known one that is not."""
+    configured, known = asked("keyless/m", stream=False), asked("openrouter/m", stream=False)
+
+    assert "FAULTS_KEY_THAT_IS_NOT_SET" in configured.error.body["message"]
+    assert "OPENROUTER_API_KEY" in known.error.body["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "handler", [status(404), body(b"<html>", "text/html")], ids=["404", "a web page"]
+)
+def test_what_is_wrong_with_a_base_url_is_said_at_the_first_failure(
+    asked: Ask, providers: Providers, handler: Handler, *, stream: bool
+) -> None:
+    """As `doctor` says it."""
+    providers.handlers["unversioned"] = handler
+
+    told = asked("unversioned/m", stream=stream)
+
+    assert told.status == 502
+    message = told.error.body["message"]
+    assert "base_url may lack its version, such as /v1 in [providers.unversioned]" in message

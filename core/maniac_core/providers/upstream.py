@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from maniac_core.config import ProviderConfig
+from maniac_core.config import ProviderConfig, variables_of
 from maniac_core.domain.chat import Answer
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import Dialect, HttpCall, Prompt, Target, UpstreamFailure
+from maniac_core.providers.base_url import base_url_hint
 from maniac_core.providers.keyring import KeyRing
 from maniac_core.providers.redaction import Redactor
 from maniac_core.providers.transport import (
@@ -29,6 +30,8 @@ _MAX_ERROR_BYTES = 256 * 1024
 # How long the explanation of an error may take; its status has said enough.
 _ERROR_BODY_S = 5.0
 _BRIEF_S = 1.0
+# What a wrong address answers: nothing is there, something else is, or it has moved.
+_NOT_THERE = frozenset({301, 302, 307, 308, 404, 405})
 
 
 class _Exchange(msgspec.Struct, frozen=True):
@@ -58,6 +61,7 @@ class Upstream:
         self._redactor = Redactor(keys)
         self.key_count = len(keys)
         self.needs_key = config.api_key_env is not None and not keys
+        self._hint = base_url_hint(config.kind, config.base_url)
 
     async def answer(
         self,
@@ -194,7 +198,11 @@ class Upstream:
             raise
 
     def _note_failure(self, slot: int, failure: UpstreamFailure) -> None:
-        """Leave a key out that the provider refused, that has no credit left, or that is limited; tell none."""
+        """Leave a key out that the provider refused, that has no credit left, or that is limited; tell none.
+
+        What the operator has to mend is said: a wrong key by its variable, a base_url by what is wrong with it.
+        """
+        self._say_what_to_mend(slot, failure)
         self._redactor.clean(failure)
         if failure.reason == Reason.ERROR_REASON_UPSTREAM_AUTH or failure.http_status == 402:
             failure.other_key = self._keys.block(slot, None)
@@ -204,6 +212,32 @@ class Upstream:
             if pause_s is None and failure.retry:
                 pause_s = _BRIEF_S
             failure.other_key = self._keys.block(slot, pause_s)
+
+    def _say_what_to_mend(self, slot: int, failure: UpstreamFailure) -> None:
+        reason = failure.reason
+        if reason == Reason.ERROR_REASON_UPSTREAM_AUTH:
+            failure.message = f"{self.name} refused the gateway's key; {self._key_advice(slot)}."
+        elif failure.http_status in _NOT_THERE and reason == Reason.ERROR_REASON_UPSTREAM_ERROR:
+            advice = self._hint or "check base_url"
+            failure.message = (
+                f"{self.name} has no chat endpoint at its base_url (HTTP {failure.http_status});"
+                f" {advice} in [providers.{self.name}]."
+            )
+        elif self._hint is not None and (
+            failure.http_status in _NOT_THERE or failure.message.endswith("a web page.")
+        ):
+            what = failure.message.removesuffix(".")
+            failure.message = f"{what}; {self._hint} in [providers.{self.name}]."
+
+    def _key_advice(self, slot: int) -> str:
+        names = self.config.api_key_env
+        if names is None:
+            return (
+                f"none is configured: name its variable as api_key_env in [providers.{self.name}]"
+            )
+        if not isinstance(names, str) and len(names) == self.key_count:
+            return f"check {names[slot]}"
+        return f"check {variables_of(self.config)}"
 
 
 async def _explanation(response: UpstreamResponse) -> bytes:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
+from maniac_core.config import KNOWN_PROVIDERS, variables_of
 from maniac_core.domain.errors import GatewayError, Reason, let_go
 from maniac_core.domain.records import Outcome
 from maniac_core.providers.base import UpstreamFailure
@@ -119,7 +120,7 @@ class Runner:
         """Try one step. `unreachable`: the providers that this request has found to be so."""
         upstream = self._upstreams.get(step.candidate.provider)
         if upstream is None or upstream.needs_key:
-            raise self._skip(step, trail, _key_missing(step.candidate.provider))
+            raise self._skip(step, trail, _key_missing(step.candidate.provider, upstream))
         breakers = self.breakers.get(upstream.name)
         permit: Permit | None = None
         tries = 0
@@ -229,10 +230,11 @@ def _outcome_of(failure: UpstreamFailure) -> Outcome:
     return "timeout" if failure.reason == Reason.ERROR_REASON_UPSTREAM_TIMEOUT else "failed"
 
 
-def _key_missing(provider: str) -> UpstreamFailure:
+def _key_missing(provider: str, upstream: Upstream | None) -> UpstreamFailure:
+    variable = variables_of(upstream.config) if upstream else KNOWN_PROVIDERS[provider][2]
     return UpstreamFailure(
         Reason.ERROR_REASON_PROVIDER_KEY_MISSING,
-        f"No API key is configured for the provider {provider!r}.",
+        f"No API key is configured for the provider {provider!r}: set {variable} where the gateway runs.",
         fall_back=True,
     )
 

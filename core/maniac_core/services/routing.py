@@ -136,6 +136,7 @@ class Router:
         return normalise(slug) in self._index
 
     def _forget(self, candidate: Candidate) -> None:
+        self._nearest = None
         del self._index[normalise(candidate.slug)]
         self._by_id.pop(candidate.model_id, None)
         self._by_short_name[normalise(candidate.model)].remove(candidate)
