@@ -22,9 +22,9 @@ _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 _SMALLEST_POOL = 4
+_LONGEST_ALIAS = 128
+_NOT_IN_ALIASES = re.compile(r"[/: ]|^$")
 _OBJECT_STORE = re.compile(r"s3://[^/]+(/.*)?$|file:///.")
-
-_HTTP_URL = re.compile(r"https?://[^/\s]+", re.IGNORECASE)
 
 # Providers that appear without any file when their key is in the environment: name -> (kind, base_url, variable).
 KNOWN_PROVIDERS: dict[str, tuple[Literal["openai", "anthropic", "gemini"], str, str]] = {
@@ -95,6 +95,24 @@ class ProviderConfig(_Table, frozen=True):
             check_url("base_url", self.base_url)
         for name in key_variables(self):
             check_variable("api_key_env", name, "OPENAI_API_KEY")
+
+
+class AliasConfig(_Table, frozen=True):
+    """A name of its own for models that stand in for each other. Its table name is the whole slug."""
+
+    models: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    """Slugs `provider/name`: the first is called, the others are its fallbacks in this order."""
+    weights: tuple[_Count, ...] = ()
+    """One per model: how often it is the first, in proportion; 0: as a fallback only. Empty: always in order."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be chosen from."""
+        if len(set(self.models)) < len(self.models):
+            raise ValueError("`models` names one twice")
+        if self.weights and len(self.weights) != len(self.models):
+            raise ValueError("`weights` needs one number for each of `models`")
+        if self.weights and not sum(self.weights):
+            raise ValueError("`weights` are all 0")
 
 
 class CoreConfig(_Table, frozen=True):
@@ -226,11 +244,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     core: CoreConfig
     providers: dict[str, ProviderConfig]
+    aliases: dict[str, AliasConfig] = {}
     source: str | None
     """The file it came from."""
 
 
-_TABLES = ("core", "edge", "providers")
+_TABLES = ("core", "edge", "providers", "aliases")
 _CORE_PREFIX = "MANIAC_CORE__"
 
 
@@ -272,7 +291,39 @@ def load(path: Path | None, environ: Mapping[str, str], **overrides: Any) -> Con
     local = local_provider(core)
     if local is not None:
         providers.setdefault(LOCAL_PROVIDER, local)
-    return Config(core=core, providers=providers, source=str(path) if path else None)
+    aliases = {
+        name: _alias(file, name, table, providers) for name, table in file.table("aliases").items()
+    }
+    return Config(
+        core=core, providers=providers, aliases=aliases, source=str(path) if path else None
+    )
+
+
+def _alias(
+    file: ConfigFile, name: str, table: Any, providers: Mapping[str, ProviderConfig]
+) -> AliasConfig:
+    where = f"aliases.{name}"
+    if len(name) > _LONGEST_ALIAS or _NOT_IN_ALIASES.search(name) or not name.isprintable():
+        what = "is not a usable name: 1 to 128 characters without /, : and blanks"
+        raise file.error(where, "", what)
+    known = {LOCAL_PROVIDER, DEMO_PROVIDER, *KNOWN_PROVIDERS, *providers}
+    if name in {"maniac", *known}:
+        raise file.error(where, "", "has the name of a provider; choose another one")
+    if not isinstance(table, dict):
+        raise file.error("aliases", name, "an alias has a table of its own: write [aliases.NAME]")
+    alias = file.convert(table, AliasConfig, where)
+    for slug in alias.models:
+        provider, _, model = slug.replace(":", "/").partition("/")
+        if not provider or not model:
+            raise file.error(where, "models", f"{slug!r} is no model; write provider/name")
+        # Providers that come and go with a key or a model file are known also while they are away.
+        if provider not in known:
+            raise file.error(where, "models", f"{slug!r}: there is no provider {provider!r}")
+        listed = providers[provider].models if provider in providers else ()
+        if listed and model not in {each.replace(":", "/") for each in listed}:
+            only = f"{slug!r}: {provider} serves only {', '.join(listed)}"
+            raise file.error(where, "models", only)
+    return alias
 
 
 def known_base_url(name: str, environ: Mapping[str, str]) -> str:
@@ -284,9 +335,10 @@ def known_base_url(name: str, environ: Mapping[str, str]) -> str:
     _, base_url, key_variable = KNOWN_PROVIDERS[name]
     variable = key_variable.replace("_API_KEY", "_BASE_URL")
     given = environ.get(variable, "").strip()
-    if given and not _HTTP_URL.match(given):
-        # Unprinted: it may hold a credential.
-        raise ConfigError(f"{variable} is no URL such as {base_url}")
+    try:
+        check_url(variable, given or base_url)
+    except ValueError as err:
+        raise ConfigError(str(err)) from None
     return given or base_url
 
 

@@ -122,7 +122,7 @@ class Core:
         config = self.config.core
         providers = dict(self.config.providers)
         catalogue = Catalogue(providers)
-        router = self._router = Router.bundled(providers, catalogue)
+        router = self._router = Router.bundled(providers, catalogue, self.config.aliases)
         if self._has_demo:
             providers.setdefault(DEMO_PROVIDER, demo_provider())
             self._offer_demo()

@@ -19,7 +19,7 @@ _PREFIX = "MANIAC_EDGE__"
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,]+")
 # Lists, which the environment separates by commas.
 _LISTS = {"trusted_proxies", "cors_origins"}
-_TABLES = {"core", "edge", "providers"}
+_TABLES = {"core", "edge", "providers", "aliases"}
 
 # What the numbers of a configuration can be.
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -124,7 +124,7 @@ def load(path: Path | None, environ: Mapping[str, str], **overrides: Any) -> Edg
         raise ConfigError(f"{path}: not valid TOML: {err}") from None
     for name in sorted(document.keys() - _TABLES):
         raise ConfigError(
-            f"{path}: unknown table [{name}]; known: [core], [edge], [providers.NAME]"
+            f"{path}: unknown table [{name}]; known: [core], [edge], [providers.NAME], [aliases.NAME]"
         )
     table = document.get("edge", {})
     if not isinstance(table, dict):

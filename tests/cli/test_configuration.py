@@ -395,5 +395,49 @@ def test_base_urls_come_from_the_environment_too(run: Run, tmp_path: Path) -> No
     assert found["gemini"] == "http://own"
     assert "openrouter" not in found
     assert wrong.returncode == 1
-    assert "OPENAI_BASE_URL is no URL" in wrong.stderr
+    assert "OPENAI_BASE_URL" in wrong.stderr
     assert "secret" not in wrong.stderr
+
+
+_MOCK = "[providers.mock]\nkind = 'openai'\nbase_url = 'http://h/v1'\nmodels = ['a', 'b']\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ("[aliases.mock]\nmodels = ['mock/a']", "[aliases.mock]: has the name of a provider"),
+        ("[aliases.openai]\nmodels = ['mock/a']", "[aliases.openai]: has the name of a provider"),
+        ("[aliases.maniac]\nmodels = ['mock/a']", "[aliases.maniac]: has the name of a provider"),
+        ("[aliases.'a/b']\nmodels = ['mock/a']", "is not a usable name"),
+        ("[aliases.x]\nmodels = ['nobody/a']", "there is no provider 'nobody'"),
+        ("[aliases.x]\nmodels = ['mock/c']", "mock serves only a, b"),
+        ("[aliases.x]\nmodels = ['fast']", "'fast' is no model; write provider/name"),
+        ("[aliases.x]\nmodels = []", "models"),
+        ("[aliases.x]\nmodels = ['mock/a']\nweights = [1, 2]", "weights"),
+        ("[aliases.x]\nmodels = ['mock/a']\nweights = [0]", "weights"),
+        ("[aliases.x]\nmodels = ['mock/a']\nweight = [1]", "weight"),
+        ("[aliases]\nx = 'mock/a'", "write [aliases.NAME]"),
+    ],
+)
+def test_an_alias_that_cannot_work_is_refused(
+    run: Run, tmp_path: Path, table: str, named: str
+) -> None:
+    """By its name, with what is wrong."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(_MOCK + table)
+
+    refused = run("check-config", "--config", str(file))
+
+    assert refused.returncode == 1
+    assert named in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_aliases_are_shown(run: Run, tmp_path: Path) -> None:
+    """As they are in force."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(_MOCK + "[aliases.x]\nmodels = ['mock/a', 'openai/gpt-4o']\nweights = [3, 1]\n")
+
+    shown = json.loads(run("check-config", "--config", str(file)).stdout)
+
+    assert shown["aliases"] == {"x": {"models": ["mock/a", "openai/gpt-4o"], "weights": [3, 1]}}

@@ -37,6 +37,7 @@ def _document(config: Config, edge: Any) -> dict[str, Any]:
         "core": core,
         "edge": edge,
         "providers": {name: _provider(table) for name, table in config.providers.items()},
+        "aliases": msgspec.to_builtins(config.aliases),
     }
 
 

@@ -41,3 +41,5 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Label, of a container's model."""
     base_model: str | None = None
     """Slug of the provider's model behind a container's model."""
+    alias_models: tuple[str, ...] = ()
+    """Of an alias: the slugs of its models, in order."""

@@ -62,6 +62,7 @@ def _to_proto(model: Model) -> models_pb2.Model:
         pricing=_pricing_to_proto(model.pricing) if model.pricing is not None else None,
         container=model.container or "",
         base_model=model.base_model or "",
+        alias_models=model.alias_models,
     )
 
 

@@ -12,7 +12,7 @@ from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.ids import now_s, uuid_id
 from maniac_core.domain.records import Caller, Page
 from maniac_core.services.outage import unavailable
-from maniac_core.services.routing import Router, normalise
+from maniac_core.services.routing import Router, model_id, normalise
 from maniac_core.storage.audit import audited
 from maniac_core.storage.base import ConstraintError, StorageError
 from maniac_core.storage.containers import ContainerStore
@@ -227,11 +227,11 @@ class ContainerService:
         return container, model
 
     def _model(self, slug: str, param: str) -> str:
-        """Return the canonical slug of a provider's model; containers do not nest."""
-        found = self._router.find(slug)
+        """Return the canonical slug of a provider's model, or an alias; containers do not nest."""
+        found = self._router.canonical(slug)
         if found is None:
             raise self._router.unknown(slug, param)
-        return found.slug
+        return found
 
     def _default_model(
         self, container: Container, wanted: str | None
@@ -244,10 +244,8 @@ class ContainerService:
                 f"maniac/{container.label}/{normalise(sub.slug)}",
             ):
                 return sub.model, sub.id
-        found = self._router.find(wanted)
-        if found is None:
-            raise self._router.unknown(wanted, "default_model")
-        return found.slug, found.model_id
+        found = self._model(wanted, "default_model")
+        return found, model_id(found)
 
 
 def bare_label(name: str) -> str:

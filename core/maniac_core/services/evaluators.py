@@ -135,9 +135,9 @@ class EvaluatorService:
             )
         rule = evaluator.rule
         if "model" in fields and isinstance(rule, Judge):
-            candidate, route, _ = await self._planner.resolve(caller, rule.model)
+            _, route, _ = await self._planner.resolve(caller, rule.model)
             # A route stays one: what serves it may change.
-            model = candidate.slug if route is None else rule.model
+            model = self._planner.canonical(rule.model) if route is None else rule.model
             evaluator = msgspec.structs.replace(
                 evaluator, rule=msgspec.structs.replace(rule, model=model)
             )

@@ -20,7 +20,7 @@ from maniac_core.providers.registry import DIALECTS
 from maniac_core.providers.transport import Transport
 from maniac_core.services.containers import ContainerService
 from maniac_core.services.outage import unavailable
-from maniac_core.services.routing import Candidate, Router, normalise
+from maniac_core.services.routing import Candidate, Router, model_id, normalise
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.containers import ContainerStore
 from maniac_core.supervised import supervised
@@ -51,6 +51,7 @@ class ModelService:
         self._containers = containers
         self._store = store
         self._transport = transport
+        self._aliases_by_id = {model_id(name): name for name in router.aliases}
         self._discovered: dict[str, dict[str, DiscoveredModel]] = {}
 
     async def keep_fresh(self) -> None:
@@ -95,6 +96,10 @@ class ModelService:
         for model in await self._sub_models(caller):
             if normalise(model.id) == normalise(name) or model.uid == name:
                 return model
+        if name in self._router.aliases or name in self._aliases_by_id:
+            alias = self._alias(self._aliases_by_id.get(name, name))
+            if alias is not None:
+                return alias
         found = self._router.find(name)
         if found is None or not self._is_enabled(found):
             raise GatewayError(
@@ -110,6 +115,9 @@ class ModelService:
             for candidate in self._router.known()
             if self._is_enabled(candidate)
         ]
+        models += [
+            alias for name in self._router.aliases if (alias := self._alias(name)) is not None
+        ]
         return models + await self._sub_models(caller)
 
     async def _of_container(self, caller: Caller, name: str) -> list[Model]:
@@ -117,8 +125,11 @@ class ModelService:
         if container is None:
             return []
         models = [self._sub_model(container.label, sub) for sub in container.sub_models]
-        default = self._router.find(container.default_model or container.initial_model)
-        if default is not None:
+        wanted = container.default_model or container.initial_model
+        if wanted in self._router.aliases:
+            alias = self._alias(wanted)
+            models += [alias] if alias is not None else []
+        elif (default := self._router.find(wanted)) is not None:
             models.append(self._describe(default))
         return models
 
@@ -134,6 +145,46 @@ class ModelService:
         if config is None:
             return False
         return config.api_key_env is None or bool(self._keys.get(candidate.provider))
+
+    def _alias(self, name: str) -> Model | None:
+        """Describe an alias by what holds for all of its models; None: none of them is enabled."""
+        targets = [
+            self._describe(found)
+            for slug in self._router.aliases[name].models
+            if (found := self._router.find(slug)) is not None and self._is_enabled(found)
+        ]
+        if not targets:
+            return None
+        first, *others = targets
+
+        def common(field: str) -> tuple[str, ...]:
+            return tuple(
+                [
+                    value
+                    for value in getattr(first, field)
+                    if all(value in getattr(other, field) for other in others)
+                ]
+            )
+
+        def least(field: str) -> int | None:
+            values = [getattr(target, field) for target in targets]
+            return None if None in values else min(values)
+
+        return Model(
+            id=name,
+            uid=model_id(name),
+            slug=name,
+            provider="",
+            owned_by="maniac",
+            context_window=least("context_window"),
+            max_output_tokens=least("max_output_tokens"),
+            input_modalities=common("input_modalities"),
+            output_modalities=common("output_modalities"),
+            supported_parameters=common("supported_parameters"),
+            # What it costs depends on who answers.
+            pricing=first.pricing if all(o.pricing == first.pricing for o in others) else None,
+            alias_models=tuple([target.id for target in targets]),
+        )
 
     def _sub_model(self, label: str, sub: SubModel) -> Model:
         base = self._router.find(sub.model)

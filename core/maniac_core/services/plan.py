@@ -79,19 +79,11 @@ class Planner:
         seen: set[tuple[str, int | None, str | None]] = set()
         for position, slug in enumerate(dict.fromkeys(wanted)):
             try:
-                candidate, container, sub = await self.resolve(caller, slug)
+                candidates, container, sub = await self.resolve(caller, slug)
             except GatewayError:
                 if position == 0:
                     raise
                 continue
-            identity = (
-                candidate.slug,
-                container.key if container else None,
-                sub.slug if sub else None,
-            )
-            if identity in seen:
-                continue
-            seen.add(identity)
             merged, parameters, added = messages, own, None
             if container is not None:
                 merged, positions = _merged_messages(container, sub, messages)
@@ -101,32 +93,41 @@ class Planner:
             elif request.replay is not None and request.replay.container is not None:
                 container = await self._containers.find(caller, request.replay.container)
             prompt = Prompt(messages=merged, parameters=parameters, stream=stream, headers=headers)
-            entry = self._catalogue.find(candidate.provider, candidate.model)
-            steps.append(
-                Step(
-                    candidate=candidate,
-                    prompt=prompt,
-                    container=container,
-                    added=added,
-                    dropped=tuple(dropped),
-                    max_output_tokens=entry.max_output_tokens if entry else None,
-                    context_window=entry.context_window if entry else None,
+            for candidate in candidates:
+                identity = (
+                    candidate.slug,
+                    container.key if container else None,
+                    sub.slug if sub else None,
                 )
-            )
+                if identity in seen:
+                    continue
+                seen.add(identity)
+                entry = self._catalogue.find(candidate.provider, candidate.model)
+                steps.append(
+                    Step(
+                        candidate=candidate,
+                        prompt=prompt,
+                        container=container,
+                        added=added,
+                        dropped=tuple(dropped),
+                        max_output_tokens=entry.max_output_tokens if entry else None,
+                        context_window=entry.context_window if entry else None,
+                    )
+                )
         return steps
 
     async def resolve(
         self, caller: Caller, slug: str
-    ) -> tuple[Candidate, Container | None, SubModel | None]:
-        """Return the model that serves a slug, and the container and sub-model it is routed through.
+    ) -> tuple[list[Candidate], Container | None, SubModel | None]:
+        """Return the models that serve a slug, several for an alias, and the container and sub-model they are routed through.
 
         Raises:
             GatewayError: MODEL_NOT_FOUND, CONTAINER_NOT_FOUND, DEPENDENCY_UNAVAILABLE.
         """
         kind, _, rest = normalise(slug).partition("/")
         if kind != "maniac" or not rest:
-            found = self._router.find(slug)
-            if found is None:
+            found = self._router.route(slug)
+            if not found:
                 raise self._router.unknown(slug)
             return found, None, None
         label, _, sub_slug = rest.partition("/")
@@ -145,10 +146,14 @@ class Planner:
                     param="model",
                 )
             model = sub.model
-        found = self._router.find(model)
-        if found is None:
+        found = self._router.route(model)
+        if not found:
             raise self._router.unknown(model)
         return found, container, sub
+
+    def canonical(self, slug: str) -> str:
+        """Return the slug under which a model, an alias or a container's route is kept that `resolve` knows."""
+        return self._router.canonical(slug) or slug
 
 
 def _merged_messages(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import random
 import uuid
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from maniac_core.config import KNOWN_PROVIDERS, ProviderConfig
+from maniac_core.config import KNOWN_PROVIDERS, AliasConfig, ProviderConfig
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.providers.catalogue import Catalogue
 from maniac_core.services.nearest import Nearest
@@ -54,8 +55,10 @@ class Router:
         self,
         providers: Mapping[str, ProviderConfig],
         known_models: Mapping[str, Iterable[str]],
+        aliases: Mapping[str, AliasConfig] | None = None,
     ) -> None:
         """`known_models`: provider name -> names from the bundled catalogue."""
+        self.aliases = aliases or {}
         self._providers = dict(providers)
         self._index: dict[str, Candidate] = {}
         self._by_short_name: dict[str, list[Candidate]] = {}
@@ -71,11 +74,18 @@ class Router:
                 self._add(name, model, None)
 
     @classmethod
-    def bundled(cls, providers: Mapping[str, ProviderConfig], catalogue: Catalogue) -> Router:
+    def bundled(
+        cls,
+        providers: Mapping[str, ProviderConfig],
+        catalogue: Catalogue,
+        aliases: Mapping[str, AliasConfig] | None = None,
+    ) -> Router:
         """Return one that knows the models of the bundled catalogue."""
         names = {*KNOWN_PROVIDERS, *providers}
         return cls(
-            providers, {name: [entry.name for entry in catalogue.models(name)] for name in names}
+            providers,
+            {name: [entry.name for entry in catalogue.models(name)] for name in names},
+            aliases,
         )
 
     def set_found(self, provider: str, models: Iterable[str]) -> None:
@@ -124,6 +134,7 @@ class Router:
                 if candidate.config is not None
                 for form in (candidate.model, candidate.slug)
             }
+            names |= {alias: alias for alias in self.aliases}
             self._nearest = Nearest(names)
         return unknown_model(slug, param, self._nearest.find(slug))
 
@@ -152,6 +163,19 @@ class Router:
             self._by_short_name.setdefault(normalise(model), []).append(candidate)
         return candidate
 
+    def route(self, slug: str) -> list[Candidate]:
+        """Return what serves a slug, best first: of an alias its models, of anything else what `find` returns."""
+        alias = self.aliases.get(slug)
+        names = (slug,) if alias is None else _in_turn(alias)
+        return [found for name in names if (found := self.find(name)) is not None]
+
+    def canonical(self, slug: str) -> str | None:
+        """Return the slug under which something is kept that names a model or an alias; None: there is neither."""
+        if slug in self.aliases:
+            return slug
+        found = self.find(slug)
+        return found.slug if found is not None else None
+
     def find(self, slug: str) -> Candidate | None:
         """Return what a global slug, an unambiguous short name or a model UUID stands for."""
         wanted = normalise(slug)
@@ -174,6 +198,15 @@ class Router:
                 )
         namesakes = self._by_short_name.get(wanted, ())
         return namesakes[0] if len(namesakes) == 1 else None
+
+
+def _in_turn(alias: AliasConfig) -> tuple[str, ...]:
+    """Return the models of an alias for one request: one by its weight, then the others in their order."""
+    models = alias.models
+    if not alias.weights:
+        return models
+    [first] = random.choices(models, alias.weights)  # noqa: S311 - no secret
+    return (first, *(model for model in models if model != first))
 
 
 def unknown_model(slug: str, param: str = "model", near: str | None = None) -> GatewayError:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emaniac_gateway/v1/models.proto\x12\x11maniac_gateway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc3\x03\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x0c\n\x04slug\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x10\n\x08owned_by\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x64isplay_name\x18\x07 \x01(\t\x12\x1b\n\x0e\x63ontext_window\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x1e\n\x11max_output_tokens\x18\t \x01(\x03H\x01\x88\x01\x01\x12\x18\n\x10input_modalities\x18\n \x03(\t\x12\x19\n\x11output_modalities\x18\x0b \x03(\t\x12\x1c\n\x14supported_parameters\x18\x0c \x03(\t\x12\x16\n\x0esupported_apis\x18\r \x03(\t\x12\x30\n\x07pricing\x18\x0e \x01(\x0b\x32\x1f.maniac_gateway.v1.ModelPricing\x12\x11\n\tcontainer\x18\x0f \x01(\t\x12\x12\n\nbase_model\x18\x10 \x01(\tB\x11\n\x0f_context_windowB\x14\n\x12_max_output_tokens\"\x9c\x05\n\x0cModelPricing\x12$\n\x17input_nano_usd_per_mtok\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12%\n\x18output_nano_usd_per_mtok\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12)\n\x1c\x63\x61\x63he_read_nano_usd_per_mtok\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12*\n\x1d\x63\x61\x63he_write_nano_usd_per_mtok\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x31\n$internal_reasoning_nano_usd_per_mtok\x18\x05 \x01(\x03H\x04\x88\x01\x01\x12+\n\x1eimage_output_nano_usd_per_mtok\x18\x06 \x01(\x03H\x05\x88\x01\x01\x12\x1b\n\x0eimage_nano_usd\x18\x07 \x01(\x03H\x06\x88\x01\x01\x12\x1d\n\x10request_nano_usd\x18\x08 \x01(\x03H\x07\x88\x01\x01\x12 \n\x13web_search_nano_usd\x18\t \x01(\x03H\x08\x88\x01\x01\x12\x15\n\x08\x64iscount\x18\n \x01(\x01H\t\x88\x01\x01\x42\x1a\n\x18_input_nano_usd_per_mtokB\x1b\n\x19_output_nano_usd_per_mtokB\x1f\n\x1d_cache_read_nano_usd_per_mtokB \n\x1e_cache_write_nano_usd_per_mtokB\'\n%_internal_reasoning_nano_usd_per_mtokB!\n\x1f_image_output_nano_usd_per_mtokB\x11\n\x0f_image_nano_usdB\x13\n\x11_request_nano_usdB\x16\n\x14_web_search_nano_usdB\x0b\n\t_discount\"\x1d\n\x0fGetModelRequest\x12\n\n\x02id\x18\x01 \x01(\t\";\n\x10GetModelResponse\x12\'\n\x05model\x18\x01 \x01(\x0b\x32\x18.maniac_gateway.v1.Model\"[\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04skip\x18\x03 \x01(\x03\x12\x11\n\tcontainer\x18\x04 \x01(\t\"k\n\x12ListModelsResponse\x12(\n\x06models\x18\x01 \x03(\x0b\x32\x18.maniac_gateway.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\x32\xbe\x01\n\x0cModelService\x12S\n\x08GetModel\x12\".maniac_gateway.v1.GetModelRequest\x1a#.maniac_gateway.v1.GetModelResponse\x12Y\n\nListModels\x12$.maniac_gateway.v1.ListModelsRequest\x1a%.maniac_gateway.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emaniac_gateway/v1/models.proto\x12\x11maniac_gateway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x03\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x0c\n\x04slug\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x10\n\x08owned_by\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x64isplay_name\x18\x07 \x01(\t\x12\x1b\n\x0e\x63ontext_window\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x1e\n\x11max_output_tokens\x18\t \x01(\x03H\x01\x88\x01\x01\x12\x18\n\x10input_modalities\x18\n \x03(\t\x12\x19\n\x11output_modalities\x18\x0b \x03(\t\x12\x1c\n\x14supported_parameters\x18\x0c \x03(\t\x12\x16\n\x0esupported_apis\x18\r \x03(\t\x12\x30\n\x07pricing\x18\x0e \x01(\x0b\x32\x1f.maniac_gateway.v1.ModelPricing\x12\x11\n\tcontainer\x18\x0f \x01(\t\x12\x12\n\nbase_model\x18\x10 \x01(\t\x12\x14\n\x0c\x61lias_models\x18\x14 \x03(\tB\x11\n\x0f_context_windowB\x14\n\x12_max_output_tokens\"\x9c\x05\n\x0cModelPricing\x12$\n\x17input_nano_usd_per_mtok\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12%\n\x18output_nano_usd_per_mtok\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12)\n\x1c\x63\x61\x63he_read_nano_usd_per_mtok\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12*\n\x1d\x63\x61\x63he_write_nano_usd_per_mtok\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x31\n$internal_reasoning_nano_usd_per_mtok\x18\x05 \x01(\x03H\x04\x88\x01\x01\x12+\n\x1eimage_output_nano_usd_per_mtok\x18\x06 \x01(\x03H\x05\x88\x01\x01\x12\x1b\n\x0eimage_nano_usd\x18\x07 \x01(\x03H\x06\x88\x01\x01\x12\x1d\n\x10request_nano_usd\x18\x08 \x01(\x03H\x07\x88\x01\x01\x12 \n\x13web_search_nano_usd\x18\t \x01(\x03H\x08\x88\x01\x01\x12\x15\n\x08\x64iscount\x18\n \x01(\x01H\t\x88\x01\x01\x42\x1a\n\x18_input_nano_usd_per_mtokB\x1b\n\x19_output_nano_usd_per_mtokB\x1f\n\x1d_cache_read_nano_usd_per_mtokB \n\x1e_cache_write_nano_usd_per_mtokB\'\n%_internal_reasoning_nano_usd_per_mtokB!\n\x1f_image_output_nano_usd_per_mtokB\x11\n\x0f_image_nano_usdB\x13\n\x11_request_nano_usdB\x16\n\x14_web_search_nano_usdB\x0b\n\t_discount\"\x1d\n\x0fGetModelRequest\x12\n\n\x02id\x18\x01 \x01(\t\";\n\x10GetModelResponse\x12\'\n\x05model\x18\x01 \x01(\x0b\x32\x18.maniac_gateway.v1.Model\"[\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04skip\x18\x03 \x01(\x03\x12\x11\n\tcontainer\x18\x04 \x01(\t\"k\n\x12ListModelsResponse\x12(\n\x06models\x18\x01 \x03(\x0b\x32\x18.maniac_gateway.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\x32\xbe\x01\n\x0cModelService\x12S\n\x08GetModel\x12\".maniac_gateway.v1.GetModelRequest\x1a#.maniac_gateway.v1.GetModelResponse\x12Y\n\nListModels\x12$.maniac_gateway.v1.ListModelsRequest\x1a%.maniac_gateway.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,17 +33,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maniac_gateway.v1.models_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODEL']._serialized_start=87
-  _globals['_MODEL']._serialized_end=538
-  _globals['_MODELPRICING']._serialized_start=541
-  _globals['_MODELPRICING']._serialized_end=1209
-  _globals['_GETMODELREQUEST']._serialized_start=1211
-  _globals['_GETMODELREQUEST']._serialized_end=1240
-  _globals['_GETMODELRESPONSE']._serialized_start=1242
-  _globals['_GETMODELRESPONSE']._serialized_end=1301
-  _globals['_LISTMODELSREQUEST']._serialized_start=1303
-  _globals['_LISTMODELSREQUEST']._serialized_end=1394
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1396
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1503
-  _globals['_MODELSERVICE']._serialized_start=1506
-  _globals['_MODELSERVICE']._serialized_end=1696
+  _globals['_MODEL']._serialized_end=560
+  _globals['_MODELPRICING']._serialized_start=563
+  _globals['_MODELPRICING']._serialized_end=1231
+  _globals['_GETMODELREQUEST']._serialized_start=1233
+  _globals['_GETMODELREQUEST']._serialized_end=1262
+  _globals['_GETMODELRESPONSE']._serialized_start=1264
+  _globals['_GETMODELRESPONSE']._serialized_end=1323
+  _globals['_LISTMODELSREQUEST']._serialized_start=1325
+  _globals['_LISTMODELSREQUEST']._serialized_end=1416
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1418
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1525
+  _globals['_MODELSERVICE']._serialized_start=1528
+  _globals['_MODELSERVICE']._serialized_end=1718
 # @@protoc_insertion_point(module_scope)

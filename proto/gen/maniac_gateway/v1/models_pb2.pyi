@@ -41,6 +41,7 @@ class Model(_message.Message):
     PRICING_FIELD_NUMBER: _builtins.int
     CONTAINER_FIELD_NUMBER: _builtins.int
     BASE_MODEL_FIELD_NUMBER: _builtins.int
+    ALIAS_MODELS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Full slug, `provider/name` or `maniac:label:slug`; the `model` of a chat request."""
     uid: _builtins.str
@@ -85,6 +86,10 @@ class Model(_message.Message):
     def pricing(self) -> Global___ModelPricing:
         """Unset: no price is known."""
 
+    @_builtins.property
+    def alias_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For aliases: full slugs of the enabled models behind it, in order. Empty: no alias."""
+
     def __init__(
         self,
         *,
@@ -104,10 +109,11 @@ class Model(_message.Message):
         pricing: Global___ModelPricing | None = ...,
         container: _builtins.str = ...,
         base_model: _builtins.str = ...,
+        alias_models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_context_window", b"_context_window", "_max_output_tokens", b"_max_output_tokens", "context_window", b"context_window", "create_time", b"create_time", "max_output_tokens", b"max_output_tokens", "pricing", b"pricing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_window", b"_context_window", "_max_output_tokens", b"_max_output_tokens", "base_model", b"base_model", "container", b"container", "context_window", b"context_window", "create_time", b"create_time", "display_name", b"display_name", "id", b"id", "input_modalities", b"input_modalities", "max_output_tokens", b"max_output_tokens", "output_modalities", b"output_modalities", "owned_by", b"owned_by", "pricing", b"pricing", "provider", b"provider", "slug", b"slug", "supported_apis", b"supported_apis", "supported_parameters", b"supported_parameters", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_window", b"_context_window", "_max_output_tokens", b"_max_output_tokens", "alias_models", b"alias_models", "base_model", b"base_model", "container", b"container", "context_window", b"context_window", "create_time", b"create_time", "display_name", b"display_name", "id", b"id", "input_modalities", b"input_modalities", "max_output_tokens", b"max_output_tokens", "output_modalities", b"output_modalities", "owned_by", b"owned_by", "pricing", b"pricing", "provider", b"provider", "slug", b"slug", "supported_apis", b"supported_apis", "supported_parameters", b"supported_parameters", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__context_window: _TypeAlias = _typing.Literal["context_window"]  # noqa: Y015
     _WhichOneofArgType__context_window: _TypeAlias = _typing.Literal["_context_window", b"_context_window"]  # noqa: Y015
