@@ -8,6 +8,8 @@ from __future__ import annotations
 import msgspec
 
 DEFAULT_MAX_EVENT_BYTES = 16 * 1024 * 1024
+# Lines cost far more than their bytes. Servers that forget the blank line between events send many, but not so many.
+MAX_EVENT_LINES = 10_000
 
 _BOM = b"\xef\xbb\xbf"
 _JSON_STARTS = (b"{", b"[")
@@ -32,7 +34,7 @@ class SSEEvent(msgspec.Struct, frozen=True):
 
 
 class SSEError(Exception):
-    """An event is larger than the decoder accepts."""
+    """An event is larger than the decoder accepts, or has more lines."""
 
 
 class SSEDecoder:
@@ -63,7 +65,7 @@ class SSEDecoder:
         """Take the next bytes; return the events they complete, in order.
 
         Raises:
-            SSEError: a block of lines is longer than `max_event_bytes`; every later call raises it
+            SSEError: a block is longer than `max_event_bytes` or 10,000 lines; every later call raises it
                 too. Events before it have been returned, if need be by the call before.
 
         """
@@ -92,6 +94,8 @@ class SSEDecoder:
             SSEError: as `feed()`.
 
         """
+        if self._error is None and self._rest.count(b"\n") >= MAX_EVENT_LINES:
+            self._error = SSEError(f"an event of more than {MAX_EVENT_LINES} lines")
         if self._error is not None:
             raise self._error
         events = self._parse(bytes(self._rest))
@@ -110,6 +114,10 @@ class SSEDecoder:
             if len(block) > self._max_event_bytes < len(block.lstrip(b"\n")):
                 self._error = self._too_large()
                 break
+            if not block or (block[0] == 58 and b"\n" not in block):
+                # Nothing, or a comment: floods of them should cost little.
+                self.comments += bool(block)
+                continue
             # Nearly all events of nearly all providers look like one of these two.
             if block.startswith(b"data: ") and b"\n" not in block:
                 events.append(SSEEvent(None, block[6:]))
@@ -119,6 +127,9 @@ class SSEDecoder:
                 if line.startswith(b"data: ") and b"\n" not in line:
                     events.append(SSEEvent(_event_name(name[7:]), line[6:]))
                     continue
+            if block.count(b"\n") >= MAX_EVENT_LINES:
+                self._error = SSEError(f"an event of more than {MAX_EVENT_LINES} lines")
+                break
             events += self._parse(block)
         if self._error is None and rest:
             self._keep(rest)
@@ -192,7 +203,7 @@ class SSEDecoder:
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _too_large(self) -> SSEError:
-        return SSEError(f"an event exceeds {self._max_event_bytes} bytes")
+        return SSEError(f"an event of more than {self._max_event_bytes} bytes")
 
 
 def _event_name(value: bytes) -> str | None:

@@ -125,13 +125,15 @@ class Upstream:
             raise deadline_failure(self.name, "sent no content within", first_token_s) from None
         if "html" in kind:
             exchange.response.close()
-            raise UpstreamFailure(
+            failure = UpstreamFailure(
                 Reason.ERROR_REASON_UPSTREAM_ERROR,
                 f"{self.name} answered with a web page instead of a stream.",
                 retry=True,
                 fall_back=True,
                 http_status=exchange.response.status,
             )
+            self._note_failure(exchange.key_slot, failure)
+            raise failure
         return UpstreamStream(
             self.name,
             exchange.response,
@@ -224,7 +226,7 @@ class Upstream:
                 f" {advice} in [providers.{self.name}]."
             )
         elif self._hint is not None and (
-            failure.http_status in _NOT_THERE or failure.message.endswith("a web page.")
+            failure.http_status in _NOT_THERE or "a web page" in failure.message
         ):
             what = failure.message.removesuffix(".")
             failure.message = f"{what}; {self._hint} in [providers.{self.name}]."

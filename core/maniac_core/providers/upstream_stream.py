@@ -18,13 +18,18 @@ from maniac_core.providers.base import (
     StreamModel,
     UpstreamFailure,
 )
-from maniac_core.providers.sse import SSEDecoder, SSEError
+from maniac_core.providers.sse import SSEDecoder, SSEError, SSEEvent
 from maniac_core.providers.transport import TransportError, TransportErrorKind, UpstreamResponse
 from maniac_core.providers.transport_failure import deadline_failure, transport_failure
 
 _log = logging.getLogger(__name__)
 # What is kept of one answer in memory is bounded by this.
 _MAX_STREAM_BYTES = 64 * 1024 * 1024
+# Events cost far more than their bytes. The longest answers have one for each of some 100,000 tokens; of those that
+# hold nothing for the caller (pings, tools that run at the provider, nonsense) there are far fewer, above all in a row.
+_MAX_EVENTS = 1_000_000
+_MAX_BARREN_EVENTS = 100_000
+_MAX_BARREN_RUN = 10_000
 # How long the end marker is waited for when the finish reason and the usage have come, and when usage may yet come.
 _GRACE_S = 1.0
 _GRACE_WITHOUT_USAGE_S = 5.0
@@ -58,6 +63,9 @@ class UpstreamStream:
         self._ready: list[StreamItem] = []
         self._has_begun = False
         self._received = 0
+        self._events = 0
+        self._barren = 0
+        self._barren_run = 0
         self._first_token_s = first_token_s
         self._idle_s = idle_s
         self._total_s = total_s
@@ -180,9 +188,8 @@ class UpstreamStream:
         try:
             events = self._sse.feed(data) if data else self._sse.finish()
         except SSEError as err:
-            raise self._broken("sent an event that is too large", retry=False) from err
-        for event in events:
-            self._ready += decoder.feed(event)
+            raise self._broken(f"sent {err}", retry=False) from err
+        self._decode(decoder, events)
         if events:
             # Comments only keep the connection alive: they say nothing about the answer.
             self._quiet_since = time.monotonic()
@@ -195,6 +202,27 @@ class UpstreamStream:
             if not any(isinstance(item, StreamEnd | StreamError) for item in self._ready):
                 cut = self._broken("ended its answer before it was complete", retry=True)
                 self._ready.append(StreamError(failure=cut))
+
+    def _decode(self, decoder: StreamDecoder, events: list[SSEEvent]) -> None:
+        """Decode events into `_ready`; an error ends them if there are more than any answer has."""
+        self._events += len(events)
+        if self._events > _MAX_EVENTS:
+            self._ready.append(self._flood(f"sent more than {_MAX_EVENTS} events"))
+            return
+        for event in events:
+            if items := decoder.feed(event):
+                self._ready += items
+                self._barren_run = 0
+                continue
+            self._barren += 1
+            self._barren_run += 1
+            if self._barren_run > _MAX_BARREN_RUN or self._barren > _MAX_BARREN_EVENTS:
+                count = min(self._barren, _MAX_BARREN_EVENTS)
+                self._ready.append(self._flood(f"sent {count} events without content"))
+                return
+
+    def _flood(self, what: str) -> StreamError:
+        return StreamError(failure=self._broken(what, retry=False))
 
     def _note_finish(self, decoder: StreamDecoder) -> None:
         """Bound the wait for the end marker, since nothing else is owed but perhaps the usage."""
