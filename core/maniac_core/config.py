@@ -337,8 +337,9 @@ def known_base_url(name: str, environ: Mapping[str, str]) -> str:
     given = environ.get(variable, "").strip()
     try:
         check_url(variable, given or base_url)
-    except ValueError as err:
-        raise ConfigError(str(err)) from None
+    except ValueError:
+        # Unprinted: it may hold a credential.
+        raise ConfigError(f"{variable} holds no URL such as {base_url}") from None
     return given or base_url
 
 

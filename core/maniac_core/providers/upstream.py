@@ -204,8 +204,8 @@ class Upstream:
 
         What the operator has to mend is said: a wrong key by its variable, a base_url by what is wrong with it.
         """
-        self._say_what_to_mend(slot, failure)
         self._redactor.clean(failure)
+        self._say_what_to_mend(slot, failure)
         if failure.reason == Reason.ERROR_REASON_UPSTREAM_AUTH or failure.http_status == 402:
             failure.other_key = self._keys.block(slot, None)
         elif failure.reason == Reason.ERROR_REASON_UPSTREAM_RATE_LIMITED:
