@@ -407,6 +407,26 @@ async def test_cores_that_reserve_at_once_never_exceed_the_limit(
     assert {one.reserved_nano_usd for one in await cores[0].list(now)} == {700}
 
 
+async def test_cores_whose_clocks_differ_never_exceed_the_limit(
+    cores: list[BudgetStore], spender: Caller
+) -> None:
+    """Three minutes apart, and jumping: what one of them holds never looks free to another."""
+    await cores[0].set(_owners(spender)[0], _limit(100 * 7 + 6), now_s())
+    now = now_s()
+    granted = 0
+    for round_number in range(6):
+        for number, skew in enumerate((-200, 0, 180)):
+            claims = [
+                Claim(id=f"s{round_number}-{number}-{n}", caller=spender, amount_nano_usd=7)
+                for n in range(10)
+            ]
+            clock = now + skew * (round_number + 1)
+            # Of some the lease is over as soon as it begins, as of a core that is stopped.
+            holds = await cores[number].reserve(claims, now=clock, lease_s=60 * (1 - number))
+            granted += sum(hold is not None for hold in holds)
+    assert granted == 100
+
+
 async def test_a_removed_budget_limits_nobody(
     budgets: BudgetStore, reserve: Reserve, spender: Caller
 ) -> None:
