@@ -96,6 +96,9 @@ def _queries(reader: Reader, seeded: Seeded, project: SeededProject) -> dict[str
     spread = reader.ids(limit=100) + reader.ids(limit=100, order="asc")
     queries["one by id"] = [f"{_LIST}/{completion}" for completion in spread]
     queries["hundred newest"] = [_path(limit=100)]
+    ever = urlencode({"from": "2000-01-01", "to": "2100-01-01"})
+    queries["usage by tag"] = [f"/usage?{ever}&group_by=tag"]
+    queries["usage by model"] = [f"/usage?{ever}&group_by=model"]
     return queries
 
 
