@@ -85,7 +85,10 @@ def test_no_row_hides_the_others(gateway: Gateway, http: httpx.Client) -> None:
     good = ask(http, tags=["x"], **more)
     for completion_id, (column, value) in ids.items():
         _spoil(gateway, completion_id, column, value)
-    _execute(gateway, "UPDATE traces SET last_seen = ? WHERE id = 't'", _HUGE)
+    _execute(gateway, "UPDATE traces SET last_seen = ?, requests = ? WHERE id = 't'", _HUGE, _HUGE)
+    attempts = "UPDATE attempts SET http_status = ?, started_us = ?, input_tokens = ?"
+    of_good = "WHERE seq = (SELECT seq FROM completions WHERE id = ?)"
+    _execute(gateway, f"{attempts} {of_good}", _HUGE, _HUGE, _HUGE, good)
     own = "WHERE project = (SELECT project FROM completions WHERE id = ?)"
     _execute(gateway, f"UPDATE usage_daily SET input_tokens = ? {own}", _HUGE, good)
     _execute(gateway, f"UPDATE usage_tags_daily SET output_tokens = ? {own}", _HUGE, good)

@@ -163,14 +163,14 @@ def detail_to_proto(detail: CompletionDetail) -> chat_pb2.ExplainChatCompletionR
 
 def _attempt_to_proto(attempt: Attempt) -> chat_pb2.Attempt:
     return chat_pb2.Attempt(
-        number=attempt.number,
+        number=_small(attempt.number),
         provider=attempt.provider,
         model=attempt.model,
         start_time=Timestamp(
             seconds=attempt.started_us // 1_000_000, nanos=attempt.started_us % 1_000_000 * 1000
         ),
         outcome=attempt.outcome,
-        http_status=attempt.http_status or 0,
+        http_status=_small(attempt.http_status or 0),
         error_reason=attempt.error_reason or "",
         error_message=attempt.error_message or "",
         time_to_first_token_us=attempt.time_to_first_token_us,
@@ -178,3 +178,8 @@ def _attempt_to_proto(attempt: Attempt) -> chat_pb2.Attempt:
         usage=usage_to_proto(attempt.usage) if attempt.usage is not None else None,
         spend_nano_usd=attempt.spend_nano_usd,
     )
+
+
+def _small(number: int) -> int:
+    """Return a number of 32 bits; 0 for any other."""
+    return number if -(1 << 31) <= number < 1 << 31 else 0

@@ -17,7 +17,7 @@ from maniac_edge.validation import body_object, validation_error
 _decode_parameters = msgspec.json.Decoder(schema.InferenceParameters)
 _INTEGERS = ("top_logprobs", "max_tokens", "max_completion_tokens", "seed")
 _INT64_MAX = 2**63 - 1
-_LAST_SECOND = 253_402_300_799
+LAST_SECOND = 253_402_300_799
 """Of the year 9999."""
 
 
@@ -116,7 +116,7 @@ def container_model_to_json(model: containers_pb2.ContainerModel) -> schema.Cont
 
 def iso_time(time: Timestamp) -> str:
     """Return a time as ISO 8601 in UTC; one before the year 1970 or after 9999 as the nearest there is."""
-    seconds = min(max(time.seconds, 0), _LAST_SECOND)
+    seconds = min(max(time.seconds, 0), LAST_SECOND)
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 

@@ -8,6 +8,7 @@ import msgspec
 from maniac_gateway.v1 import chat_pb2
 
 from maniac_edge.convert.completions import STATUS, USAGE_SOURCE, usage_to_json
+from maniac_edge.convert.containers import LAST_SECOND
 from maniac_edge.errors import TABLE
 from maniac_edge.schemas import explanations as schema
 
@@ -76,7 +77,8 @@ def _attempt(attempt: chat_pb2.Attempt) -> schema.Attempt:
 
 def _iso(attempt: chat_pb2.Attempt) -> str:
     moment = attempt.start_time
-    started = datetime.fromtimestamp(moment.seconds, UTC).replace(microsecond=moment.nanos // 1000)
+    seconds = min(max(moment.seconds, 0), LAST_SECOND)
+    started = datetime.fromtimestamp(seconds, UTC).replace(microsecond=moment.nanos // 1000)
     return started.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
