@@ -98,6 +98,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_projects(
         _add(commands, "projects", "list projects, and delete one with all that is in it")
     )
+    _add_import_config(
+        _add(
+            commands,
+            "import-config",
+            "write the configuration that a LiteLLM config.yaml amounts to",
+        )
+    )
     _add_import(_add(commands, "import", "register the examples of a JSONL file in a container"))
     _add_export(_add(commands, "export", "write captured completions as JSON Lines"))
 
@@ -219,6 +226,11 @@ def _add_projects(command: argparse.ArgumentParser) -> None:
     delete.add_argument("--yes", action="store_true", help="do it, instead of saying what would go")
     for action in (show, delete):
         _add_files(action)
+
+
+def _add_import_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", type=Path, metavar="FILE", help="config.yaml of the LiteLLM proxy")
+    command.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
 
 
 def _add_import(command: argparse.ArgumentParser) -> None:
