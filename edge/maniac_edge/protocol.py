@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
 from typing import Any
 
 import httptools
@@ -35,6 +37,7 @@ _HEAD_TOO_LARGE = f"The head of the request is larger than {_MAX_HEAD_BYTES} byt
 _OFFER_HEADERS = frozenset({b"upgrade", b"http2-settings"})
 _VERSIONS = frozenset({"1.0", "1.1"})
 _FRAMING = frozenset({b"host", b"transfer-encoding", b"content-length", b"expect"})
+_AT_ONCE = struct.pack("ii", 1, 0)
 _STATUS_LINES = {
     400: "400 Bad Request",
     408: "408 Request Timeout",
@@ -99,7 +102,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def drop(self, seconds: float) -> None:
         """Close the connection, at the latest after so many seconds, whatever was not read."""
         if self._drop_timer is None:
-            self._drop_timer = self.loop.call_later(seconds, self._raw.abort)
+            self._drop_timer = self.loop.call_later(seconds, self._reset)
 
     def timeout_keep_alive_handler(self) -> None:
         """Close, unless a body goes on, or waits for us."""
@@ -230,9 +233,16 @@ class EdgeProtocol(HttpToolsProtocol):
     def _check_reader(self) -> None:
         self._unread_timer = None
         if self._raw.get_write_buffer_size() >= self._unread_bytes:
-            self._raw.abort()
+            self._reset()
         else:
             self._watch_reader()
+
+    def _reset(self) -> None:
+        """End the connection now. What its client has not read the kernel would keep, and go on offering."""
+        connection = self._raw.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        self._raw.abort()
 
     def _wait_for_client(self, timeout_s: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(

@@ -24,13 +24,13 @@ def resident_bytes(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
-def open_slowly(gateway: Gateway, request_id: str) -> socket.socket:
+def open_slowly(gateway: Gateway, request_id: str, provider: str = "patient") -> socket.socket:
     """Ask for a stream over a socket with a small window, and read nothing."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
     client.settimeout(30)
     client.connect(("127.0.0.1", gateway.port))
-    body = json.dumps({"model": "patient/m", "messages": MESSAGES, "stream": True}).encode()
+    body = json.dumps({"model": f"{provider}/m", "messages": MESSAGES, "stream": True}).encode()
     client.sendall(
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %s\r\n"
         b"x-request-id: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
@@ -125,3 +125,31 @@ def test_a_reader_that_stops_for_good_is_recorded_when_it_leaves(
     record = ledger.wait_for("stopped-reader")
     assert (record["status"], record["usage_source"]) == ("cancelled", "estimated")
     assert text_of(record).startswith(PIECE)
+
+
+async def pour(exchange: Exchange) -> None:
+    """Send small deltas for as long as they are taken: each becomes an event many times its size."""
+    await exchange.begin_stream()
+    event = chunk("ab")
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await exchange.event(event)
+
+
+def test_streams_that_nobody_reads_hold_little_and_end_in_time(
+    gateway: Gateway, providers: Providers, ledger: Ledger
+) -> None:
+    """What they hold is bounded, and their providers are let go after the total time."""
+    providers.handlers["total"] = pour
+    pids = gateway.children(" core") + gateway.children("maniac_edge")
+    before = sum(map(resident_bytes, pids))
+    with contextlib.ExitStack() as stack:
+        for number in range(20):
+            client = open_slowly(gateway, f"unread-{number}", "total")
+            stack.enter_context(contextlib.closing(client))
+        records = [ledger.wait_for(f"unread-{number}") for number in range(20)]
+        held = sum(map(resident_bytes, pids)) - before
+
+    # Cut by the provider's deadline, or while it was held back; without content where the machine was slow.
+    assert {record["status"] for record in records} <= {"truncated", "cancelled", "failed"}
+    assert held < 20 * 6 * 1024 * 1024

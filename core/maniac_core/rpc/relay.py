@@ -28,8 +28,10 @@ from maniac_core.services.idempotency import IdempotentCompletions
 from maniac_core.services.limits import RateState
 
 _log = logging.getLogger(__name__)
-# What one slow reader may leave unread at its edge, whatever the size of frames.
+# What one slow reader may leave unread at its edge, whatever the size of frames. Each delta becomes an event there,
+# which is larger than its content.
 _MAX_UNREAD_BYTES = 1024 * 1024
+_EVENT_BYTES = 256
 # In one message, whose size is limited.
 _MAX_FRAMES = 64
 # While so many calls run, a message waits this long for more frames, since each message has a cost of its own.
@@ -277,7 +279,7 @@ class _Link:
             async for batch in batches:
                 ahead.cancel()
                 if not relay_call.may_send:
-                    await relay_call.wait_for_credit(call.deadline)
+                    await relay_call.wait_for_credit(call.read_by or call.deadline)
                 frame = Frame(call_id=relay_call.id)
                 if not relay_call.has_begun:
                     relay_call.has_begun = True
@@ -285,7 +287,7 @@ class _Link:
                     frame.head.CopyFrom(head)
                     _fill_identity(frame.chunk, batch[0])
                 _fill_chunk(frame.chunk, batch)
-                relay_call.note_sent(frame.ByteSize())
+                relay_call.note_sent(frame.ByteSize() + _EVENT_BYTES * len(frame.chunk.choices))
                 self.send(frame)
         finally:
             ahead.cancel()

@@ -58,6 +58,8 @@ class Call(msgspec.Struct, kw_only=True):
     request_id: str
     deadline: float | None = None
     """Monotonic seconds. None: no limit but the providers' own."""
+    read_by: float | None = None
+    """Monotonic seconds until which a stream has to be read: its provider may take no longer either."""
     headers: dict[str, str] = {}
     """Headers that a dialect may forward, lower-case."""
     idempotency_key: str | None = None

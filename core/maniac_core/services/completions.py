@@ -186,13 +186,15 @@ class CompletionService:
         folded = capture.folded = Accumulator()
         stream: UpstreamStream | None = None
         held: list[StreamItem] = []
+        total_s = _total_s(upstream, deadline)
+        capture.call.read_by = time.monotonic() + total_s
         try:
             stream = await upstream.stream(
                 step.candidate.model,
                 step.max_output_tokens,
                 step.prompt,
                 upstream.config.timeouts.first_token_s,
-                _total_s(upstream, deadline),
+                total_s,
                 on_send=capture.trail.sent,
             )
             while items := await stream.next():
