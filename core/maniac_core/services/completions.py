@@ -175,7 +175,7 @@ class CompletionService:
             )
         except UpstreamFailure as failure:
             if failure.may_be_billed and capture.trail.was_sent:
-                self._bill(capture, [], failure.usage, may_go_on=True)
+                self._bill(capture, [], failure.usage)
             raise
 
     async def _open(
