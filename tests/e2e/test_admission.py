@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Callable
 
 import grpc
@@ -155,3 +156,59 @@ def test_nobody_but_an_edge_speaks_for_other_addresses(
     ]
     assert relayed != 0
     assert from_edge.status_code == 401
+
+
+LABEL = "l" * 50_000
+LOOKED_UP = [
+    "containers",
+    "files",
+    "models",
+    "traces",
+    "evaluators",
+    "datasets",
+    "chat/completions",
+]
+
+
+@pytest.mark.parametrize("resource", LOOKED_UP)
+def test_a_name_of_50_kilobytes_is_not_found(gateway: Gateway, resource: str) -> None:
+    """It is a 404 in the envelope like any other name, however large what repeats it would be."""
+    with gateway.client() as client:
+        answer = client.get(f"/v1/{resource}/{LABEL}")
+
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"].endswith("_not_found")
+    assert len(answer.content) < 4096
+
+
+@pytest.mark.parametrize(("verb", "path", "header"), ROUTES)
+def test_a_body_that_is_cut_off_is_one_line_in_the_log(
+    gateway: Gateway, verb: str, path: str, header: str
+) -> None:
+    """A client that leaves in the middle of its body is nobody's fault."""
+    name = f"cut-{verb}{path}".replace("/", "-")
+    lines = [
+        f"{verb} {path} HTTP/1.1",
+        "host: x",
+        f"x-request-id: {name}",
+        f"content-length: {MIB}",
+    ]
+    lines += [line for line in (header, f"authorization: Bearer {KEY}") if line]
+    before = gateway.output().count("Traceback")
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + b'--xyz\r\n{"a":')
+    deadline = time.monotonic() + 30
+    while name not in gateway.output():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # There is no event across processes to wait for.
+    # Whatever else it would log comes before the answer to a later request.
+    with gateway.client() as client:
+        client.get("/v1/models", headers={"x-request-id": f"after-{name}"})
+    while f"after-{name}" not in gateway.output():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+    logged = [line for line in gateway.output().splitlines() if f'"{name}"' in line]
+    assert len(logged) == 1, logged
+    assert '"status":499' in logged[0]
+    assert gateway.output().count("Traceback") == before
