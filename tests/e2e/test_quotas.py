@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from cli import run_command
 from gateway import CONFIG, KEY, Gateway
-from upstream import Upstream
+from upstream import Exchange, Upstream
 
 _CHAT = {"model": "mock/m1", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -57,6 +59,52 @@ def test_a_project_holds_no_more_completions_than_its_quota(
     assert http.get("/chat/completions").json()["total"] == 3
 
 
+def test_a_burst_passes_no_more_than_the_quota(http: httpx.Client, upstream: Upstream) -> None:
+    """Calls that run count as well, however many begin before the first record is there."""
+    release = upstream.event()
+
+    async def answer(exchange: Exchange) -> None:
+        await release.wait()
+        await exchange.answer()
+
+    upstream.handler = answer
+    called = len(upstream.exchanges)
+    with ThreadPoolExecutor(30) as pool:
+        pending = [pool.submit(http.post, "/chat/completions", json=_CHAT) for _ in range(30)]
+        upstream.wait_for_requests(called + 3)
+        upstream.set(release)
+        statuses = Counter(one.result().status_code for one in pending)
+
+    assert statuses == {200: 3, 429: 27}
+    assert http.get("/chat/completions").json()["total"] == 3
+
+
+def test_a_repetition_adds_nothing_and_is_answered(http: httpx.Client, upstream: Upstream) -> None:
+    """What was answered under an Idempotency-Key is told again, also by a project that is full."""
+    del upstream
+    keyed = {"headers": {"Idempotency-Key": "k"}, "json": _CHAT}
+    ids = [http.post("/chat/completions", **keyed).json()["id"]]
+    for _ in range(2):
+        http.post("/chat/completions", json=_CHAT).raise_for_status()
+    again = http.post("/chat/completions", **keyed)
+    new = http.post("/chat/completions", headers={"Idempotency-Key": "other"}, json=_CHAT)
+    http.delete(f"/chat/completions/{http.get('/chat/completions').json()['data'][0]['id']}")
+    later = http.post("/chat/completions", headers={"Idempotency-Key": "other"}, json=_CHAT)
+
+    assert [again.json()["id"], new.status_code, later.status_code] == [*ids, 429, 200]
+
+
+def test_requests_that_fail_take_no_room(http: httpx.Client, upstream: Upstream) -> None:
+    """A request that leaves nothing in the project is not counted against the next one."""
+    del upstream
+    for _ in range(3):
+        missing = http.post("/chat/completions", json={**_CHAT, "model": "mock-none/m"})
+        assert missing.status_code == 404
+    answered = [http.post("/chat/completions", json=_CHAT).status_code for _ in range(3)]
+
+    assert answered == [200, 200, 200]
+
+
 def test_examples_count_and_are_refused_one_by_one(http: httpx.Client, upstream: Upstream) -> None:
     """A registration that exceeds the quota says so of its items, and keeps nothing beyond it."""
     del upstream
@@ -92,3 +140,15 @@ def test_a_project_holds_no_more_bytes_of_files_than_its_quota(
     assert _refusal(too_large) == (429, "quota_exceeded", "false")
     assert _refusal(full) == (429, "quota_exceeded", "false")
     assert http.get("/files").json()["total"] == 2
+
+
+def test_files_at_the_same_time_share_the_quota(http: httpx.Client, upstream: Upstream) -> None:
+    """Whichever are stored first fit, and the others are refused."""
+    del upstream
+    form = {"purpose": (None, "test"), "file": ("a.bin", b"x" * 30)}
+    with ThreadPoolExecutor(20) as pool:
+        pending = [pool.submit(http.post, "/files", files=form) for _ in range(20)]
+        statuses = Counter(one.result().status_code for one in pending)
+
+    assert statuses == {200: 3, 429: 17}
+    assert http.get("/files").json()["total"] == 3

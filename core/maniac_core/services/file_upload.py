@@ -6,6 +6,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.files import File
@@ -34,8 +35,12 @@ class Upload:
         *,
         max_bytes: int,
         free_bytes: FreeBytes,
+        turn: AbstractAsyncContextManager[None],
     ) -> None:
-        """`free_bytes` tells for how many bytes the project has room; None: for any number."""
+        """`free_bytes` tells for how many bytes the project has room; None: for any number.
+
+        `turn` is held from asking that for the last time until the file is stored.
+        """
         self.file: File | None = None
         """The file, once it is stored."""
         self._project = project
@@ -44,6 +49,7 @@ class Upload:
         self._store = store
         self._max_bytes = max_bytes
         self._free_bytes = free_bytes
+        self._turn = turn
         self._room: int | None = None
         self._described: tuple[str, str] | None = None
         self._size_bytes = 0
@@ -106,10 +112,6 @@ class Upload:
             problem = f"has {self._size_bytes} bytes here, but {size_bytes} were sent"
             raise invalid("file", problem, "value_error")
         filename, purpose = self._described
-        # Other uploads may have taken the room meanwhile.
-        self._room = await self._free_bytes()
-        if self._room is not None and size_bytes > self._room:
-            raise files_exceeded()
         file = File(
             id=self._id,
             filename=filename,
@@ -119,8 +121,13 @@ class Upload:
             created=now_s(),
         )
         try:
-            await self._writer.finish()
-            is_stored = await self._store.add(self._project, file)
+            async with self._turn:
+                # Other uploads may have taken the room meanwhile.
+                self._room = await self._free_bytes()
+                if self._room is not None and size_bytes > self._room:
+                    raise files_exceeded()
+                await self._writer.finish()
+                is_stored = await self._store.add(self._project, file)
         except ObjectStoreError as err:
             raise _down(err) from err
         except StorageError as err:

@@ -63,6 +63,7 @@ class FileService:
             self._store,
             max_bytes=self._max_bytes,
             free_bytes=functools.partial(self._quotas.free_file_bytes, caller),
+            turn=self._quotas.file_turn(caller),
         )
         try:
             with self._sweeper.hold(file_id):

@@ -35,7 +35,7 @@ from maniac_core.services.completions import CompletionService
 from maniac_core.services.concurrency import Concurrency
 from maniac_core.services.key_lease import KeyLease, is_superseded
 from maniac_core.services.outage import unavailable
-from maniac_core.services.quotas import Quotas
+from maniac_core.services.quotas import Quotas, Room
 from maniac_core.services.remembered import RememberedAnswers
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.completions import CompletionStore
@@ -82,12 +82,18 @@ class IdempotentCompletions:
         Raises:
             GatewayError: as CompletionService; IDEMPOTENCY_KEY_REUSED; CONFLICT when the first result is gone.
         """
-        if request.store:
-            await self._quotas.take_completions(call.caller)
         with self._concurrency.slot(call.caller):
             if call.idempotency_key is None:
-                return await self._completions.create(call, request)
+                return await self._create(call, request)
             return await self._create_once(call, call.idempotency_key, request)
+
+    async def _create(self, call: Call, request: ChatRequest) -> Completion:
+        with await self._room(call, request):
+            return await self._completions.create(call, request)
+
+    async def _room(self, call: Call, request: ChatRequest) -> Room:
+        """Return the room of what is done; a repetition needs none."""
+        return await self._quotas.room(call.caller, int(request.store))
 
     async def _create_once(self, call: Call, key: str, request: ChatRequest) -> Completion:
         claim = self._claim(call, key, _fingerprint(request, stream=False))
@@ -96,7 +102,7 @@ class IdempotentCompletions:
             return first
         try:
             async with claim:
-                return await self._completions.create(call, request)
+                return await self._create(call, request)
         except GatewayError as error:
             if not is_superseded(error) or (other := await self._other(claim, call)) is None:
                 raise
@@ -109,14 +115,12 @@ class IdempotentCompletions:
             GatewayError: as `create`.
         """
         key = call.idempotency_key
-        if request.store:
-            await self._quotas.take_completions(call.caller)
-        with self._concurrency.slot(call.caller):
-            inner = (
-                self._completions.stream(call, request)
-                if key is None
-                else self._stream_once(call, key, request)
-            )
+        with self._concurrency.slot(call.caller), contextlib.ExitStack() as held:
+            if key is None:
+                held.enter_context(await self._room(call, request))
+                inner = self._completions.stream(call, request)
+            else:
+                inner = self._stream_once(call, key, request)
             async with contextlib.aclosing(inner):
                 async for batch in inner:
                     yield batch
@@ -131,12 +135,15 @@ class IdempotentCompletions:
             return
         has_begun = False
         try:
-            async with claim, contextlib.aclosing(self._completions.stream(call, request)) as inner:
-                async for batch in inner:
-                    if claim.is_doubtful:
-                        await claim.confirm()
-                    has_begun = True
-                    yield batch
+            async with claim:
+                with await self._room(call, request):
+                    inner = self._completions.stream(call, request)
+                    async with contextlib.aclosing(inner):
+                        async for batch in inner:
+                            if claim.is_doubtful:
+                                await claim.confirm()
+                            has_begun = True
+                            yield batch
         except GatewayError as error:
             if has_begun or not is_superseded(error):
                 raise

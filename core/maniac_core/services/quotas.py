@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
+from types import TracebackType
 
 from maniac_core.config import CoreConfig
 from maniac_core.domain.errors import GatewayError, Reason
@@ -24,34 +27,50 @@ class Quotas:
         self._max_file_bytes = config.project_max_file_bytes
         self._completions = completions
         self._files = files
-        self._held: dict[int, tuple[float, int]] = {}
-        """By project: until when a count is used (monotonic seconds), and the count."""
+        self._held: dict[int, _Held] = {}
+        self._file_turns: dict[int, asyncio.Lock] = {}
 
-    async def take_completions(self, caller: Caller, count: int = 1) -> None:
-        """Let the caller's project add completions with content.
+    async def room(self, caller: Caller, count: int = 1) -> Room:
+        """Return room for completions with content that the caller's project may add, to be held while it does.
 
         Raises:
             GatewayError: QUOTA_EXCEEDED; DEPENDENCY_UNAVAILABLE.
         """
         limit = self._max_completions
-        if not limit:
-            return
-        until, held = self._held.get(caller.project, (0.0, 0))
-        now = time.monotonic()
-        if until < now:
-            try:
-                held = await self._completions.count(caller.project, CompletionFilter())
-            except StorageError as err:
-                raise unavailable() from err
-            until = now + _FRESH_S
-        if held + count > limit:
-            # Not kept: a deletion is to be seen at once.
-            self._held.pop(caller.project, None)
+        if not limit or not count:
+            return _ANY
+        held = self._held.get(caller.project)
+        if held is None:
+            held = self._held[caller.project] = _Held()
+        asked = time.monotonic()
+        if asked - held.counted >= _FRESH_S or held.total + count > limit:
+            # Nobody is refused by an old count: something may have been deleted, and what failed has added nothing.
+            await self._count(caller.project, held, asked)
+        if held.total + count > limit:
             raise _exceeded(
-                f"This project may hold {limit} completions and has {held}. Delete some, or send "
+                f"This project may hold {limit} completions and has {held.total}. Delete some, or send "
                 "`store: false`."
             )
-        self._held[caller.project] = (until, held + count)
+        return Room(held, count)
+
+    async def _count(self, project: int, held: _Held, asked: float) -> None:
+        async with held.lock:
+            if held.counted >= asked:
+                # Somebody else has just done so.
+                return
+            counted = time.monotonic()
+            held.ended = 0
+            try:
+                held.stored = await self._completions.count(project, CompletionFilter())
+            except StorageError as err:
+                raise unavailable() from err
+            held.counted = counted
+
+    def file_turn(self, caller: Caller) -> contextlib.AbstractAsyncContextManager[None]:
+        """Return what is held from looking for room for a file until the file is there: one at a time has it."""
+        if not self._max_file_bytes:
+            return contextlib.nullcontext()
+        return self._file_turns.setdefault(caller.project, asyncio.Lock())
 
     async def free_file_bytes(self, caller: Caller) -> int | None:
         """Return how many bytes of files the caller's project may add; None: any number.
@@ -68,6 +87,53 @@ class Quotas:
         if held >= self._max_file_bytes:
             raise files_exceeded()
         return self._max_file_bytes - held
+
+
+class _Held:
+    """What a project holds, as far as this core knows."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        """Of whoever counts."""
+        self.counted = -_FRESH_S
+        """When the database was last asked, in monotonic seconds."""
+        self.stored = 0
+        """What it said."""
+        self.ended = 0
+        """Requests of this core that have ended since it was asked. Each may have added something."""
+        self.running = 0
+        """Requests of this core that run."""
+
+    @property
+    def total(self) -> int:
+        return self.stored + self.ended + self.running
+
+
+class Room:
+    """Room for completions, from its making until their records are there or will not be."""
+
+    __slots__ = ("_count", "_held")
+
+    def __init__(self, held: _Held, count: int) -> None:
+        self._held = held
+        self._count = count
+        held.running += count
+
+    def __enter__(self) -> None:
+        """Add to the project."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        """Nothing more will be added."""
+        self._held.running -= self._count
+        self._held.ended += self._count
+
+
+_ANY = Room(_Held(), 0)
 
 
 def files_exceeded() -> GatewayError:

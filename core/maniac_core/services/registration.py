@@ -131,12 +131,13 @@ class Registration:
             self._lose([index for index, _ in records.values()], err)
             return
         try:
-            await self._quotas.take_completions(self._caller, len(records))
+            room = await self._quotas.room(self._caller, len(records))
         except GatewayError as error:
             for index, _ in records.values():
                 self._fail(index, error)
             return
-        await self._keep(list(records.values()))
+        with room:
+            await self._keep(list(records.values()))
 
     async def _keep(self, records: list[tuple[int, CompletionRecord]]) -> None:
         pending = [self._store.capture(record) for _, record in records]
