@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
-from maniac_core.domain.budgets import Hold, Limit, Owner
+from maniac_core.domain.budgets import Limit, Owner, Period
 from maniac_core.domain.chat import ChatRequest
 from maniac_core.domain.ids import now_s
 from maniac_core.domain.records import Caller, CompletionRecord
@@ -33,6 +35,7 @@ STEP = cast(
         container=None,
     ),
 )
+PERIODS: tuple[Period, ...] = ("day", "month", "total")
 MakeCore = Callable[[], "_Core"]
 
 
@@ -45,12 +48,16 @@ class _Core:
         self.calls = RunningCalls(folder, self.store, self.budgets)
         self.reservations = Reservations(self.budgets, self.calls.holder)
 
-    async def call(self, caller: Caller, amount: int, *, store: bool = True) -> Capture:
+    async def call(
+        self, caller: Caller, amount: int, *, store: bool = True, request_id: str = "r"
+    ) -> Capture:
         """Reserve, and be about to call a provider."""
         request = ChatRequest(
             messages=[{"role": "user", "content": "Hi"}], model="p/m", store=store
         )
-        capture = Capture(self.store, Call(caller=caller, request_id="r"), request, streamed=False)
+        capture = Capture(
+            self.store, Call(caller=caller, request_id=request_id), request, streamed=False
+        )
         if amount:
             hold = await self.reservations.take(caller, amount)
             assert hold is not None
@@ -192,32 +199,63 @@ async def test_a_note_that_is_cut_off_costs_itself_alone(
     assert await alive.store.get(spender.project, captures[1].id)
 
 
-def test_holds_fit_into_a_place() -> None:
-    """With three budgets, two reservations and the longest names a note has room."""
-    from maniac_core.services import running_calls
+@pytest.mark.parametrize("letter", ["m", "\N{GREEK SMALL LETTER MU}", "\N{GRINNING FACE}"])
+async def test_long_names_and_many_reservations_have_room_in_a_place(
+    make_core: MakeCore, spender: Caller, letter: str
+) -> None:
+    """Nine budgets hold a request, and each of its attempts has reserved something more."""
+    dead = make_core()
+    await dead.calls.open()
+    owner = Owner(organization=spender.organization)
+    for number, period in enumerate(PERIODS):
+        for one in (
+            owner,
+            msgspec.structs.replace(owner, project=spender.project),
+            msgspec.structs.replace(owner, project=spender.project, api_key=spender.key or 0),
+        ):
+            await dead.budgets.set(one, Limit(nano_usd=10**12 + number, period=period), now_s())
+    capture = await dead.call(spender, 10**9, request_id="r" * 300)
+    assert capture.holds is not None
+    for _ in range(11):
+        hold = await dead.reservations.take(spender, 10**9)
+        assert hold is not None
+        capture.holds.taken.append(hold)
+    capture.trail.worst_nano_usd = 12 * 10**9
+    name = letter * 200
+    candidate = SimpleNamespace(slug=f"p/{name}", provider="p", model=name, model_id="i" * 36)
+    container = SimpleNamespace(key=1, label="l" * 64)
+    step = SimpleNamespace(candidate=candidate, container=container)
+    dead.calls.note(capture, cast(Step, step))
+    dead.kill()
 
-    windows = ((2**40, 2**31), (2**40, 2**31), (2**40, 2**31))
-    holds = tuple(
-        Hold(id="0" * 36, amount_nano_usd=2**52, windows=windows, is_part=True) for _ in range(2)
-    )
-    call = running_calls._Call(
-        id="c" * 40,
-        key=2**40,
-        project=2**40,
-        organization=2**40,
-        created=2**31,
-        request_id="r" * 128,
-        store=True,
-        streamed=True,
-        requested_model="m" * 128,
-        model="m" * 128,
-        provider="p" * 30,
-        model_id="m" * 36,
-        container=2**40,
-        container_label="l" * 64,
-        number=3,
-        upstream_model="m" * 128,
-        most_nano_usd=2**52,
-        holds=holds,
-    )
-    assert len(running_calls._encode(call)) <= 1500
+    alive = make_core()
+    await (await alive.calls.open())
+    budgets = await alive.budgets.list(now_s())
+    assert {(one.spent_nano_usd, one.reserved_nano_usd) for one in budgets} == {(12 * 10**9, 0)}
+    assert len(budgets) == 9
+    found = await alive.store.get(spender.project, capture.id)
+    assert found is not None
+    assert (found.status, found.spend_nano_usd) == ("unknown", 12 * 10**9)
+    assert (found.model or "").startswith("p/" + letter * 10)
+
+
+async def test_a_core_that_starts_beside_another_keeps_its_file(
+    make_core: MakeCore, spender: Caller, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The other may find the file before it is locked, and take it for one that was left behind."""
+    lock = fcntl.flock
+
+    def find_first(file: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        (path,) = (tmp_path / "calls").glob("*.calls")
+        path.unlink()
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", find_first)
+    dead = make_core()
+    await dead.calls.open()
+    capture = await dead.call(spender, 0)
+    dead.kill()
+    alive = make_core()
+    await (await alive.calls.open())
+    assert await alive.store.get(spender.project, capture.id)

@@ -30,10 +30,12 @@ from maniac_core.storage.completions import CompletionStore
 
 _log = logging.getLogger(__name__)
 _SLOTS = 4096
-_SLOT_BYTES = 1024
+_SLOT_BYTES = 2048
 _LENGTH_BYTES = 2
 _NOTHING = bytes(_LENGTH_BYTES)
 _LONGEST_NAME = 128
+_SHORT_NAME = 24
+"""Characters that are noted of names where there is no room for the longest ones."""
 _RETRY_S = 2.0
 _SETTLE_S = 5.0
 _UNKNOWN = "The gateway was killed while the provider was called; whether it answered is not known."
@@ -99,9 +101,7 @@ class RunningCalls:
         size = _SLOTS * _SLOT_BYTES
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            # Held until this process ends, in whatever way.
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._file = self._locked_file()
             # All of it now: a disk that is full later would end the process.
             os.posix_fallocate(self._file, 0, size)
             self._map = mmap.mmap(self._file, size)
@@ -109,6 +109,16 @@ class RunningCalls:
             _log.warning("calls that run are not noted, in case this process is killed: %s", err)
             return
         self._free = list(range(0, size, _SLOT_BYTES))
+
+    def _locked_file(self) -> int:
+        while True:
+            file = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            # Held until this process ends, in whatever way.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file).st_nlink:
+                return file
+            # Another core has found it before it was locked, and removed it.
+            os.close(file)
 
     def close(self) -> None:
         """End; what is still noted is left to the next core."""
@@ -130,11 +140,15 @@ class RunningCalls:
             if not self._free:
                 return
             place = capture.place = Place(self, self._free.pop())
-        text = _encode(_call_of(capture, step))
+        room = _SLOT_BYTES - _LENGTH_BYTES
+        text = _encode(_call_of(capture, step, _LONGEST_NAME))
+        if len(text) > room:
+            text = _encode(_call_of(capture, step, _SHORT_NAME))
+        if len(text) > room:
+            # What was noted of the attempts before stays.
+            return
         start, end = place.offset, place.offset + _LENGTH_BYTES
         self._map[start:end] = _NOTHING
-        if end + len(text) > start + _SLOT_BYTES:
-            return
         # The length last: until it is there the place counts as empty.
         self._map[end : end + len(text)] = text
         self._map[start:end] = len(text).to_bytes(_LENGTH_BYTES)
@@ -198,28 +212,30 @@ class Place:
             self._calls.settled(self.offset)
 
 
-def _call_of(capture: Capture, step: Step) -> _Call:
+def _call_of(capture: Capture, step: Step, longest: int) -> _Call:
     call, trail, candidate = capture.call, capture.trail, step.candidate
     request, caller = capture.request, call.caller
+    holds = capture.holds.taken if capture.holds is not None else ()
     return _Call(
         id=capture.id,
         key=caller.key,
         project=caller.project,
         organization=caller.organization,
         created=capture.created,
-        request_id=call.request_id[:_LONGEST_NAME],
+        request_id=call.request_id[:longest],
         store=request.store,
         streamed=capture.streamed,
-        requested_model=(request.model or candidate.slug)[:_LONGEST_NAME],
-        model=candidate.slug[:_LONGEST_NAME],
+        requested_model=(request.model or candidate.slug)[:longest],
+        model=candidate.slug[:longest],
         provider=candidate.provider,
         model_id=candidate.model_id,
         container=step.container.key if step.container else None,
         container_label=step.container.label if step.container else None,
         number=len(trail.attempts),
-        upstream_model=candidate.model[:_LONGEST_NAME],
+        upstream_model=candidate.model[:longest],
         most_nano_usd=trail.worst_nano_usd + trail.charge_nano_usd,
-        holds=tuple(capture.holds.taken) if capture.holds is not None else (),
+        # The first one says which windows are charged.
+        holds=(*holds[:1], *(msgspec.structs.replace(hold, windows=()) for hold in holds[1:])),
     )
 
 
