@@ -55,7 +55,9 @@ def pdf(pages: int, *, is_compressed: bool = False, extra: bytes = b"") -> bytes
         head = b"<</Type/ObjStm/N %d/First 0/Filter/FlateDecode/Length %d>>"
         body = b"3 0 obj" + head % (len(objects), len(packed))
         body += b"stream\r\n" + packed + b"\r\nendstream endobj\n"
-    content = b"9 0 obj<</Length 30>>stream\n/Type /Page /Type /Page /Count 9\nendstream endobj\n"
+    drawn = zlib.compress(b"/Type /Page /Type /Page /Count 9")
+    content = b"9 0 obj<</Filter/FlateDecode/Length %d>>stream\n%b\nendstream endobj\n"
+    content %= (len(drawn), drawn)
     return b"%PDF-1.7\n" + content + body + extra + b"trailer<</Root 1 0 R>>\n%%EOF"
 
 

@@ -6,6 +6,7 @@ import base64
 import json
 import random
 import string
+import struct
 from collections.abc import Callable
 from math import ceil
 from typing import Any
@@ -149,12 +150,27 @@ def test_sizes_are_read_from_every_format(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("pages", [1, 2, 50, 999])
 def test_pages_are_counted_in_the_file(pages: int) -> None:
-    """In plain objects and in compressed ones; what stands in other streams is no page."""
+    """In plain objects and in compressed ones; what is drawn on a page is none."""
     assert pdf_pages(pdf(pages)) == pages
     assert pdf_pages(pdf(pages, is_compressed=True)) == pages
     assert pdf_pages(pdf(pages).replace(b"/Page /", b"/P#61ge /")) == pages
     # An earlier version of the document is still in the file.
     assert pdf_pages(pdf(pages) + pdf(3, is_compressed=True)) == pages + 3
+
+
+def test_a_word_in_a_text_hides_no_page() -> None:
+    """Of a title, a name or a comment: a stream begins behind its dictionary only."""
+    page = b"%d 0 obj<</Type/Page/Parent 2 0 R/Contents 9 0 R>>endobj\n"
+    content = b"9 0 obj<</Length 2>>\nstream\r\nBT\r\nendstream endobj\n"
+    for title in (
+        b"/Title(A live stream)",
+        b"/streams[1]",
+        b"/A(>> stream)%stream\n",
+        b"%>>stream\n",
+    ):
+        head = b"%PDF-1.4\n1 0 obj<<" + title + b">>endobj\n"
+        pages = b"".join(page % number + content for number in range(10, 30))
+        assert pdf_pages(head + pages + b"%%EOF") == 20
 
 
 @pytest.mark.parametrize(
@@ -200,10 +216,14 @@ def test_pages_cost_no_more_than_is_reserved(model: str, page: int) -> None:
 
 def test_other_files_cost_no_more_than_is_reserved() -> None:
     """Sound by its length, text by its bytes; a file that only has a name cannot be reserved for."""
-    wav = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x80\xbb\0\0\0\x77\1\0" + bytes(960_000)
+    wav = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + struct.pack("<HHIIHH", 1, 1, 48_000, 96_000, 2, 16)
+    wav += bytes(960_000)
     for data, media_type in ((wav, "audio/wav"), (bytes(8_000 * 10), "audio/mp3")):
         heard = bound("gemini-2.5-flash", file_part(data_url(data, media_type)))
         assert 32 * 10 <= heard < 32 * 250
+    # The bytes per second that it claims are more than its samples have.
+    claims = wav[:28] + b"\xff" * 4 + wav[32:]
+    assert bound("gemini-2.5-flash", file_part(data_url(claims, "audio/wav"))) >= 32 * 10
     assert bound("gpt-4o", file_part(data_url(b"1,2,3\n" * 100, "text/csv"))) >= 600
     for file in ({"file_id": "file-1"}, {"file_data": "https://example.com/a.pdf"}):
         with pytest.raises(UnboundedError) as told:

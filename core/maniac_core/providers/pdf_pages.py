@@ -22,7 +22,8 @@ class _UnreadableError(Exception):
 def pdf_pages(data: bytes) -> int | None:
     """Return at least the number of pages of a PDF; None: it cannot be read, for it is encrypted, damaged or none.
 
-    Pages of earlier versions of the document, which a file may still have, count too.
+    Pages of earlier versions of the document, which a file may still have, count too, and what looks like a page inside
+    of a stream: the word that begins a stream can stand in a title or a comment as well.
     """
     objects = nodes = declared = 0
     try:
@@ -37,7 +38,7 @@ def pdf_pages(data: bytes) -> int | None:
 
 
 def _texts(data: bytes) -> Iterator[bytes]:
-    """Yield what stands outside of streams, and what object streams hold."""
+    """Yield what stands outside of streams and inside, and what object streams hold."""
     room = _MOST_INFLATED
     start = 0
     while True:
@@ -54,6 +55,7 @@ def _texts(data: bytes) -> Iterator[bytes]:
             inflated = _inflated(dictionary, data[begin + len(b"stream") : end], room)
             room -= len(inflated)
             yield _unescaped(inflated)
+        yield _unescaped(data[begin:end])
         start = end + len(b"endstream")
 
 

@@ -218,8 +218,9 @@ def _decoded(body: str) -> bytes:
 def _audio(family: Family, data: bytes, size: int) -> int:
     rate = _LEAST_AUDIO_BYTES
     if data[:4] == b"RIFF" and data[8:16] == b"WAVEfmt ":
-        # Bytes per second, as the file says it.
-        rate = max(rate, struct.unpack_from("<I", data.ljust(32, b"\0"), 28)[0] or rate)
+        # Bytes per second: as the file says, but no more than its samples need.
+        per_second, claimed, align = struct.unpack_from("<IIH", data.ljust(34, b"\0"), 24)
+        rate = max(rate, min(claimed, per_second * align))
     return (size // rate + 1) * family.second
 
 
