@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from maniac_core.cli.environment import for_core, for_edge, for_model
+from maniac_core.cli.serving.environment import for_core, for_edge, for_model
 from maniac_core.config import load
 
 _PROVIDERS = """

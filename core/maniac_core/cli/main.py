@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     # What a command fails for is told once, in its last line; `serve` and `core` have a log besides.
     logging.getLogger("maniac_core").addHandler(logging.NullHandler())
     try:
-        module = importlib.import_module(f"maniac_core.cli.{arguments.module}")
+        module = importlib.import_module(f"maniac_core.cli.commands.{arguments.module}")
         status: int = module.run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -234,7 +234,7 @@ def _add_import_config(command: argparse.ArgumentParser) -> None:
 
 
 def _add_import(command: argparse.ArgumentParser) -> None:
-    command.set_defaults(module="import_examples")
+    command.set_defaults(module="import_")
     command.add_argument("file", type=Path, metavar="FILE.jsonl", help="what `export` writes")
     command.add_argument("--container", required=True, metavar="LABEL", help="label or id")
     command.add_argument("--project", default="default", help="name or id (default: default)")
@@ -242,7 +242,6 @@ def _add_import(command: argparse.ArgumentParser) -> None:
 
 
 def _add_export(command: argparse.ArgumentParser) -> None:
-    command.set_defaults(module="export_completions")
     command.add_argument(
         "--format",
         choices=("full", "fine-tuning"),

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from maniac_core.cli.environment import named_variables
-from maniac_core.cli.first_key import KEY_VARIABLE
+from maniac_core.cli.serving.environment import named_variables
+from maniac_core.cli.serving.first_key import KEY_VARIABLE
 from maniac_core.config import Config, CoreConfig
 from maniac_core.config_problems import nearest
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from maniac_core.cli import environment, ports
-from maniac_core.cli.child import Program
+from maniac_core.cli.serving import environment, ports
+from maniac_core.cli.serving.child import Program
 from maniac_core.config import (
     DEFAULT_LOCAL_MODEL,
     DEMO_PROVIDER,

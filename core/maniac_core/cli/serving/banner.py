@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping
 
-from maniac_core.cli.first_key import KEY_VARIABLE, FirstKey
+from maniac_core.cli.serving.first_key import KEY_VARIABLE, FirstKey
 from maniac_core.config import DEMO_PROVIDER, KNOWN_PROVIDERS, LOCAL_PROVIDER, Config, demo_provider
 
 # A small model of each provider that needs no list of models, for the first request.

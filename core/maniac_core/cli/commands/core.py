@@ -9,10 +9,10 @@ import os
 import uvloop
 
 from maniac_core import logs
-from maniac_core.cli import ports
 from maniac_core.cli.database import require_file
 from maniac_core.cli.failures import describe
 from maniac_core.cli.hints import with_options
+from maniac_core.cli.serving import ports
 from maniac_core.cli.settings import listen_address, load_core
 from maniac_core.masking import mask
 from maniac_core.secrecy import protect_memory

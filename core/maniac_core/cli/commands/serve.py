@@ -15,13 +15,14 @@ from pathlib import Path
 import msgspec
 
 from maniac_core import logs
-from maniac_core.cli import banner, data_dir, environment, local_model, ports
-from maniac_core.cli.child import Program
 from maniac_core.cli.database import migrated
 from maniac_core.cli.failures import UsageError
-from maniac_core.cli.first_key import ensure_key
 from maniac_core.cli.hints import with_options
-from maniac_core.cli.probe import wait_until_ready
+from maniac_core.cli.serving import banner, data_dir, environment, local_model, ports
+from maniac_core.cli.serving.child import Program
+from maniac_core.cli.serving.first_key import ensure_key
+from maniac_core.cli.serving.probe import wait_until_ready
+from maniac_core.cli.serving.supervisor import Supervisor
 from maniac_core.cli.settings import (
     EdgeSettings,
     edge_command,
@@ -29,7 +30,6 @@ from maniac_core.cli.settings import (
     load_core,
     load_edge,
 )
-from maniac_core.cli.supervisor import Supervisor
 from maniac_core.config import DEFAULT_LOCAL_MODEL, Config, ConfigError, local_model_path
 from maniac_core.local.pull import PullError, pull
 from maniac_core.secrecy import protect_memory

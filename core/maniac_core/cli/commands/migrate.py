@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from maniac_core.cli.data_dir import prepare
+from maniac_core.cli.commands.move import move_to
 from maniac_core.cli.database import migrated
-from maniac_core.cli.move import move_to
+from maniac_core.cli.serving.data_dir import prepare
 from maniac_core.cli.settings import load_core
 
 

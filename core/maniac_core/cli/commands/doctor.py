@@ -10,13 +10,13 @@ import stat
 import sys
 from collections.abc import Iterator
 
-from maniac_core.cli import data_dir, ports
+from maniac_core.cli.commands.doctor_providers import check_providers
 from maniac_core.cli.database import opened
-from maniac_core.cli.doctor_providers import check_providers
 from maniac_core.cli.failures import describe
 from maniac_core.cli.findings import Finding, fail, ok, warn
 from maniac_core.cli.hints import with_options
-from maniac_core.cli.probe import answers
+from maniac_core.cli.serving import data_dir, ports
+from maniac_core.cli.serving.probe import answers
 from maniac_core.cli.settings import EdgeSettings, listen_address, load_core, load_edge
 from maniac_core.config import DEFAULT_LOCAL_MODEL, Config, ConfigError, local_model_path
 from maniac_core.local.llama import LlamaError, check_file, loading_variables

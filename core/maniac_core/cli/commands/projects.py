@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from maniac_core.cli.data_dir import is_locked
 from maniac_core.cli.database import opened
 from maniac_core.cli.failures import UsageError
 from maniac_core.cli.operator import operator
+from maniac_core.cli.serving.data_dir import is_locked
 from maniac_core.cli.settings import load_core
 from maniac_core.cli.table import format_table
 from maniac_core.config import CoreConfig

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine
 
-from maniac_core.cli.child import Child, Program
+from maniac_core.cli.serving.child import Child, Program
 
 _ECHO_S = 0.05
 

@@ -1,0 +1,1 @@
+"""What `serve` is made of: its children, their ports and environment, and what it prints."""
