@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import msgspec
 import uvloop
-from maniac_core.config import CoreConfig
+from maniac_core.config.core import CoreConfig
 from maniac_core.domain.chat import Trace, Usage
 from maniac_core.domain.containers import Container
 from maniac_core.domain.ids import completion_id, request_id, uuid_id

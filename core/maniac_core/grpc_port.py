@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from maniac_core.config import ConfigError, CoreConfig
+from maniac_core.config.core import ConfigError, CoreConfig
 from maniac_core.rpc.health import HealthServicer
 from maniac_core.rpc.register import service_names
 

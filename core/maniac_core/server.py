@@ -12,7 +12,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from maniac_core import grpc_port, logs, process
-from maniac_core.config import (
+from maniac_core.config.core import (
     DEMO_PROVIDER,
     LOCAL_PROVIDER,
     Config,

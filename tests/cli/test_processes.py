@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from maniac_core.cli.serving.environment import for_core, for_edge, for_model
-from maniac_core.config import load
+from maniac_core.config.core import load
 
 _PROVIDERS = """
 [core]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from maniac_core.config import ConfigError
+from maniac_core.config.core import ConfigError
 from maniac_core.services import redis_windows
 from maniac_core.services.limits import Charge
 from maniac_core.services.redis_windows import RedisWindows

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from maniac_core.config import Config, ConfigError, load, resolve_keys
-from maniac_core.scripted_config import ScriptedRule
+from maniac_core.config.core import Config, ConfigError, load, resolve_keys
+from maniac_core.config.scripted import ScriptedRule
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "scripted.md"
 _EXAMPLES = re.findall(r"```toml\n(.*?)```", _DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)

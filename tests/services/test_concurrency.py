@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from maniac_core.config import CoreConfig
+from maniac_core.config.core import CoreConfig
 from maniac_core.domain.errors import GatewayError
 from maniac_core.domain.records import Caller
 from maniac_core.services.concurrency import Concurrency

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from maniac_core.config import CoreConfig
+from maniac_core.config.core import CoreConfig
 from maniac_core.domain.errors import GatewayError
 from maniac_core.domain.files import File
 from maniac_core.domain.ids import now_s, uuid_id

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from maniac_core import storage
-from maniac_core.config import CoreConfig
+from maniac_core.config.core import CoreConfig
 from maniac_core.domain.containers import Container
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.examples import Example

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from maniac_core import storage
-from maniac_core.config import CoreConfig
+from maniac_core.config.core import CoreConfig
 from maniac_core.domain.chat import Trace, Usage
 from maniac_core.domain.ids import completion_id, now_s, now_us, request_id
 from maniac_core.domain.records import Attempt, Caller, CompletionRecord

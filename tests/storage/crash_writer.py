@@ -6,7 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from maniac_core.config import CoreConfig
+from maniac_core.config.core import CoreConfig
 from maniac_core.domain.chat import Trace, Usage
 from maniac_core.domain.ids import completion_id, now_s, now_us
 from maniac_core.domain.records import Attempt, Caller, CompletionRecord

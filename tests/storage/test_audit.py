@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-from maniac_core.config import load
+from maniac_core.config.core import load
 from maniac_core.domain.audit import Actor, actor
 from maniac_core.domain.budgets import Limit
 from maniac_core.domain.records import Caller

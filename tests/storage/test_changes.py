@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from maniac_core.config import CoreConfig
+from maniac_core.config.core import CoreConfig
 from maniac_core.domain.records import CompletionRecord
 from maniac_core.storage.base import Database
 from maniac_core.storage.completions import CompletionStore
@@ -16,7 +16,7 @@ from maniac_core.storage.keys import KeyStore
 
 _REVOKE = """
 import asyncio, pathlib, sys, time
-from maniac_core.config import CoreConfig
+from maniac_core.config.core import CoreConfig
 from maniac_core.storage import open_database
 from maniac_core.storage.keys import KeyStore
 

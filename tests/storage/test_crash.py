@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from maniac_core.config import CoreConfig
+from maniac_core.config.core import CoreConfig
 
 ReadTable = Callable[[str], list[dict[str, Any]]]
 _WRITER = Path(__file__).with_name("crash_writer.py")

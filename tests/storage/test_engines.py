@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from maniac_core.config import ConfigError, CoreConfig, load
+from maniac_core.config.core import ConfigError, CoreConfig, load
 from maniac_core.storage import migrate_database, open_database
 
 

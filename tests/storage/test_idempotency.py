@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from maniac_core.config import CoreConfig
+from maniac_core.config.core import CoreConfig
 from maniac_core.domain.chat import ChatRequest, Choice, Chunk, Completion, Usage
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import elapsed_s, now_s

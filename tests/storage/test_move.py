@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from maniac_core.config import CoreConfig
+from maniac_core.config.core import CoreConfig
 from maniac_core.domain.budgets import Limit, Owner, Period
 from maniac_core.domain.chat import Trace
 from maniac_core.domain.containers import Container

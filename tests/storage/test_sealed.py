@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from maniac_core.config import ConfigError, CoreConfig
+from maniac_core.config.core import ConfigError, CoreConfig
 from maniac_core.domain.records import Caller, CompletionFilter, CompletionRecord, Page
 from maniac_core.services.spool import Spool
 from maniac_core.storage.base import Database, StorageError

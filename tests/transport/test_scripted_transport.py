@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from maniac_core.config.scripted import ScriptedRule
 from maniac_core.providers.scripted import ScriptedTransport
 from maniac_core.providers.transport import (
     Deadlines,
@@ -17,7 +18,6 @@ from maniac_core.providers.transport import (
     UpstreamRequest,
     UpstreamResponse,
 )
-from maniac_core.scripted_config import ScriptedRule
 
 _LONG = Deadlines()
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from maniac_core.cli.serving.data_dir import require
-from maniac_core.config import CoreConfig
+from maniac_core.config.core import CoreConfig
 from maniac_core.storage import migrate_database, open_database
 from maniac_core.storage.base import Database, StorageError
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from maniac_core.cli.hints import with_options
-from maniac_core.config import ConfigError
+from maniac_core.config.core import ConfigError
 from maniac_core.domain.errors import GatewayError
 from maniac_core.masking import mask
 from maniac_core.storage.base import StorageError

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from maniac_core.cli.variables import warn_of_unknown
-from maniac_core.config import Config, ConfigError, CoreConfig, load
+from maniac_core.config.core import Config, ConfigError, CoreConfig, load
 
 
 class EdgeSettings(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
+from maniac_core.config.scripted import ScriptedError, ScriptedRule, call_range
 from maniac_core.providers.scripted_answer import WireRequest, script_of
 from maniac_core.providers.scripted_response import ScriptedResponse
 from maniac_core.providers.transport import (
@@ -20,7 +21,6 @@ from maniac_core.providers.transport import (
     TransportErrorKind,
     UpstreamRequest,
 )
-from maniac_core.scripted_config import ScriptedError, ScriptedRule, call_range
 
 _DEFAULT_RULE = ScriptedRule()
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
+from maniac_core.config.scripted import ScriptedError, ScriptedRule, ScriptedUsage
 from maniac_core.domain.chat import JsonObject
 from maniac_core.providers.scripted_response import COMMENT, Ending, Script
-from maniac_core.scripted_config import ScriptedError, ScriptedRule, ScriptedUsage
 
 # A constant, since the same request is to give the same bytes on every day.
 _CREATED = 1_700_000_000

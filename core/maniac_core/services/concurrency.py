@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from types import TracebackType
 
-from maniac_core.config import CoreConfig
+from maniac_core.config.core import CoreConfig
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.records import Caller
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from maniac_core.config import Config
+from maniac_core.config.core import Config
 from maniac_core.domain.audit import Actor
 from maniac_core.storage.audit import AuditStore
 

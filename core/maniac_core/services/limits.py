@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from maniac_core.config import CoreConfig
+from maniac_core.config.core import CoreConfig
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.records import Caller
 

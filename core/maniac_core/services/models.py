@@ -7,7 +7,7 @@ import functools
 import logging
 from collections.abc import Mapping, Sequence
 
-from maniac_core.config import ProviderConfig
+from maniac_core.config.core import ProviderConfig
 from maniac_core.domain.containers import SubModel
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.models import Model, Pricing

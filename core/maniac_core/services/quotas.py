@@ -7,7 +7,7 @@ import contextlib
 import time
 from types import TracebackType
 
-from maniac_core.config import CoreConfig
+from maniac_core.config.core import CoreConfig
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.records import Caller, CompletionFilter
 from maniac_core.services.outage import unavailable

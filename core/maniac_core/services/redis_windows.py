@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from maniac_core.config import ConfigError, CoreConfig
+from maniac_core.config.core import ConfigError, CoreConfig
 from maniac_core.services.limits import Charge
 
 _log = logging.getLogger(__name__)

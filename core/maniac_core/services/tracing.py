@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from maniac_core.config import ConfigError
+from maniac_core.config.core import ConfigError
 from maniac_core.domain.chat import ChatRequest, Chunk, Completion
 from maniac_core.domain.records import Attempt, CompletionRecord
 from maniac_core.services.capture import Call

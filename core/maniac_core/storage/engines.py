@@ -6,7 +6,7 @@ import importlib.util
 import os
 from collections.abc import Mapping
 
-from maniac_core.config import ConfigError, CoreConfig
+from maniac_core.config.core import ConfigError, CoreConfig
 from maniac_core.storage.base import Database
 from maniac_core.storage.migrate import migrate
 from maniac_core.storage.sealed import SealedDatabase

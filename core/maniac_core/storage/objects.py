@@ -17,7 +17,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
-from maniac_core.config import CoreConfig
+from maniac_core.config.core import CoreConfig
 
 # Bytes below the first are sent as one request; above, S3 takes no more than 10,000 parts and none under 5 MiB.
 _PART_BYTES = 8 * 1024 * 1024

@@ -11,7 +11,7 @@ import msgspec
 
 from maniac_core.cli.failures import report
 from maniac_core.cli.settings import edge_document, listen_address, load_core
-from maniac_core.config import Config, ConfigError, ProviderConfig, resolve_keys
+from maniac_core.config.core import Config, ConfigError, ProviderConfig, resolve_keys
 from maniac_core.masking import mask
 
 

@@ -18,7 +18,7 @@ from maniac_core.cli.hints import with_options
 from maniac_core.cli.serving import data_dir, ports
 from maniac_core.cli.serving.probe import answers
 from maniac_core.cli.settings import EdgeSettings, listen_address, load_core, load_edge
-from maniac_core.config import DEFAULT_LOCAL_MODEL, Config, ConfigError, local_model_path
+from maniac_core.config.core import DEFAULT_LOCAL_MODEL, Config, ConfigError, local_model_path
 from maniac_core.local.llama import LlamaError, check_file, loading_variables
 from maniac_core.local.pull import verify
 from maniac_core.services.spool_file import SET_ASIDE, WAITING, count_records

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from maniac_core.cli.findings import Finding, fail, ok, warn
-from maniac_core.config import (
+from maniac_core.config.core import (
     KNOWN_PROVIDERS,
     LOCAL_PROVIDER,
     Config,

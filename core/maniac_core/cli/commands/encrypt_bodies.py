@@ -8,7 +8,7 @@ import os
 import sys
 
 from maniac_core.cli.settings import load_core
-from maniac_core.config import ConfigError, CoreConfig
+from maniac_core.config.core import ConfigError, CoreConfig
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.engines import open_sealed
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from maniac_core.cli.progress import Progress
 from maniac_core.cli.serving.data_dir import is_locked
-from maniac_core.config import ConfigError, CoreConfig
-from maniac_core.config_checks import check_url
+from maniac_core.config.checks import check_url
+from maniac_core.config.core import ConfigError, CoreConfig
 from maniac_core.storage.engines import POSTGRES_SCHEMES, is_postgres
 
 NOT_FINISHED = 3

@@ -16,8 +16,8 @@ from maniac_core.cli.operator import operator
 from maniac_core.cli.serving.data_dir import is_locked
 from maniac_core.cli.settings import load_core
 from maniac_core.cli.table import format_table
-from maniac_core.config import CoreConfig
-from maniac_core.config_problems import did_you_mean
+from maniac_core.config.core import CoreConfig
+from maniac_core.config.problems import did_you_mean
 from maniac_core.storage.projects import Project, ProjectStore
 
 _HEAD = (

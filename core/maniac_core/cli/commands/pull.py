@@ -10,7 +10,7 @@ import sys
 from maniac_core.cli.failures import UsageError
 from maniac_core.cli.serving.data_dir import prepare
 from maniac_core.cli.settings import load_core
-from maniac_core.config import DEFAULT_LOCAL_MODEL
+from maniac_core.config.core import DEFAULT_LOCAL_MODEL
 from maniac_core.local.catalogue import MODELS
 from maniac_core.local.pull import PullError, pull
 

@@ -30,7 +30,7 @@ from maniac_core.cli.settings import (
     load_core,
     load_edge,
 )
-from maniac_core.config import DEFAULT_LOCAL_MODEL, Config, ConfigError, local_model_path
+from maniac_core.config.core import DEFAULT_LOCAL_MODEL, Config, ConfigError, local_model_path
 from maniac_core.local.pull import PullError, pull
 from maniac_core.secrecy import protect_memory
 from maniac_core.telemetry import metrics_address

@@ -7,7 +7,13 @@ import shlex
 from collections.abc import Mapping
 
 from maniac_core.cli.serving.first_key import KEY_VARIABLE, FirstKey
-from maniac_core.config import DEMO_PROVIDER, KNOWN_PROVIDERS, LOCAL_PROVIDER, Config, demo_provider
+from maniac_core.config.core import (
+    DEMO_PROVIDER,
+    KNOWN_PROVIDERS,
+    LOCAL_PROVIDER,
+    Config,
+    demo_provider,
+)
 
 # A small model of each provider that needs no list of models, for the first request.
 _FIRST_MODELS = {

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from maniac_core.cli.database import opened
-from maniac_core.config import ConfigError, CoreConfig
+from maniac_core.config.core import ConfigError, CoreConfig
 from maniac_core.services.auth import hash_key
 from maniac_core.services.keys import KeyService
 from maniac_core.storage.keys import KeyStore

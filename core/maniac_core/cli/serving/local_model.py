@@ -10,7 +10,7 @@ import msgspec
 
 from maniac_core.cli.serving import environment, ports
 from maniac_core.cli.serving.child import Program
-from maniac_core.config import (
+from maniac_core.config.core import (
     DEFAULT_LOCAL_MODEL,
     DEMO_PROVIDER,
     LOCAL_PROVIDER,

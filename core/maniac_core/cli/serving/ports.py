@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from maniac_core.config import ConfigError
+from maniac_core.config.core import ConfigError
 
 _ABOUT_THE_PORT = (errno.EADDRINUSE, errno.EACCES, errno.EPERM)
 

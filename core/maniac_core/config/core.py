@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from maniac_core.config_checks import check_url, check_variable
-from maniac_core.config_file import ConfigError as ConfigError  # noqa: PLC0414 - known from here
-from maniac_core.config_file import ConfigFile, from_environ
-from maniac_core.scripted_config import ScriptedRule
+from maniac_core.config.checks import check_url, check_variable
+from maniac_core.config.file import ConfigError as ConfigError  # noqa: PLC0414 - known from here
+from maniac_core.config.file import ConfigFile, from_environ
+from maniac_core.config.scripted import ScriptedRule
 from maniac_core.telemetry import metrics_address
 
 # What the numbers of a configuration can be.

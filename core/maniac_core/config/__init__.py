@@ -1,0 +1,1 @@
+"""The configuration of the core and its providers: tables, defaults, checks."""
