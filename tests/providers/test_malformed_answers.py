@@ -13,6 +13,7 @@ from typing import Any
 import malformed
 import msgspec
 import pytest
+from maniac_core.domain.canonical_json import content_hash
 from maniac_core.domain.chat import Answer, Choice, ChoiceDelta, Chunk, Completion, Usage
 from maniac_core.domain.records import StoredCompletion
 from maniac_core.providers.base import Prompt, StreamEnd, StreamError, StreamItem, UpstreamFailure
@@ -26,7 +27,6 @@ from maniac_core.services.accumulate import Accumulator
 from maniac_core.services.capture import choices_json
 from maniac_core.services.plan import Step
 from maniac_core.services.routing import Candidate
-from maniac_core.storage.canonical import content_hash
 from maniac_edge.convert.chunks import ChunkEncoder
 from maniac_edge.convert.completions import completion_to_json, stored_to_json
 from maniac_edge.responses import encode

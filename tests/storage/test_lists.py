@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from maniac_core.domain.canonical_json import MAX_FACETS
 from maniac_core.domain.records import Caller, CompletionFilter, CompletionRecord, Page
-from maniac_core.storage.canonical import MAX_FACETS
 from maniac_core.storage.completions import CompletionStore
 
 RecordFactory = Callable[..., CompletionRecord]

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from maniac_core.storage.canonical import canonical_json, canonicalize, facet
+from maniac_core.domain.canonical_json import canonical_json, canonicalize, facet
 from maniac_core.storage.queries import Queries
 
 _JSON = st.recursive(

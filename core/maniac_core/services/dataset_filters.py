@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from maniac_core.domain.canonical_json import canonical_json
 from maniac_core.domain.containers import Container
 from maniac_core.domain.datasets import (
     COLUMN_KEYS,
@@ -20,7 +21,6 @@ from maniac_core.domain.datasets import (
 )
 from maniac_core.domain.errors import Violation
 from maniac_core.services.containers import bare_label
-from maniac_core.storage.canonical import canonical_json
 
 _OPERATORS: tuple[Operator, ...] = get_args(Operator)
 _NO_VALUE = frozenset({"exists", "not_exists"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from maniac_core.domain.audit import actor
+from maniac_core.domain.canonical_json import canonical_json
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.records import Caller, CompletionFilter, Page, StoredCompletion
 from maniac_core.services.containers import ContainerService
@@ -12,7 +13,6 @@ from maniac_core.services.outage import unavailable
 from maniac_core.services.routing import Router
 from maniac_core.storage.audit import audited
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.canonical import canonical_json
 from maniac_core.storage.completions import CompletionDetail, CompletionStore, TakenError
 
 MAX_METADATA_KEYS = 32

@@ -18,9 +18,9 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from maniac_core.domain.canonical_json import content_hash
 from maniac_core.domain.records import CompletionRecord
 from maniac_core.storage.base import BODY_COLUMNS
-from maniac_core.storage.canonical import content_hash
 
 _MARK = b"\0mg1"
 _ID_BYTES, _NONCE_BYTES, _KEY_BYTES = 4, 12, 32

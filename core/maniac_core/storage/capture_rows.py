@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
+from maniac_core.domain.canonical_json import content_hash, facets
 from maniac_core.domain.chat import Usage
 from maniac_core.domain.records import Attempt, CompletionRecord, KeyClaim
-from maniac_core.storage.canonical import content_hash, facets
 
 _SECONDS_PER_DAY = 86_400
 _ERRORS = frozenset({"failed", "truncated", "rejected"})

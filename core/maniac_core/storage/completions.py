@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from maniac_core.domain.canonical_json import canonicalize, facet, facets
 from maniac_core.domain.chat import Trace, Usage
 from maniac_core.domain.ids import now_s
 from maniac_core.domain.readable import (
@@ -25,7 +26,6 @@ from maniac_core.domain.records import (
     StoredInput,
 )
 from maniac_core.storage.base import Database, Row, Statement
-from maniac_core.storage.canonical import canonicalize, facet, facets
 
 _LAST = 1 << 62
 """After every time and position."""

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
+from maniac_core.domain.canonical_json import canonical_json
 from maniac_core.domain.datasets import Condition, Operand, OperandType
 from maniac_core.storage.base import Where
-from maniac_core.storage.canonical import canonical_json
 
 _PROMPT_TOKENS = "(CAST(c.input_tokens AS NUMERIC) + c.cache_read_tokens + c.cache_write_tokens + c.cache_write_1h_tokens)"
 _COMPLETION_TOKENS = "(CAST(c.output_tokens AS NUMERIC) + c.reasoning_tokens)"

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from maniac_core.storage.canonical import canonicalize
+from maniac_core.domain.canonical_json import canonicalize
 
 _decode = msgspec.json.Decoder().decode
 _decode_path = msgspec.json.Decoder(tuple[str, ...]).decode
