@@ -22,11 +22,11 @@ from maniac_core.config.core import (
     demo_provider,
     resolve_keys,
 )
-from maniac_core.providers.catalogue import Catalogue
+from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.providers.registry import DIALECTS
-from maniac_core.providers.scripted import ScriptedTransport
+from maniac_core.providers.scripted.transport import ScriptedTransport
 from maniac_core.providers.transport import Transport, upstream_transport
-from maniac_core.providers.upstream import Upstream
+from maniac_core.providers.upstream.upstream import Upstream
 from maniac_core.rpc.access import AccessServicer
 from maniac_core.rpc.chat import ChatServicer
 from maniac_core.rpc.containers import ContainerServicer

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from maniac_core.domain.chat import Choice
 from maniac_core.providers.base import StreamEnd, StreamItem
-from maniac_core.providers.openai_stream import OpenAIStreamDecoder
-from maniac_core.providers.sse import SSEDecoder
-from maniac_core.services.accumulate import Accumulator
+from maniac_core.providers.openai.stream import OpenAIStreamDecoder
+from maniac_core.providers.translation.accumulator import Accumulator
+from maniac_core.providers.transport.sse import SSEDecoder
 
 DONE = b"data: [DONE]\n\n"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from maniac_core.domain.chat import Answer, ChoiceDelta, Usage
 from maniac_core.domain.errors import Reason
-from maniac_core.providers.anthropic import AnthropicDialect
+from maniac_core.providers.anthropic.dialect import AnthropicDialect
 from maniac_core.providers.base import (
     Prompt,
     StreamEnd,
@@ -16,8 +16,8 @@ from maniac_core.providers.base import (
     StreamItem,
     UpstreamFailure,
 )
-from maniac_core.providers.sse import SSEEvent
-from maniac_core.services.accumulate import Accumulator
+from maniac_core.providers.translation.accumulator import Accumulator
+from maniac_core.providers.transport.sse import SSEEvent
 
 START = {
     "type": "message_start",

@@ -10,10 +10,10 @@ import pytest
 from cuts import offsets
 from maniac_core.config.core import ProviderConfig
 from maniac_core.domain.chat import ChoiceDelta, Usage
-from maniac_core.providers.anthropic import AnthropicDialect
+from maniac_core.providers.anthropic.dialect import AnthropicDialect
 from maniac_core.providers.base import Prompt, StreamEnd, StreamItem, StreamModel, Target
-from maniac_core.providers.sse import SSEDecoder
-from maniac_core.services.accumulate import Accumulator
+from maniac_core.providers.translation.accumulator import Accumulator
+from maniac_core.providers.transport.sse import SSEDecoder
 
 STREAMS = pytest.mark.recordings("anthropic-stream-*")
 

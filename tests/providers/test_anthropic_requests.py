@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from maniac_core.config.core import ProviderConfig
 from maniac_core.domain.errors import GatewayError
-from maniac_core.providers.anthropic import AnthropicDialect
+from maniac_core.providers.anthropic.dialect import AnthropicDialect
 from maniac_core.providers.base import HttpCall, Prompt, Target
 
 USER = {"role": "user", "content": "Hello"}

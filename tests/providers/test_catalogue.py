@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from maniac_core.config.core import ProviderConfig
 from maniac_core.domain.chat import Usage
-from maniac_core.providers.catalogue import Catalogue
-from maniac_core.providers.prices import Prices
+from maniac_core.providers.pricing.catalogue import Catalogue
+from maniac_core.providers.pricing.prices import Prices
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
 

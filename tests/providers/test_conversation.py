@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.providers.conversation import (
+from maniac_core.providers.translation.conversation import (
     AssistantTurn,
     ResultsTurn,
     Text,

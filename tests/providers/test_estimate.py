@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 from maniac_core.domain.chat import Choice
-from maniac_core.providers.estimate import (
+from maniac_core.providers.openai.dialect import OpenAIDialect
+from maniac_core.providers.pricing.estimate import (
     FILE_TOKENS,
     IMAGE_TOKENS,
     LOW_DETAIL_IMAGE_TOKENS,
@@ -15,7 +16,6 @@ from maniac_core.providers.estimate import (
     estimate_answer_tokens,
     estimate_prompt_tokens,
 )
-from maniac_core.providers.openai import OpenAIDialect
 
 
 def prompt(*contents: Any, **parameters: Any) -> int:

@@ -15,9 +15,9 @@ from maniac_core.providers.base import (
     StreamItem,
     UpstreamFailure,
 )
-from maniac_core.providers.gemini import GeminiDialect
-from maniac_core.providers.sse import SSEEvent
-from maniac_core.services.accumulate import Accumulator
+from maniac_core.providers.gemini.dialect import GeminiDialect
+from maniac_core.providers.translation.accumulator import Accumulator
+from maniac_core.providers.transport.sse import SSEEvent
 
 CALL = {"functionCall": {"name": "f", "args": {"a": 1}}}
 

@@ -11,9 +11,9 @@ from maniac_core.config.core import ProviderConfig
 from maniac_core.domain.chat import ChoiceDelta, Usage
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import Prompt, StreamEnd, StreamItem, StreamModel, Target
-from maniac_core.providers.gemini import GeminiDialect
-from maniac_core.providers.sse import SSEDecoder
-from maniac_core.services.accumulate import Accumulator
+from maniac_core.providers.gemini.dialect import GeminiDialect
+from maniac_core.providers.translation.accumulator import Accumulator
+from maniac_core.providers.transport.sse import SSEDecoder
 
 STREAMS = pytest.mark.recordings("gemini-stream-*", "vertex-stream-*")
 ANSWERS = pytest.mark.recordings("vertex-unary-*", without="*-http4*")

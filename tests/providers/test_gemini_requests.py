@@ -10,7 +10,7 @@ import pytest
 from maniac_core.config.core import ProviderConfig
 from maniac_core.domain.errors import GatewayError
 from maniac_core.providers.base import HttpCall, Prompt, Target
-from maniac_core.providers.gemini import GeminiDialect
+from maniac_core.providers.gemini.dialect import GeminiDialect
 
 USER = {"role": "user", "content": "Hello"}
 TOOL = {"type": "function", "function": {"name": "f", "description": "F.", "parameters": {}}}

@@ -17,13 +17,13 @@ from maniac_core.domain.canonical_json import content_hash
 from maniac_core.domain.chat import Answer, Choice, ChoiceDelta, Chunk, Completion, Usage
 from maniac_core.domain.records import StoredCompletion
 from maniac_core.providers.base import Prompt, StreamEnd, StreamError, StreamItem, UpstreamFailure
-from maniac_core.providers.counts import MAX_TOKENS
 from maniac_core.providers.registry import DIALECTS
-from maniac_core.providers.sse import SSEDecoder
+from maniac_core.providers.translation.accumulator import Accumulator
+from maniac_core.providers.translation.counts import MAX_TOKENS
+from maniac_core.providers.transport.sse import SSEDecoder
 from maniac_core.rpc.chat_answer import chunk_to_proto, completion_to_proto
 from maniac_core.rpc.chat_stored import stored_to_proto
 from maniac_core.services.accounting import usage_of
-from maniac_core.services.accumulate import Accumulator
 from maniac_core.services.capture import choices_json
 from maniac_core.services.plan import Step
 from maniac_core.services.routing import Candidate

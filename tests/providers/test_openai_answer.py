@@ -9,7 +9,7 @@ import pytest
 from maniac_core.domain.chat import Answer, Usage
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import UpstreamFailure
-from maniac_core.providers.openai import OpenAIDialect
+from maniac_core.providers.openai.dialect import OpenAIDialect
 
 
 def decode(value: Any) -> Answer:

@@ -11,9 +11,9 @@ from cuts import offsets
 from maniac_core.domain.chat import ChoiceDelta, Usage
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import Prompt, StreamEnd, StreamItem, StreamModel
-from maniac_core.providers.openai import OpenAIDialect
-from maniac_core.providers.sse import SSEDecoder
-from maniac_core.services.accumulate import Accumulator
+from maniac_core.providers.openai.dialect import OpenAIDialect
+from maniac_core.providers.translation.accumulator import Accumulator
+from maniac_core.providers.transport.sse import SSEDecoder
 
 STREAMS = pytest.mark.recordings("openai-stream-*", "azure-stream-*")
 ANSWERS = pytest.mark.recordings("openai-unary-*", "azure-unary-*", without="*-http4*")

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from maniac_core.config.core import ProviderConfig
 from maniac_core.providers.base import HttpCall, Prompt, Target
-from maniac_core.providers.openai import OpenAIDialect
+from maniac_core.providers.openai.dialect import OpenAIDialect
 
 OPENAI = "https://api.openai.com/v1"
 OPENROUTER = "https://openrouter.ai/api/v1"

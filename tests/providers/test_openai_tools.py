@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 from maniac_core.domain.chat import ChoiceDelta, ToolCallDelta
-from maniac_core.providers.openai_stream import OpenAIStreamDecoder
-from maniac_core.providers.sse import SSEEvent
-from maniac_core.services.accumulate import Accumulator
+from maniac_core.providers.openai.stream import OpenAIStreamDecoder
+from maniac_core.providers.translation.accumulator import Accumulator
+from maniac_core.providers.transport.sse import SSEEvent
 
 
 def deltas(*fragments: list[dict[str, Any]], key: str = "tool_calls") -> list[ToolCallDelta]:

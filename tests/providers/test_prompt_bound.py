@@ -12,10 +12,10 @@ from math import ceil
 from typing import Any
 
 import pytest
-from maniac_core.providers.image_size import image_size
-from maniac_core.providers.media_rules import DEAREST, family_of
-from maniac_core.providers.pdf_pages import pdf_pages
-from maniac_core.providers.prompt_bound import (
+from maniac_core.providers.pricing.image_size import image_size
+from maniac_core.providers.pricing.media_rules import DEAREST, family_of
+from maniac_core.providers.pricing.pdf_pages import pdf_pages
+from maniac_core.providers.pricing.prompt_bound import (
     UnboundedError,
     most_prompt_tokens,
     most_text_tokens,

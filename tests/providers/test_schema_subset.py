@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from maniac_core.providers.schema_subset import (
+from maniac_core.providers.translation.json_schema import (
     Room,
     SchemaError,
     anthropic_schema,

@@ -11,10 +11,10 @@ from maniac_core.config.core import ProviderConfig
 from maniac_core.domain.chat import ChoiceDelta, Usage
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import Prompt, StreamItem, UpstreamFailure
-from maniac_core.providers.openai import OpenAIDialect
-from maniac_core.providers.scripted import ScriptedTransport
-from maniac_core.providers.upstream import Upstream
-from maniac_core.providers.upstream_stream import UpstreamStream
+from maniac_core.providers.openai.dialect import OpenAIDialect
+from maniac_core.providers.scripted.transport import ScriptedTransport
+from maniac_core.providers.upstream.stream import UpstreamStream
+from maniac_core.providers.upstream.upstream import Upstream
 
 _SENTENCE = "One two three four five six."
 _FAILED = Reason.ERROR_REASON_UPSTREAM_ERROR

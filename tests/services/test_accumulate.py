@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from maniac_core.domain.chat import ChoiceDelta, ToolCallDelta, Usage
 from maniac_core.providers.base import StreamEnd, StreamModel
-from maniac_core.services.accumulate import Accumulator
+from maniac_core.providers.translation.accumulator import Accumulator
 
 
 def folded(*items: Any) -> Accumulator:

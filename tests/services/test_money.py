@@ -14,10 +14,14 @@ from maniac_core.domain.chat import ChatRequest, Choice, Usage
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.records import Caller
 from maniac_core.providers.base import Prompt
-from maniac_core.providers.catalogue import Catalogue
-from maniac_core.providers.estimate import IMAGE_TOKENS, MESSAGE_TOKENS, estimate_prompt_tokens
-from maniac_core.providers.prices import Prices
-from maniac_core.providers.prompt_bound import most_text_tokens
+from maniac_core.providers.pricing.catalogue import Catalogue
+from maniac_core.providers.pricing.estimate import (
+    IMAGE_TOKENS,
+    MESSAGE_TOKENS,
+    estimate_prompt_tokens,
+)
+from maniac_core.providers.pricing.prices import Prices
+from maniac_core.providers.pricing.prompt_bound import most_text_tokens
 from maniac_core.services.accounting import Accountant, usage_of
 from maniac_core.services.capture import Call, Capture
 from maniac_core.services.ceiling import ceiling_nano_usd, most_prompt_tokens, output_tokens

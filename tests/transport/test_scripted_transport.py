@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from maniac_core.config.scripted import ScriptedRule
-from maniac_core.providers.scripted import ScriptedTransport
+from maniac_core.providers.scripted.transport import ScriptedTransport
 from maniac_core.providers.transport import (
     Deadlines,
     Transport,

@@ -7,7 +7,7 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maniac_core.providers.sse import SSEDecoder, SSEError, SSEEvent
+from maniac_core.providers.transport.sse import SSEDecoder, SSEError, SSEEvent
 
 
 def decode(*pieces: bytes, limit: int = 1000) -> list[SSEEvent]:

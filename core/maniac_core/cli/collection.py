@@ -11,7 +11,7 @@ import msgspec
 from maniac_core.cli.database import opened
 from maniac_core.cli.settings import load_core
 from maniac_core.domain.ids import request_id
-from maniac_core.providers.catalogue import Catalogue
+from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.services.auth import Authenticator
 from maniac_core.services.capture import Call
 from maniac_core.services.containers import ContainerService

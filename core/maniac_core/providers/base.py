@@ -14,7 +14,7 @@ from maniac_core.config.core import ProviderConfig
 from maniac_core.domain.chat import Answer, ChoiceDelta, JsonObject, Usage
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.listing import ModelPage, ModelsRequest
-from maniac_core.providers.sse import SSEEvent
+from maniac_core.providers.transport.sse import SSEEvent
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,9 +29,9 @@ import msgspec
 from maniac_core.domain.chat import JsonObject
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import UpstreamFailure
-from maniac_core.providers.foreign_json import NOT_JSON, decode
 from maniac_core.providers.redaction import clean_line, shortened
-from maniac_core.providers.retry_after import retry_after_s
+from maniac_core.providers.translation.foreign_json import NOT_JSON, decode
+from maniac_core.providers.transport.retry_after import retry_after_s
 
 _HTTP_STATUS = re.compile(r"[45][0-9]{2}")
 # Characters of an error that are looked at.

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from maniac_core.providers.prices import Prices
+from maniac_core.providers.pricing.prices import Prices
 
 _T = TypeVar("_T")
 ABSENT = msgspec.Raw(b"null")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from maniac_core.providers.anthropic import AnthropicDialect
+from maniac_core.providers.anthropic.dialect import AnthropicDialect
 from maniac_core.providers.base import Dialect
-from maniac_core.providers.gemini import GeminiDialect
-from maniac_core.providers.openai import OpenAIDialect
+from maniac_core.providers.gemini.dialect import GeminiDialect
+from maniac_core.providers.openai.dialect import OpenAIDialect
 
 DIALECTS: Mapping[str, Dialect] = {
     "openai": OpenAIDialect(),

@@ -6,9 +6,9 @@ import msgspec
 
 from maniac_core.domain.chat import Choice, Usage
 from maniac_core.domain.records import UsageSource
-from maniac_core.providers.catalogue import Catalogue
-from maniac_core.providers.estimate import estimate_answer_tokens
-from maniac_core.providers.prices import Prices
+from maniac_core.providers.pricing.catalogue import Catalogue
+from maniac_core.providers.pricing.estimate import estimate_answer_tokens
+from maniac_core.providers.pricing.prices import Prices
 from maniac_core.services.ceiling import output_tokens, prompt_tokens
 from maniac_core.services.plan import Step
 from maniac_core.services.routing import Candidate

@@ -16,7 +16,7 @@ from maniac_core.config.core import KNOWN_PROVIDERS, variables_of
 from maniac_core.domain.errors import GatewayError, Reason, let_go
 from maniac_core.domain.records import Outcome
 from maniac_core.providers.base import UpstreamFailure
-from maniac_core.providers.upstream import Upstream
+from maniac_core.providers.upstream.upstream import Upstream
 from maniac_core.services.breakers import Permit, ProviderBreakers
 from maniac_core.services.plan import Step
 from maniac_core.services.trail import Trail

@@ -14,8 +14,8 @@ from maniac_core.domain.chat import ChatRequest, Choice, Usage
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import completion_id, now_s
 from maniac_core.domain.records import Caller, CompletionRecord, KeyClaim, Status, UsageSource
-from maniac_core.providers.prices import Prices
-from maniac_core.services.accumulate import Accumulator
+from maniac_core.providers.pricing.prices import Prices
+from maniac_core.providers.translation.accumulator import Accumulator
 from maniac_core.services.holds import Holds
 from maniac_core.services.limits import RateState, TokenHold
 from maniac_core.services.plan import Step

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.providers import prompt_bound
-from maniac_core.providers.catalogue import Catalogue
-from maniac_core.providers.estimate import estimate_prompt_tokens
-from maniac_core.providers.given import Given, plain, take_limit
-from maniac_core.providers.reasoning import BUDGET_TOKENS, take_reasoning
+from maniac_core.providers.pricing import prompt_bound
+from maniac_core.providers.pricing.catalogue import Catalogue
+from maniac_core.providers.pricing.estimate import estimate_prompt_tokens
+from maniac_core.providers.translation.parameters import Given, plain, take_limit
+from maniac_core.providers.translation.reasoning import BUDGET_TOKENS, take_reasoning
 from maniac_core.services.plan import Step
 
 ASSUMED_OUTPUT_TOKENS = 16_384

@@ -20,11 +20,11 @@ from maniac_core.domain.chat import (
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.records import UsageSource
 from maniac_core.providers.base import StreamItem, UpstreamFailure
-from maniac_core.providers.catalogue import Catalogue
-from maniac_core.providers.upstream import Upstream
-from maniac_core.providers.upstream_stream import UpstreamStream
+from maniac_core.providers.pricing.catalogue import Catalogue
+from maniac_core.providers.translation.accumulator import Accumulator
+from maniac_core.providers.upstream.stream import UpstreamStream
+from maniac_core.providers.upstream.upstream import Upstream
 from maniac_core.services.accounting import Accountant, usage_of
-from maniac_core.services.accumulate import Accumulator
 from maniac_core.services.attempts import Runner, gateway_error
 from maniac_core.services.capture import Call, Capture
 from maniac_core.services.emit import Emitter

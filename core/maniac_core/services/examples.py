@@ -22,10 +22,10 @@ from maniac_core.domain.examples import (
 from maniac_core.domain.ids import completion_id, now_s
 from maniac_core.domain.records import CompletionRecord
 from maniac_core.providers.base import UpstreamFailure
-from maniac_core.providers.counts import MAX_COST_USD, MAX_TOKENS
-from maniac_core.providers.foreign_json import loose_object
-from maniac_core.providers.openai_answer import finish_of
-from maniac_core.providers.openai_usage import usage_of
+from maniac_core.providers.openai.answer import finish_of
+from maniac_core.providers.openai.usage import usage_of
+from maniac_core.providers.translation.counts import MAX_COST_USD, MAX_TOKENS
+from maniac_core.providers.translation.foreign_json import loose_object
 from maniac_core.services.capture import Call
 from maniac_core.services.routing import Router
 

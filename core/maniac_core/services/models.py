@@ -12,10 +12,10 @@ from maniac_core.domain.containers import SubModel
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.models import Model, Pricing
 from maniac_core.domain.records import Caller, Page
-from maniac_core.providers.catalogue import Catalogue
 from maniac_core.providers.discovery import Discovery, DiscoveryError
 from maniac_core.providers.listing import DiscoveredModel
-from maniac_core.providers.prices import Prices
+from maniac_core.providers.pricing.catalogue import Catalogue
+from maniac_core.providers.pricing.prices import Prices
 from maniac_core.providers.registry import DIALECTS
 from maniac_core.providers.transport import Transport
 from maniac_core.services.containers import ContainerService

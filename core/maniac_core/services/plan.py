@@ -12,7 +12,7 @@ from maniac_core.domain.containers import Container, SubModel
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.records import Caller
 from maniac_core.providers.base import Prompt
-from maniac_core.providers.catalogue import Catalogue
+from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.services.parameters import clean_messages, clean_parameters
 from maniac_core.services.routing import Candidate, Router, normalise, unknown_model
 

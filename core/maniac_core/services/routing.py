@@ -11,7 +11,7 @@ import msgspec
 
 from maniac_core.config.core import KNOWN_PROVIDERS, AliasConfig, ProviderConfig
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.providers.catalogue import Catalogue
+from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.services.nearest import Nearest
 
 _MODEL_IDS = uuid.UUID("6f1d9f0e-5c39-4f0a-9a5b-2f6a2f0f3b11")

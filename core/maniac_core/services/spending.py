@@ -8,8 +8,8 @@ from maniac_core.config.core import LOCAL_PROVIDER
 from maniac_core.domain.budgets import OwnerKind, Period
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import now_s
-from maniac_core.providers.catalogue import Catalogue
-from maniac_core.providers.prompt_bound import has_documents
+from maniac_core.providers.pricing.catalogue import Catalogue
+from maniac_core.providers.pricing.prompt_bound import has_documents
 from maniac_core.services.capture import Capture
 from maniac_core.services.ceiling import ceiling_nano_usd
 from maniac_core.services.holds import Holds

@@ -14,7 +14,7 @@ from maniac_core.cli.money import format_usd
 from maniac_core.cli.settings import load_core
 from maniac_core.cli.table import format_table
 from maniac_core.domain.usage import Dimension, UsageGroup, UsageReport, UsageTotals
-from maniac_core.providers.catalogue import Catalogue
+from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.services.auth import Authenticator
 from maniac_core.services.containers import ContainerService
 from maniac_core.services.routing import Router

@@ -1,0 +1,1 @@
+"""OpenAI's chat completions API, and whoever speaks it."""

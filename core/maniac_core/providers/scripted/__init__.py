@@ -1,0 +1,1 @@
+"""The provider that answers by rules and calls nobody."""

@@ -1,0 +1,1 @@
+"""One provider as the services call it: keys, deadlines, failures."""

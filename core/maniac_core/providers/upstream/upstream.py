@@ -1,0 +1,253 @@
+"""One configured provider at work: its dialect over the transport, with every failure as an UpstreamFailure."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from maniac_core.config.core import ProviderConfig, variables_of
+from maniac_core.domain.chat import Answer
+from maniac_core.domain.errors import Reason
+from maniac_core.providers.base import Dialect, HttpCall, Prompt, Target, UpstreamFailure
+from maniac_core.providers.base_url import base_url_hint
+from maniac_core.providers.redaction import Redactor
+from maniac_core.providers.transport import (
+    Deadlines,
+    Transport,
+    TransportError,
+    UpstreamRequest,
+    UpstreamResponse,
+)
+from maniac_core.providers.upstream.keyring import KeyRing
+from maniac_core.providers.upstream.stream import UpstreamStream
+from maniac_core.providers.upstream.transport_failure import deadline_failure, transport_failure
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_MAX_ERROR_BYTES = 256 * 1024
+# How long the explanation of an error may take; its status has said enough.
+_ERROR_BODY_S = 5.0
+_BRIEF_S = 1.0
+# What a wrong address answers: nothing is there, something else is, or it has moved.
+_NOT_THERE = frozenset({301, 302, 307, 308, 404, 405})
+
+
+class _Exchange(msgspec.Struct, frozen=True):
+    """A request whose answer begins well."""
+
+    call: HttpCall
+    response: UpstreamResponse
+    key_slot: int
+
+
+class Upstream:
+    """A provider that can be called."""
+
+    def __init__(
+        self,
+        name: str,
+        config: ProviderConfig,
+        dialect: Dialect,
+        transport: Transport,
+        keys: tuple[str, ...],
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.dialect = dialect
+        self._transport = transport
+        self._keys = KeyRing(keys)
+        self._redactor = Redactor(keys)
+        self.key_count = len(keys)
+        self.needs_key = config.api_key_env is not None and not keys
+        self._hint = base_url_hint(config.kind, config.base_url)
+
+    async def answer(
+        self,
+        model: str,
+        max_output_tokens: int | None,
+        prompt: Prompt,
+        timeout_s: float,
+        *,
+        on_send: Callable[[], None] | None = None,
+    ) -> tuple[Answer, tuple[str, ...]]:
+        """Get a whole answer; return it with the names of dropped parameters.
+
+        `on_send` is called right before the first byte of the request is sent.
+
+        A whole answer shows nothing until it is generated, so only the total deadline bounds the wait for its head.
+
+        Raises:
+            UpstreamFailure: anything the provider or the network did wrong.
+            GatewayError: the dialect cannot carry the request.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                exchange = await self._send(model, max_output_tokens, prompt, timeout_s, on_send)
+                return await self._whole(exchange), exchange.call.dropped
+        except TimeoutError:
+            raise deadline_failure(self.name, "did not answer within", timeout_s) from None
+
+    async def stream(
+        self,
+        model: str,
+        max_output_tokens: int | None,
+        prompt: Prompt,
+        first_token_s: float,
+        total_s: float,
+        *,
+        on_send: Callable[[], None] | None = None,
+    ) -> UpstreamStream:
+        """Open a stream; the head of the answer has arrived and is good.
+
+        `on_send` is called right before the first byte of the request is sent.
+
+        Both deadlines count from now on. A provider that answers whole instead is held to that of the first token.
+
+        Raises:
+            UpstreamFailure: anything the provider or the network did wrong.
+            GatewayError: the dialect cannot carry the request.
+        """
+        started = time.monotonic()
+        first_token_s = min(first_token_s, total_s)
+        try:
+            async with asyncio.timeout(first_token_s):
+                exchange = await self._send(
+                    model, max_output_tokens, prompt, first_token_s, on_send
+                )
+                kind = exchange.response.headers.get("content-type", "").partition(";")[0]
+                if "json" in kind:
+                    # A server that does not stream, or an error in a 200.
+                    answer = await self._whole(exchange)
+                    return UpstreamStream.of_answer(self.name, answer, exchange.call.dropped)
+        except TimeoutError:
+            raise deadline_failure(self.name, "sent no content within", first_token_s) from None
+        if "html" in kind:
+            exchange.response.close()
+            failure = UpstreamFailure(
+                Reason.ERROR_REASON_UPSTREAM_ERROR,
+                f"{self.name} answered with a web page instead of a stream.",
+                retry=True,
+                fall_back=True,
+                http_status=exchange.response.status,
+            )
+            self._note_failure(exchange.key_slot, failure)
+            raise failure
+        return UpstreamStream(
+            self.name,
+            exchange.response,
+            self.dialect.stream_decoder(prompt),
+            exchange.call.dropped,
+            started=started,
+            first_token_s=first_token_s,
+            idle_s=self.config.timeouts.idle_s,
+            total_s=total_s,
+            on_error=lambda failure: self._note_failure(exchange.key_slot, failure),
+        )
+
+    async def _send(
+        self,
+        model: str,
+        max_output_tokens: int | None,
+        prompt: Prompt,
+        timeout_s: float,
+        on_send: Callable[[], None] | None,
+    ) -> _Exchange:
+        slot, key = self._keys.take()
+        target = Target(
+            provider=self.name,
+            config=self.config,
+            model=model,
+            api_key=key,
+            max_output_tokens=max_output_tokens,
+        )
+        call = self.dialect.encode(target, prompt)
+        timeouts = self.config.timeouts
+        deadlines = Deadlines(
+            connect_s=min(timeouts.connect_s, timeout_s),
+            # The caller's deadline covers connecting and sending, too.
+            headers_s=None,
+            idle_s=min(timeouts.idle_s, timeout_s),
+        )
+        request = UpstreamRequest(
+            method="POST", url=call.url, headers=call.headers, body=call.body, on_send=on_send
+        )
+        try:
+            response = await self._transport.send(request, deadlines)
+        except TransportError as err:
+            raise transport_failure(err, self.name) from err
+        if 200 <= response.status < 300:
+            return _Exchange(call, response, slot)
+        failure = self.dialect.failure(
+            response.status, response.headers, await _explanation(response)
+        )
+        self._note_failure(slot, failure)
+        raise failure
+
+    async def _whole(self, exchange: _Exchange) -> Answer:
+        response = exchange.response
+        try:
+            body = await response.read_all(MAX_ANSWER_BYTES)
+        except TransportError as err:
+            raise transport_failure(err, self.name, response.status) from err
+        finally:
+            response.close()
+        try:
+            return self.dialect.decode(body)
+        except UpstreamFailure as failure:
+            self._note_failure(exchange.key_slot, failure)
+            raise
+
+    def _note_failure(self, slot: int, failure: UpstreamFailure) -> None:
+        """Leave a key out that the provider refused, that has no credit left, or that is limited; tell none.
+
+        What the operator has to mend is said: a wrong key by its variable, a base_url by what is wrong with it.
+        """
+        self._redactor.clean(failure)
+        self._say_what_to_mend(slot, failure)
+        if failure.reason == Reason.ERROR_REASON_UPSTREAM_AUTH or failure.http_status == 402:
+            failure.other_key = self._keys.block(slot, None)
+        elif failure.reason == Reason.ERROR_REASON_UPSTREAM_RATE_LIMITED:
+            # Not to be tried again: its quota is used up.
+            pause_s = failure.retry_after_s
+            if pause_s is None and failure.retry:
+                pause_s = _BRIEF_S
+            failure.other_key = self._keys.block(slot, pause_s)
+
+    def _say_what_to_mend(self, slot: int, failure: UpstreamFailure) -> None:
+        reason = failure.reason
+        if reason == Reason.ERROR_REASON_UPSTREAM_AUTH:
+            failure.message = f"{self.name} refused the gateway's key; {self._key_advice(slot)}."
+        elif failure.http_status in _NOT_THERE and reason == Reason.ERROR_REASON_UPSTREAM_ERROR:
+            advice = self._hint or "check base_url"
+            failure.message = (
+                f"{self.name} has no chat endpoint at its base_url (HTTP {failure.http_status});"
+                f" {advice} in [providers.{self.name}]."
+            )
+        elif self._hint is not None and (
+            failure.http_status in _NOT_THERE or "a web page" in failure.message
+        ):
+            what = failure.message.removesuffix(".")
+            failure.message = f"{what}; {self._hint} in [providers.{self.name}]."
+
+    def _key_advice(self, slot: int) -> str:
+        names = self.config.api_key_env
+        if names is None:
+            return (
+                f"none is configured: name its variable as api_key_env in [providers.{self.name}]"
+            )
+        if not isinstance(names, str) and len(names) == self.key_count:
+            return f"check {names[slot]}"
+        return f"check {variables_of(self.config)}"
+
+
+async def _explanation(response: UpstreamResponse) -> bytes:
+    """Return the body of an error; nothing if it gets lost, since the status alone says enough."""
+    try:
+        async with asyncio.timeout(_ERROR_BODY_S):
+            return await response.read_all(_MAX_ERROR_BYTES)
+    except (TransportError, TimeoutError):
+        return b""
+    finally:
+        response.close()
