@@ -12,8 +12,8 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from maniac_core.config.core import ConfigError, CoreConfig
+from maniac_core.rpc.boundary.register import service_names
 from maniac_core.rpc.health import HealthServicer
-from maniac_core.rpc.register import service_names
 
 _SHORTEST_SECRET = 16
 

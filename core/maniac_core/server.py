@@ -28,19 +28,19 @@ from maniac_core.providers.scripted.transport import ScriptedTransport
 from maniac_core.providers.transport import Transport, upstream_transport
 from maniac_core.providers.upstream.upstream import Upstream
 from maniac_core.rpc.access import AccessServicer
-from maniac_core.rpc.chat import ChatServicer
+from maniac_core.rpc.boundary.admission import Gate
+from maniac_core.rpc.boundary.edges import EdgeCredential
+from maniac_core.rpc.boundary.key_check import KeyCheck
+from maniac_core.rpc.boundary.register import register, service_names
+from maniac_core.rpc.chat.servicer import ChatServicer
 from maniac_core.rpc.containers import ContainerServicer
 from maniac_core.rpc.datasets import DatasetServicer
-from maniac_core.rpc.edges import EdgeCredential
 from maniac_core.rpc.evaluators import EvaluatorServicer
 from maniac_core.rpc.files import FileServicer
-from maniac_core.rpc.gate import Gate
 from maniac_core.rpc.health import HealthServicer
-from maniac_core.rpc.key_check import KeyCheck
 from maniac_core.rpc.keys import KeyServicer
 from maniac_core.rpc.models import ModelServicer
-from maniac_core.rpc.register import register, service_names
-from maniac_core.rpc.relay import RelayServicer
+from maniac_core.rpc.relay.servicer import RelayServicer
 from maniac_core.rpc.traces import TraceServicer
 from maniac_core.rpc.usage import UsageServicer
 from maniac_core.services.attempts import Runner

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from maniac_core.rpc.register import service_names
+from maniac_core.rpc.boundary.register import service_names
 from upstream import Upstream
 
 _FAULTS = {

@@ -13,8 +13,8 @@ import pytest
 from cli import run_command
 from gateway import KEY, Gateway
 from google.protobuf import descriptor_pool
-from maniac_core.rpc.register import service_names
-from maniac_core.rpc.scopes import required_scope
+from maniac_core.rpc.boundary.register import service_names
+from maniac_core.rpc.boundary.scopes import required_scope
 from maniac_gateway.v1 import chat_pb2, keys_pb2, keys_pb2_grpc
 from upstream import Upstream
 

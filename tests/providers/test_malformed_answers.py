@@ -21,8 +21,8 @@ from maniac_core.providers.registry import DIALECTS
 from maniac_core.providers.translation.accumulator import Accumulator
 from maniac_core.providers.translation.counts import MAX_TOKENS
 from maniac_core.providers.transport.sse import SSEDecoder
-from maniac_core.rpc.chat_answer import chunk_to_proto, completion_to_proto
-from maniac_core.rpc.chat_stored import stored_to_proto
+from maniac_core.rpc.chat.answer import chunk_to_proto, completion_to_proto
+from maniac_core.rpc.chat.stored import stored_to_proto
 from maniac_core.services.accounting import usage_of
 from maniac_core.services.capture import choices_json
 from maniac_core.services.plan import Step

@@ -8,9 +8,9 @@ from typing import Any, cast
 import grpc
 from maniac_core.domain.chat import Choice, Completion, Usage
 from maniac_core.domain.records import Caller
-from maniac_core.rpc.gate import Gate
-from maniac_core.rpc.register import register
-from maniac_core.rpc.relay import RelayServicer
+from maniac_core.rpc.boundary.admission import Gate
+from maniac_core.rpc.boundary.register import register
+from maniac_core.rpc.relay.servicer import RelayServicer
 from maniac_core.services.capture import Call
 from maniac_core.services.idempotency import IdempotentCompletions
 from maniac_gateway.v1 import chat_pb2, relay_pb2, relay_pb2_grpc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from maniac_gateway.v1 import keys_pb2
 
-from maniac_core.rpc.gate import Context, Gate, head_metadata, unary
+from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
 
 
 class AccessServicer:

@@ -10,8 +10,8 @@ from maniac_gateway.v1 import containers_pb2
 
 from maniac_core.domain.containers import Container, SubModel
 from maniac_core.domain.errors import GatewayError, Reason, Violation
-from maniac_core.rpc.gate import Context, Gate, head_metadata, unary
-from maniac_core.rpc.paging import page_from_proto
+from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
+from maniac_core.rpc.boundary.paging import page_from_proto
 from maniac_core.services.containers import SERVED_API, ContainerService
 
 _encode = msgspec.json.Encoder().encode

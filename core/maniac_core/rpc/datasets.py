@@ -11,8 +11,8 @@ from maniac_gateway.v1 import chat_pb2, datasets_pb2
 
 from maniac_core.domain.datasets import Dataset, DatasetFilter
 from maniac_core.domain.errors import GatewayError, Reason, Violation
-from maniac_core.rpc.gate import Context, Gate, head_metadata, streaming, unary
-from maniac_core.rpc.paging import page_from_proto
+from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, streaming, unary
+from maniac_core.rpc.boundary.paging import page_from_proto
 from maniac_core.services.datasets import DatasetService
 
 _DEFAULT_PAGE = 100

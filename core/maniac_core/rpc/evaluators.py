@@ -10,8 +10,8 @@ from maniac_gateway.v1 import evaluators_pb2
 
 from maniac_core.domain.errors import Violation
 from maniac_core.domain.evaluators import Code, Evaluator, EvaluatorMode, Judge
-from maniac_core.rpc.gate import Context, Gate, head_metadata, unary
-from maniac_core.rpc.paging import page_from_proto
+from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
+from maniac_core.rpc.boundary.paging import page_from_proto
 from maniac_core.services.evaluator_rules import invalid
 from maniac_core.services.evaluators import EvaluatorService
 

@@ -12,9 +12,9 @@ from maniac_gateway.v1 import files_pb2
 
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.files import File
-from maniac_core.rpc.gate import Context, Gate, head_metadata, unary
-from maniac_core.rpc.messages import Unreadable, all_readable
-from maniac_core.rpc.paging import page_from_proto
+from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
+from maniac_core.rpc.boundary.messages import Unreadable, all_readable
+from maniac_core.rpc.boundary.paging import page_from_proto
 from maniac_core.services.file_upload import Upload, invalid
 from maniac_core.services.files import FileService, span
 

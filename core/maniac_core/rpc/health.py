@@ -6,7 +6,7 @@ import asyncio
 
 from grpc_health.v1 import health, health_pb2
 
-from maniac_core.rpc.gate import Context
+from maniac_core.rpc.boundary.admission import Context
 
 # How long those who watch the health may take to send their calls elsewhere.
 _MOVE_ON_S = 0.5

@@ -10,7 +10,7 @@ from maniac_core.domain.budgets import Limit, Period
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.records import ApiKey
 from maniac_core.domain.scopes import DEFAULT_SCOPES
-from maniac_core.rpc.gate import Context, Gate, unary
+from maniac_core.rpc.boundary.admission import Context, Gate, unary
 from maniac_core.services.keys import KeyService
 
 _PERIODS: dict[int, Period] = {

@@ -6,10 +6,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from maniac_gateway.v1 import traces_pb2
 
 from maniac_core.domain.traces import TraceSpan, TraceSummary
-from maniac_core.rpc.chat_answer import trace_to_proto
-from maniac_core.rpc.chat_stored import status_to_proto
-from maniac_core.rpc.gate import Context, Gate, head_metadata, unary
-from maniac_core.rpc.paging import page_from_proto
+from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
+from maniac_core.rpc.boundary.paging import page_from_proto
+from maniac_core.rpc.chat.answer import trace_to_proto
+from maniac_core.rpc.chat.stored import status_to_proto
 from maniac_core.services.traces import TraceService
 
 

@@ -6,8 +6,8 @@ from maniac_gateway.v1 import usage_pb2
 
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.usage import Dimension, UsageGroup, UsageTotals
-from maniac_core.rpc.chat_answer import usage_to_proto
-from maniac_core.rpc.gate import Context, Gate, head_metadata, unary
+from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
+from maniac_core.rpc.chat.answer import usage_to_proto
 from maniac_core.services.usage import MAX_GROUPS, UsageFilter, UsageService
 
 _MAX_SKIP = 2**63 - 1

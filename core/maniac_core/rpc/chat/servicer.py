@@ -8,13 +8,13 @@ from contextlib import aclosing
 from maniac_gateway.v1 import chat_pb2
 
 from maniac_core.domain.chat import ChatRequest, Chunk
-from maniac_core.rpc import chat_examples
-from maniac_core.rpc.chat_answer import chunk_to_proto, completion_to_proto
-from maniac_core.rpc.chat_request import request_from_proto
-from maniac_core.rpc.chat_stored import detail_to_proto, messages_to_proto, stored_to_proto
-from maniac_core.rpc.gate import Context, Gate, head_metadata, streaming, unary
-from maniac_core.rpc.messages import Unreadable, all_readable
-from maniac_core.rpc.paging import page_from_proto
+from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, streaming, unary
+from maniac_core.rpc.boundary.messages import Unreadable, all_readable
+from maniac_core.rpc.boundary.paging import page_from_proto
+from maniac_core.rpc.chat import examples as chat_examples
+from maniac_core.rpc.chat.answer import chunk_to_proto, completion_to_proto
+from maniac_core.rpc.chat.request import request_from_proto
+from maniac_core.rpc.chat.stored import detail_to_proto, messages_to_proto, stored_to_proto
 from maniac_core.services.capture import Call
 from maniac_core.services.export import Exporter
 from maniac_core.services.idempotency import IdempotentCompletions

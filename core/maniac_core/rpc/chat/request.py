@@ -10,7 +10,7 @@ from maniac_gateway.v1 import chat_pb2
 
 from maniac_core.domain.chat import ChatRequest, JsonObject, Trace
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.rpc.chat_checks import check_params
+from maniac_core.rpc.chat.checks import check_params
 
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _any_object = msgspec.json.Decoder(JsonObject).decode

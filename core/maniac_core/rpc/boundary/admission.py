@@ -17,8 +17,8 @@ from google.rpc import error_details_pb2, status_pb2
 from maniac_core.domain.errors import GatewayError, Reason, let_go
 from maniac_core.domain.ids import request_id
 from maniac_core.domain.scopes import ALL_SCOPES, Scope
-from maniac_core.rpc.edges import CLIENT_ADDRESS, EdgeCredential, peer_address
-from maniac_core.rpc.messages import readable
+from maniac_core.rpc.boundary.edges import CLIENT_ADDRESS, EdgeCredential, peer_address
+from maniac_core.rpc.boundary.messages import readable
 from maniac_core.services.auth import Authenticator
 from maniac_core.services.capture import Call
 from maniac_core.services.limits import RateLimiter, RateState, rate_error

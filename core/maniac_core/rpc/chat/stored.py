@@ -17,8 +17,8 @@ from maniac_core.domain.readable import (
     readable_route,
 )
 from maniac_core.domain.records import Attempt, StoredCompletion
-from maniac_core.rpc.chat_answer import message_to_proto, trace_to_proto, usage_to_proto
-from maniac_core.rpc.paging import page_size
+from maniac_core.rpc.boundary.paging import page_size
+from maniac_core.rpc.chat.answer import message_to_proto, trace_to_proto, usage_to_proto
 from maniac_core.storage.completions import CompletionDetail
 
 _decode_choices = msgspec.json.Decoder(list[dict[str, Any]]).decode

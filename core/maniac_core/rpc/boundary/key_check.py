@@ -11,9 +11,9 @@ from grpc_health.v1 import health_pb2
 
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.scopes import SCOPES, Scope
-from maniac_core.rpc.gate import Context, Gate, abort
+from maniac_core.rpc.boundary.admission import Context, Gate, abort
+from maniac_core.rpc.boundary.scopes import insufficient_scope, required_scope
 from maniac_core.rpc.health import HealthServicer
-from maniac_core.rpc.scopes import insufficient_scope, required_scope
 
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _RELAY = "/maniac_gateway.v1.RelayService/Relay"

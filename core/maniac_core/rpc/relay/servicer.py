@@ -18,11 +18,11 @@ from maniac_gateway.v1 import chat_pb2, errors_pb2, relay_pb2
 
 from maniac_core.domain.chat import Chunk
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.rpc.chat_answer import completion_to_proto, delta_to_proto, usage_to_proto
-from maniac_core.rpc.chat_request import request_from_proto
-from maniac_core.rpc.gate import Context, Gate, abort
-from maniac_core.rpc.messages import Unreadable, readable
-from maniac_core.rpc.scopes import insufficient_scope
+from maniac_core.rpc.boundary.admission import Context, Gate, abort
+from maniac_core.rpc.boundary.messages import Unreadable, readable
+from maniac_core.rpc.boundary.scopes import insufficient_scope
+from maniac_core.rpc.chat.answer import completion_to_proto, delta_to_proto, usage_to_proto
+from maniac_core.rpc.chat.request import request_from_proto
 from maniac_core.services.capture import Call
 from maniac_core.services.idempotency import IdempotentCompletions
 from maniac_core.services.limits import RateState

@@ -10,7 +10,7 @@ from maniac_gateway.v1 import chat_pb2
 
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.examples import Example
-from maniac_core.rpc.chat_answer import usage_to_proto
+from maniac_core.rpc.chat.answer import usage_to_proto
 from maniac_core.services.capture import Call
 from maniac_core.services.export import Exporter
 from maniac_core.services.registration import Registrar, Registration
