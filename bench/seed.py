@@ -24,7 +24,7 @@ from maniac_core.domain.chat import Trace, Usage
 from maniac_core.domain.containers import Container
 from maniac_core.domain.ids import completion_id, request_id, uuid_id
 from maniac_core.domain.records import Attempt, Caller, CompletionRecord, Status
-from maniac_core.services.auth import hash_key
+from maniac_core.services.access.authenticator import hash_key
 from maniac_core.storage import migrate_database, open_database
 from maniac_core.storage.base import Database
 from maniac_core.storage.containers import ContainerStore

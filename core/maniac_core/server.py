@@ -43,38 +43,38 @@ from maniac_core.rpc.models import ModelServicer
 from maniac_core.rpc.relay.servicer import RelayServicer
 from maniac_core.rpc.traces import TraceServicer
 from maniac_core.rpc.usage import UsageServicer
-from maniac_core.services.attempts import Runner
-from maniac_core.services.auth import Authenticator
-from maniac_core.services.completion_log import LoggedRecorder
-from maniac_core.services.completions import CompletionService
-from maniac_core.services.concurrency import Concurrency
-from maniac_core.services.configuration_log import note_configuration
-from maniac_core.services.containers import ContainerService
-from maniac_core.services.datasets import DatasetService
-from maniac_core.services.evaluators import EvaluatorService
-from maniac_core.services.export import Exporter
-from maniac_core.services.file_sweep import Sweeper
-from maniac_core.services.files import FileService
-from maniac_core.services.idempotency import IdempotentCompletions
-from maniac_core.services.keys import KeyService
-from maniac_core.services.limits import MemoryWindows, RateLimiter, Windows
-from maniac_core.services.model_labels import ModelLabels
-from maniac_core.services.models import ModelService
-from maniac_core.services.plan import Planner
-from maniac_core.services.quotas import Quotas
-from maniac_core.services.redis_windows import redis_windows
-from maniac_core.services.refusals import Refusals
-from maniac_core.services.registration import Registrar
-from maniac_core.services.reservations import Reservations
-from maniac_core.services.retention import Retention
-from maniac_core.services.routing import Router
-from maniac_core.services.running_calls import RunningCalls
-from maniac_core.services.spending import Spending
-from maniac_core.services.spool import Recorder, Spool
-from maniac_core.services.stored import StoredCompletions
-from maniac_core.services.tokens import TokenGate
-from maniac_core.services.traces import TraceService
-from maniac_core.services.usage import UsageService
+from maniac_core.services.access.authenticator import Authenticator
+from maniac_core.services.access.configuration_log import note_configuration
+from maniac_core.services.access.keys import KeyService
+from maniac_core.services.billing.reservations import Reservations
+from maniac_core.services.billing.spending import Spending
+from maniac_core.services.billing.tokens import TokenGate
+from maniac_core.services.capture.completion_log import LoggedRecorder
+from maniac_core.services.capture.running_calls import RunningCalls
+from maniac_core.services.capture.spool import Recorder, Spool
+from maniac_core.services.chat.attempts import Runner
+from maniac_core.services.chat.completions import CompletionService
+from maniac_core.services.chat.idempotency import IdempotentCompletions
+from maniac_core.services.datasets.datasets import DatasetService
+from maniac_core.services.evaluators.evaluators import EvaluatorService
+from maniac_core.services.files.files import FileService
+from maniac_core.services.files.sweep import Sweeper
+from maniac_core.services.history.completions import StoredCompletions
+from maniac_core.services.history.export import Exporter
+from maniac_core.services.history.registration import Registrar
+from maniac_core.services.history.retention import Retention
+from maniac_core.services.history.traces import TraceService
+from maniac_core.services.history.usage import UsageService
+from maniac_core.services.limits.concurrency import Concurrency
+from maniac_core.services.limits.quotas import Quotas
+from maniac_core.services.limits.rate_limiter import MemoryWindows, RateLimiter, Windows
+from maniac_core.services.limits.redis_windows import redis_windows
+from maniac_core.services.limits.refusals import Refusals
+from maniac_core.services.observe.model_labels import ModelLabels
+from maniac_core.services.routing.containers import ContainerService
+from maniac_core.services.routing.models import ModelService
+from maniac_core.services.routing.planner import Planner
+from maniac_core.services.routing.router import Router
 from maniac_core.storage.audit import AuditStore
 from maniac_core.storage.budgets import BudgetStore
 from maniac_core.storage.completions import CompletionStore
@@ -94,8 +94,8 @@ from maniac_core.supervised import supervised
 from maniac_core.telemetry import exports_traces
 
 if TYPE_CHECKING:
-    from maniac_core.services.metrics import Metrics
-    from maniac_core.services.tracing import Tracing
+    from maniac_core.services.observe.metrics import Metrics
+    from maniac_core.services.observe.tracing import Tracing
 
 _log = logging.getLogger(__name__)
 
@@ -395,7 +395,7 @@ async def run_core(
 def _metrics(config: CoreConfig) -> Metrics | None:
     if not config.metrics_listen:
         return None
-    from maniac_core.services.metrics import Metrics  # noqa: PLC0415 - only where it is wanted
+    from maniac_core.services.observe.metrics import Metrics  # noqa: PLC0415 - only where it is wanted
 
     return Metrics()
 
@@ -406,6 +406,6 @@ def _tracing(environ: Mapping[str, str]) -> Tracing | None:
             return None
     except ValueError as err:
         raise ConfigError(str(err)) from None
-    from maniac_core.services.tracing import Tracing  # noqa: PLC0415 - only where it is wanted
+    from maniac_core.services.observe.tracing import Tracing  # noqa: PLC0415 - only where it is wanted
 
     return Tracing()

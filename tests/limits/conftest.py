@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Literal
 
 import pytest
-from maniac_core.services.limits import MemoryWindows, Windows
-from maniac_core.services.redis_windows import RedisWindows
+from maniac_core.services.limits.rate_limiter import MemoryWindows, Windows
+from maniac_core.services.limits.redis_windows import RedisWindows
 from redis_server import RedisServer, answers
 
 WINDOW_S = 60

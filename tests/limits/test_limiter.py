@@ -8,7 +8,13 @@ import pytest
 from maniac_core.config.core import CoreConfig
 from maniac_core.domain.errors import GatewayError
 from maniac_core.domain.records import Caller
-from maniac_core.services.limits import MemoryWindows, RateLimiter, RateState, Windows, rate_error
+from maniac_core.services.limits.rate_limiter import (
+    MemoryWindows,
+    RateLimiter,
+    RateState,
+    Windows,
+    rate_error,
+)
 
 
 def _caller(

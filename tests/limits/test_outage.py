@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from maniac_core.config.core import ConfigError
-from maniac_core.services import redis_windows
-from maniac_core.services.limits import Charge
-from maniac_core.services.redis_windows import RedisWindows
+from maniac_core.services.limits import redis_windows
+from maniac_core.services.limits.rate_limiter import Charge
+from maniac_core.services.limits.redis_windows import RedisWindows
 
 Make = Callable[..., RedisWindows]
 CHARGES = [Charge("o", 1, 1)]

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import uvloop
-from maniac_core.services.limits import Charge, Windows
-from maniac_core.services.redis_windows import RedisWindows
+from maniac_core.services.limits.rate_limiter import Charge, Windows
+from maniac_core.services.limits.redis_windows import RedisWindows
 
 
 async def test_a_limit_is_reached_exactly(windows: Windows) -> None:

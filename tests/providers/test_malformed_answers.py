@@ -23,10 +23,10 @@ from maniac_core.providers.translation.counts import MAX_TOKENS
 from maniac_core.providers.transport.sse import SSEDecoder
 from maniac_core.rpc.chat.answer import chunk_to_proto, completion_to_proto
 from maniac_core.rpc.chat.stored import stored_to_proto
-from maniac_core.services.accounting import usage_of
-from maniac_core.services.capture import choices_json
-from maniac_core.services.plan import Step
-from maniac_core.services.routing import Candidate
+from maniac_core.services.capture.accounting import usage_of
+from maniac_core.services.capture.capture import choices_json
+from maniac_core.services.routing.planner import Step
+from maniac_core.services.routing.router import Candidate
 from maniac_edge.convert.chunks import ChunkEncoder
 from maniac_edge.convert.completions import completion_to_json, stored_to_json
 from maniac_edge.responses import encode

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from maniac_core.services import breaker as module
-from maniac_core.services.breaker import Breaker
-from maniac_core.services.breakers import ProviderBreakers
+from maniac_core.services.chat import breaker as module
+from maniac_core.services.chat.breaker import Breaker
+from maniac_core.services.chat.breakers import ProviderBreakers
 
 
 class Clock:

@@ -8,7 +8,7 @@ import pytest
 from maniac_core.config.core import CoreConfig
 from maniac_core.domain.errors import GatewayError
 from maniac_core.domain.records import Caller
-from maniac_core.services.concurrency import Concurrency
+from maniac_core.services.limits.concurrency import Concurrency
 
 
 def _caller(key: int | None, organization: int = 1, *, is_internal: bool = False) -> Caller:

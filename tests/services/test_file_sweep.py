@@ -13,10 +13,10 @@ from maniac_core.domain.errors import GatewayError
 from maniac_core.domain.files import File
 from maniac_core.domain.ids import now_s, uuid_id
 from maniac_core.domain.records import Caller, Page
-from maniac_core.services.file_sweep import Sweeper
-from maniac_core.services.files import FileService
-from maniac_core.services.keys import KeyService
-from maniac_core.services.quotas import Quotas
+from maniac_core.services.access.keys import KeyService
+from maniac_core.services.files.files import FileService
+from maniac_core.services.files.sweep import Sweeper
+from maniac_core.services.limits.quotas import Quotas
 from maniac_core.storage.base import Database
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.files import FileStore

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from maniac_core.domain.errors import GatewayError
 from maniac_core.domain.ids import now_s
-from maniac_core.services import auth
-from maniac_core.services.auth import Authenticator, hash_key
+from maniac_core.services.access import authenticator as auth
+from maniac_core.services.access.authenticator import Authenticator, hash_key
 from maniac_core.storage.base import Database
 from maniac_core.storage.keys import KeyStore
 from maniac_core.storage.migrate import migrate

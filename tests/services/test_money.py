@@ -22,15 +22,19 @@ from maniac_core.providers.pricing.estimate import (
 )
 from maniac_core.providers.pricing.prices import Prices
 from maniac_core.providers.pricing.prompt_bound import most_text_tokens
-from maniac_core.services.accounting import Accountant, usage_of
-from maniac_core.services.capture import Call, Capture
-from maniac_core.services.ceiling import ceiling_nano_usd, most_prompt_tokens, output_tokens
-from maniac_core.services.plan import Step
-from maniac_core.services.reservations import Reservations
-from maniac_core.services.routing import Candidate
-from maniac_core.services.speeds import USUAL, Speeds
-from maniac_core.services.spending import Spending
-from maniac_core.services.spool import Recorder
+from maniac_core.services.billing.price_ceiling import (
+    ceiling_nano_usd,
+    most_prompt_tokens,
+    output_tokens,
+)
+from maniac_core.services.billing.reservations import Reservations
+from maniac_core.services.billing.speeds import USUAL, Speeds
+from maniac_core.services.billing.spending import Spending
+from maniac_core.services.capture.accounting import Accountant, usage_of
+from maniac_core.services.capture.capture import Call, Capture
+from maniac_core.services.capture.spool import Recorder
+from maniac_core.services.routing.planner import Step
+from maniac_core.services.routing.router import Candidate
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.budgets import BudgetStore
 

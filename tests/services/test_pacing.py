@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from maniac_core.services import pacing
-from maniac_core.services.pacing import Pace
+from maniac_core.services.history import pacing
+from maniac_core.services.history.pacing import Pace
 
 
 class _Clock:

@@ -8,8 +8,8 @@ import pytest
 from maniac_core.config.core import CoreConfig
 from maniac_core.domain.errors import GatewayError
 from maniac_core.domain.records import Caller
-from maniac_core.services import quotas
-from maniac_core.services.quotas import Quotas
+from maniac_core.services.limits import quotas
+from maniac_core.services.limits.quotas import Quotas
 
 CALLER = Caller(key=1, project=1, organization=1, project_id="p", organization_id="o")
 

@@ -12,11 +12,11 @@ from maniac_core.domain.containers import Container
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.examples import Example
 from maniac_core.domain.records import Caller
-from maniac_core.services.capture import Call
-from maniac_core.services.examples import ExampleReader
-from maniac_core.services.quotas import Quotas
-from maniac_core.services.registration import Registration
-from maniac_core.services.routing import Router
+from maniac_core.services.capture.capture import Call
+from maniac_core.services.history.examples import ExampleReader
+from maniac_core.services.history.registration import Registration
+from maniac_core.services.limits.quotas import Quotas
+from maniac_core.services.routing.router import Router
 from maniac_core.storage.base import Database
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.files import FileStore

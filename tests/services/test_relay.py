@@ -11,8 +11,8 @@ from maniac_core.domain.records import Caller
 from maniac_core.rpc.boundary.admission import Gate
 from maniac_core.rpc.boundary.register import register
 from maniac_core.rpc.relay.servicer import RelayServicer
-from maniac_core.services.capture import Call
-from maniac_core.services.idempotency import IdempotentCompletions
+from maniac_core.services.capture.capture import Call
+from maniac_core.services.chat.idempotency import IdempotentCompletions
 from maniac_gateway.v1 import chat_pb2, relay_pb2, relay_pb2_grpc
 
 _SENDS_BYTES = 64 * 1024 * 1024

@@ -9,9 +9,9 @@ from maniac_core.config.core import load
 from maniac_core.domain.audit import Actor, actor
 from maniac_core.domain.budgets import Limit
 from maniac_core.domain.records import Caller
-from maniac_core.services.budgets import BudgetService
-from maniac_core.services.configuration_log import note_configuration
-from maniac_core.services.keys import KeyService
+from maniac_core.services.access.configuration_log import note_configuration
+from maniac_core.services.access.keys import KeyService
+from maniac_core.services.billing.budgets import BudgetService
 from maniac_core.storage.audit import AuditStore
 from maniac_core.storage.base import Database
 from maniac_core.storage.budgets import BudgetStore

@@ -14,7 +14,7 @@ from maniac_core.domain.containers import Container
 from maniac_core.domain.datasets import COLUMN_KEYS, Dataset, DatasetFilter
 from maniac_core.domain.ids import uuid_id
 from maniac_core.domain.records import Caller, CompletionRecord
-from maniac_core.services.dataset_filters import conditions_of
+from maniac_core.services.datasets.filters import conditions_of
 from maniac_core.storage.base import Database
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.containers import ContainerStore

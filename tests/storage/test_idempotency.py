@@ -14,12 +14,12 @@ from maniac_core.domain.chat import ChatRequest, Choice, Chunk, Completion, Usag
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import elapsed_s, now_s
 from maniac_core.domain.records import Caller, CompletionRecord, KeyClaim
-from maniac_core.services.capture import Call, Capture
-from maniac_core.services.completions import CompletionService
-from maniac_core.services.concurrency import Concurrency
-from maniac_core.services.idempotency import IdempotentCompletions
-from maniac_core.services.quotas import Quotas
-from maniac_core.services.remembered import RememberedAnswers
+from maniac_core.services.capture.capture import Call, Capture
+from maniac_core.services.chat.completions import CompletionService
+from maniac_core.services.chat.idempotency import IdempotentCompletions
+from maniac_core.services.chat.remembered import RememberedAnswers
+from maniac_core.services.limits.concurrency import Concurrency
+from maniac_core.services.limits.quotas import Quotas
 from maniac_core.storage.base import ClaimLostError, Database
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.files import FileStore
@@ -378,7 +378,7 @@ async def test_a_stream_that_was_held_up_goes_on_only_with_its_key(
     chunks = core.service.stream(make_call(), REQUEST)
     await anext(chunks)
     steady = elapsed_s()
-    monkeypatch.setattr("maniac_core.services.key_lease.elapsed_s", lambda: steady + 125)
+    monkeypatch.setattr("maniac_core.services.chat.key_lease.elapsed_s", lambda: steady + 125)
     plain_sql.execute("UPDATE idempotency_keys SET expires = 1")
     if is_taken:
         await _read(_Core(database).service, make_call(), REQUEST)

@@ -11,9 +11,9 @@ from maniac_core.domain.budgets import Hold, Limit, Owner
 from maniac_core.domain.chat import Usage
 from maniac_core.domain.ids import now_s
 from maniac_core.domain.records import Caller, CompletionRecord
-from maniac_core.services.advances import REQUESTS, ROOM
-from maniac_core.services.holds import Holds
-from maniac_core.services.reservations import Reservations
+from maniac_core.services.billing.advances import REQUESTS, ROOM
+from maniac_core.services.billing.reservations import Reservations
+from maniac_core.services.capture.holds import Holds
 from maniac_core.storage.base import Database, StorageError
 from maniac_core.storage.budgets import BudgetStore, Claim
 from maniac_core.storage.completions import CompletionStore

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from maniac_core.domain.ids import now_s
 from maniac_core.domain.records import CompletionFilter, CompletionRecord, Page
-from maniac_core.services import retention as module
-from maniac_core.services.retention import Retention
+from maniac_core.services.history import retention as module
+from maniac_core.services.history.retention import Retention
 from maniac_core.storage.base import Database
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.retention import RetentionStore

@@ -17,11 +17,11 @@ from maniac_core.domain.chat import ChatRequest
 from maniac_core.domain.ids import now_s
 from maniac_core.domain.records import Caller, CompletionRecord
 from maniac_core.domain.usage import UsageSelection
-from maniac_core.services.capture import Call, Capture
-from maniac_core.services.holds import Holds
-from maniac_core.services.plan import Step
-from maniac_core.services.reservations import Reservations
-from maniac_core.services.running_calls import RunningCalls
+from maniac_core.services.billing.reservations import Reservations
+from maniac_core.services.capture.capture import Call, Capture
+from maniac_core.services.capture.holds import Holds
+from maniac_core.services.capture.running_calls import RunningCalls
+from maniac_core.services.routing.planner import Step
 from maniac_core.storage.base import Database, StorageError
 from maniac_core.storage.budgets import BudgetStore
 from maniac_core.storage.completions import CompletionStore
@@ -170,7 +170,7 @@ async def test_a_database_that_is_away_is_asked_again(
         raise StorageError("away")
 
     monkeypatch.setattr(alive.store, "capture", refuse)
-    monkeypatch.setattr("maniac_core.services.running_calls._RETRY_S", 0)
+    monkeypatch.setattr("maniac_core.services.capture.running_calls._RETRY_S", 0)
     await (await alive.calls.open())
     assert await _totals(database, spender) == (1, 1, 0)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from maniac_core.config.core import ConfigError, CoreConfig
 from maniac_core.domain.records import Caller, CompletionFilter, CompletionRecord, Page
-from maniac_core.services.spool import Spool
+from maniac_core.services.capture.spool import Spool
 from maniac_core.storage.base import Database, StorageError
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.engines import open_database, open_sealed

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 from maniac_core.domain.chat import Trace
 from maniac_core.domain.records import CompletionRecord
-from maniac_core.services.spool import Spool
-from maniac_core.services.spool_file import SpoolFile, frame, read_lines
+from maniac_core.services.capture.spool import Spool
+from maniac_core.services.capture.spool_file import SpoolFile, frame, read_lines
 from maniac_core.storage.base import Database, StorageError
 from maniac_core.storage.completions import CompletionStore
 from plain_sql import PlainSQL
@@ -62,7 +62,7 @@ def store(database: Database) -> Store:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maniac_core.services.spool._RETRY_S", 0.001)
+    monkeypatch.setattr("maniac_core.services.capture.spool._RETRY_S", 0.001)
 
 
 @pytest.fixture

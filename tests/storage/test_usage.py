@@ -16,7 +16,7 @@ import pytest
 from maniac_core.domain.chat import Usage
 from maniac_core.domain.records import Caller, CompletionRecord, Status
 from maniac_core.domain.usage import DIMENSIONS, Dimension, UsageSelection, UsageTotals
-from maniac_core.services.refusals import Refusals
+from maniac_core.services.limits.refusals import Refusals
 from maniac_core.storage.base import Database, StorageError
 from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.queries import Dialect, Queries

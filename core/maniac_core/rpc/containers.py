@@ -12,7 +12,7 @@ from maniac_core.domain.containers import Container, SubModel
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
 from maniac_core.rpc.boundary.paging import page_from_proto
-from maniac_core.services.containers import SERVED_API, ContainerService
+from maniac_core.services.routing.containers import SERVED_API, ContainerService
 
 _encode = msgspec.json.Encoder().encode
 _OBJECT: Any = dict[str, Any]

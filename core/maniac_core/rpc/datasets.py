@@ -13,7 +13,7 @@ from maniac_core.domain.datasets import Dataset, DatasetFilter
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, streaming, unary
 from maniac_core.rpc.boundary.paging import page_from_proto
-from maniac_core.services.datasets import DatasetService
+from maniac_core.services.datasets.datasets import DatasetService
 
 _DEFAULT_PAGE = 100
 _CHUNK_BYTES = 128 * 1024

@@ -12,8 +12,8 @@ from maniac_core.domain.errors import Violation
 from maniac_core.domain.evaluators import Code, Evaluator, EvaluatorMode, Judge
 from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
 from maniac_core.rpc.boundary.paging import page_from_proto
-from maniac_core.services.evaluator_rules import invalid
-from maniac_core.services.evaluators import EvaluatorService
+from maniac_core.services.evaluators.evaluators import EvaluatorService
+from maniac_core.services.evaluators.rules import invalid
 
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _MODE_PREFIX = "EVALUATOR_MODE_"

@@ -15,8 +15,8 @@ from maniac_core.domain.files import File
 from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
 from maniac_core.rpc.boundary.messages import Unreadable, all_readable
 from maniac_core.rpc.boundary.paging import page_from_proto
-from maniac_core.services.file_upload import Upload, invalid
-from maniac_core.services.files import FileService, span
+from maniac_core.services.files.files import FileService, span
+from maniac_core.services.files.upload import Upload, invalid
 
 _DEFAULT_PAGE = 100
 _MAX_PAGE = 10_000

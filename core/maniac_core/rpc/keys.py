@@ -11,7 +11,7 @@ from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.records import ApiKey
 from maniac_core.domain.scopes import DEFAULT_SCOPES
 from maniac_core.rpc.boundary.admission import Context, Gate, unary
-from maniac_core.services.keys import KeyService
+from maniac_core.services.access.keys import KeyService
 
 _PERIODS: dict[int, Period] = {
     keys_pb2.BUDGET_PERIOD_DAY: "day",

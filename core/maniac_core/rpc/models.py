@@ -8,7 +8,7 @@ from maniac_gateway.v1 import models_pb2
 from maniac_core.domain.models import Model, Pricing
 from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
 from maniac_core.rpc.boundary.paging import page_from_proto
-from maniac_core.services.models import ModelService
+from maniac_core.services.routing.models import ModelService
 
 
 class ModelServicer:

@@ -10,7 +10,7 @@ from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, una
 from maniac_core.rpc.boundary.paging import page_from_proto
 from maniac_core.rpc.chat.answer import trace_to_proto
 from maniac_core.rpc.chat.stored import status_to_proto
-from maniac_core.services.traces import TraceService
+from maniac_core.services.history.traces import TraceService
 
 
 class TraceServicer:

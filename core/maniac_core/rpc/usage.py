@@ -8,7 +8,7 @@ from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.usage import Dimension, UsageGroup, UsageTotals
 from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
 from maniac_core.rpc.chat.answer import usage_to_proto
-from maniac_core.services.usage import MAX_GROUPS, UsageFilter, UsageService
+from maniac_core.services.history.usage import MAX_GROUPS, UsageFilter, UsageService
 
 _MAX_SKIP = 2**63 - 1
 _DIMENSIONS: dict[int, Dimension] = {

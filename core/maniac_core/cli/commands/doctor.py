@@ -21,7 +21,7 @@ from maniac_core.cli.settings import EdgeSettings, listen_address, load_core, lo
 from maniac_core.config.core import DEFAULT_LOCAL_MODEL, Config, ConfigError, local_model_path
 from maniac_core.local.llama import LlamaError, check_file, loading_variables
 from maniac_core.local.pull import verify
-from maniac_core.services.spool_file import SET_ASIDE, WAITING, count_records
+from maniac_core.services.capture.spool_file import SET_ASIDE, WAITING, count_records
 from maniac_core.storage.base import StorageError
 from maniac_core.telemetry import metrics_address
 

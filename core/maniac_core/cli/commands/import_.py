@@ -20,7 +20,7 @@ from maniac_core.cli.collection import open_collection
 from maniac_core.cli.progress import Progress
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.examples import Example, RegistrationResult
-from maniac_core.services.registration import Registration
+from maniac_core.services.history.registration import Registration
 
 _BATCH = 64
 

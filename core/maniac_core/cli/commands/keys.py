@@ -20,7 +20,7 @@ from maniac_core.config.problems import did_you_mean
 from maniac_core.domain.budgets import Limit
 from maniac_core.domain.records import ApiKey
 from maniac_core.domain.scopes import DEFAULT_SCOPES
-from maniac_core.services.keys import KeyService
+from maniac_core.services.access.keys import KeyService
 from maniac_core.storage.keys import KeyStore
 from maniac_core.storage.projects import ProjectStore
 

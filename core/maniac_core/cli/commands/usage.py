@@ -15,10 +15,10 @@ from maniac_core.cli.settings import load_core
 from maniac_core.cli.table import format_table
 from maniac_core.domain.usage import Dimension, UsageGroup, UsageReport, UsageTotals
 from maniac_core.providers.pricing.catalogue import Catalogue
-from maniac_core.services.auth import Authenticator
-from maniac_core.services.containers import ContainerService
-from maniac_core.services.routing import Router
-from maniac_core.services.usage import MAX_GROUPS, UsageFilter, UsageService
+from maniac_core.services.access.authenticator import Authenticator
+from maniac_core.services.history.usage import MAX_GROUPS, UsageFilter, UsageService
+from maniac_core.services.routing.containers import ContainerService
+from maniac_core.services.routing.router import Router
 from maniac_core.storage.containers import ContainerStore
 from maniac_core.storage.keys import KeyStore
 from maniac_core.storage.usage import UsageStore

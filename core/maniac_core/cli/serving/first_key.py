@@ -9,8 +9,8 @@ import msgspec
 
 from maniac_core.cli.database import opened
 from maniac_core.config.core import ConfigError, CoreConfig
-from maniac_core.services.auth import hash_key
-from maniac_core.services.keys import KeyService
+from maniac_core.services.access.authenticator import hash_key
+from maniac_core.services.access.keys import KeyService
 from maniac_core.storage.keys import KeyStore
 
 KEY_VARIABLE = "MANIAC_API_KEY"

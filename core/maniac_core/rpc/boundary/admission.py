@@ -19,11 +19,11 @@ from maniac_core.domain.ids import request_id
 from maniac_core.domain.scopes import ALL_SCOPES, Scope
 from maniac_core.rpc.boundary.edges import CLIENT_ADDRESS, EdgeCredential, peer_address
 from maniac_core.rpc.boundary.messages import readable
-from maniac_core.services.auth import Authenticator
-from maniac_core.services.capture import Call
-from maniac_core.services.limits import RateLimiter, RateState, rate_error
-from maniac_core.services.refusals import Refusals
-from maniac_core.services.trail import reason_name
+from maniac_core.services.access.authenticator import Authenticator
+from maniac_core.services.capture.attempt_log import reason_name
+from maniac_core.services.capture.capture import Call
+from maniac_core.services.limits.rate_limiter import RateLimiter, RateState, rate_error
+from maniac_core.services.limits.refusals import Refusals
 
 _log = logging.getLogger(__name__)
 _S = TypeVar("_S")

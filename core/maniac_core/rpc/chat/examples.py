@@ -11,9 +11,9 @@ from maniac_gateway.v1 import chat_pb2
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.examples import Example
 from maniac_core.rpc.chat.answer import usage_to_proto
-from maniac_core.services.capture import Call
-from maniac_core.services.export import Exporter
-from maniac_core.services.registration import Registrar, Registration
+from maniac_core.services.capture.capture import Call
+from maniac_core.services.history.export import Exporter
+from maniac_core.services.history.registration import Registrar, Registration
 
 _CHUNK_BYTES = 128 * 1024
 _DRAIN_S = 10.0

@@ -15,12 +15,12 @@ from maniac_core.rpc.chat import examples as chat_examples
 from maniac_core.rpc.chat.answer import chunk_to_proto, completion_to_proto
 from maniac_core.rpc.chat.request import request_from_proto
 from maniac_core.rpc.chat.stored import detail_to_proto, messages_to_proto, stored_to_proto
-from maniac_core.services.capture import Call
-from maniac_core.services.export import Exporter
-from maniac_core.services.idempotency import IdempotentCompletions
-from maniac_core.services.registration import Registrar
-from maniac_core.services.replay import replay
-from maniac_core.services.stored import StoredCompletions
+from maniac_core.services.capture.capture import Call
+from maniac_core.services.chat.idempotency import IdempotentCompletions
+from maniac_core.services.history.completions import StoredCompletions
+from maniac_core.services.history.export import Exporter
+from maniac_core.services.history.registration import Registrar
+from maniac_core.services.history.replay import replay
 
 
 class ChatServicer:

@@ -23,9 +23,9 @@ from maniac_core.rpc.boundary.messages import Unreadable, readable
 from maniac_core.rpc.boundary.scopes import insufficient_scope
 from maniac_core.rpc.chat.answer import completion_to_proto, delta_to_proto, usage_to_proto
 from maniac_core.rpc.chat.request import request_from_proto
-from maniac_core.services.capture import Call
-from maniac_core.services.idempotency import IdempotentCompletions
-from maniac_core.services.limits import RateState
+from maniac_core.services.capture.capture import Call
+from maniac_core.services.chat.idempotency import IdempotentCompletions
+from maniac_core.services.limits.rate_limiter import RateState
 
 _log = logging.getLogger(__name__)
 # What one slow reader may leave unread at its edge, whatever the size of frames. Each delta becomes an event there,

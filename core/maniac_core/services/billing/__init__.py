@@ -1,0 +1,1 @@
+"""Budgets: what is reserved, spent and given back."""

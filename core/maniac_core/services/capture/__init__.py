@@ -1,0 +1,1 @@
+"""One record for every outcome, and where it waits if the database is away."""

@@ -1,0 +1,1 @@
+"""A chat completion from the plan to the answer: attempts, breakers, idempotency."""

@@ -1,0 +1,1 @@
+"""Datasets: snapshots of captured completions by filter."""

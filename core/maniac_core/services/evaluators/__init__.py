@@ -1,0 +1,1 @@
+"""Evaluators: judges and code, stored and checked."""

@@ -1,0 +1,170 @@
+"""Files: bytes that a project keeps; what is known of them is in the database, the bytes are in the object store."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+from collections.abc import AsyncGenerator
+
+from maniac_core.domain.audit import actor
+from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.domain.files import File
+from maniac_core.domain.ids import now_s, uuid_id
+from maniac_core.domain.records import Caller, Page
+from maniac_core.services.files.sweep import Sweeper
+from maniac_core.services.files.upload import Upload
+from maniac_core.services.limits.quotas import Quotas
+from maniac_core.services.outage import objects_unavailable, unavailable
+from maniac_core.storage.audit import audited
+from maniac_core.storage.base import StorageError
+from maniac_core.storage.files import FileStore
+from maniac_core.storage.objects import ObjectStore, ObjectStoreError
+
+_log = logging.getLogger(__name__)
+_CHUNK_BYTES = 256 * 1024
+
+
+class FileService:
+    """Files within the caller's project."""
+
+    def __init__(
+        self,
+        store: FileStore,
+        objects: ObjectStore,
+        sweeper: Sweeper,
+        *,
+        max_bytes: int,
+        quotas: Quotas,
+    ) -> None:
+        """`max_bytes`: of the largest file."""
+        self._store = store
+        self._objects = objects
+        self._sweeper = sweeper
+        self._max_bytes = max_bytes
+        self._quotas = quotas
+
+    @contextlib.asynccontextmanager
+    async def upload(self, caller: Caller) -> AsyncGenerator[Upload, None]:
+        """Begin a file; what was not finished when the block ends leaves nothing, however it ends.
+
+        Raises:
+            GatewayError: QUOTA_EXCEEDED; DEPENDENCY_UNAVAILABLE.
+        """
+        file_id = uuid_id()
+        try:
+            await self._store.begin(file_id, now_s())
+        except StorageError as err:
+            raise unavailable() from err
+        upload = Upload(
+            caller.project,
+            file_id,
+            self._objects.write(file_id),
+            self._store,
+            max_bytes=self._max_bytes,
+            free_bytes=functools.partial(self._quotas.free_file_bytes, caller),
+            turn=self._quotas.file_turn(caller),
+        )
+        try:
+            with self._sweeper.hold(file_id):
+                await upload.open()
+                yield upload
+        finally:
+            upload.discard()
+            if upload.file is None:
+                # It stays if its file was committed while the caller went away: then it is owned.
+                self._sweeper.drop(file_id)
+
+    async def get(self, caller: Caller, file_id: str) -> File:
+        """Return the live file of that id.
+
+        Raises:
+            GatewayError: FILE_NOT_FOUND; DEPENDENCY_UNAVAILABLE.
+        """
+        try:
+            file = await self._store.find(caller.project, file_id)
+        except StorageError as err:
+            raise unavailable() from err
+        if file is None:
+            raise _not_found(file_id)
+        return file
+
+    async def list(self, caller: Caller, purpose: str | None, page: Page) -> tuple[list[File], int]:
+        """Return a page of the live files, newest first, and the count of all that match.
+
+        Raises:
+            GatewayError: DEPENDENCY_UNAVAILABLE.
+        """
+        try:
+            return (
+                await self._store.list(caller.project, purpose, page),
+                await self._store.count(caller.project, purpose),
+            )
+        except StorageError as err:
+            raise unavailable() from err
+
+    async def delete(self, caller: Caller, file_id: str) -> File:
+        """Delete a file softly and return it; its bytes are freed after that, once nobody reads them.
+
+        Raises:
+            GatewayError: FILE_NOT_FOUND; DEPENDENCY_UNAVAILABLE.
+        """
+        there = await self.get(caller, file_id)
+        event = audited(
+            actor(caller),
+            "file.deleted",
+            file_id,
+            {"bytes": there.size_bytes, "sha256": there.sha256},
+        )
+        try:
+            file = await self._store.delete(caller.project, file_id, now_s(), event)
+        except StorageError as err:
+            raise unavailable() from err
+        if file is None:
+            raise _not_found(file_id)
+        self._sweeper.drop(file_id)
+        return file
+
+    async def read(self, file: File, start: int, length: int) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a range that the file has, as fast as they are taken.
+
+        Raises:
+            GatewayError: DEPENDENCY_UNAVAILABLE.
+        """
+        end = start + length
+        with self._sweeper.hold(file.id):
+            while start < end:
+                size = min(self._objects.read_bytes, end - start)
+                try:
+                    block = await self._objects.read(file.id, start, size)
+                except ObjectStoreError as err:
+                    _log.error("files: a download failed: %s", err)
+                    raise objects_unavailable() from err
+                for at in range(0, size, _CHUNK_BYTES):
+                    yield bytes(block[at : at + _CHUNK_BYTES])
+                start += size
+
+
+def span(file: File, offset: int, limit: int) -> tuple[int, int]:
+    """Return start and length of the range asked for: a negative offset counts from the end, limit 0 is no limit.
+
+    Raises:
+        GatewayError: RANGE_NOT_SATISFIABLE, with the size in details.
+    """
+    start = max(0, file.size_bytes + offset) if offset < 0 else offset
+    if offset > 0 and start >= file.size_bytes:
+        raise GatewayError(
+            Reason.ERROR_REASON_RANGE_NOT_SATISFIABLE,
+            f"The file has {file.size_bytes} bytes; the range starts after its end.",
+            details={"size_bytes": file.size_bytes},
+        )
+    rest = file.size_bytes - start
+    return start, min(limit, rest) if limit else rest
+
+
+def _not_found(file_id: str) -> GatewayError:
+    return GatewayError(
+        Reason.ERROR_REASON_FILE_NOT_FOUND,
+        f"The file {file_id!r} does not exist.",
+        param="file_id",
+    )

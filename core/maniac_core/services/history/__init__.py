@@ -1,0 +1,1 @@
+"""What was captured: lists, export, registration, traces, usage, retention."""

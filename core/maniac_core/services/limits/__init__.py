@@ -1,0 +1,1 @@
+"""Rate limits, requests at the same time, quotas."""

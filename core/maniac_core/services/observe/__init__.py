@@ -1,0 +1,1 @@
+"""Metrics and traces; imported only where they are configured."""
