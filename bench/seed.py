@@ -27,8 +27,8 @@ from maniac_core.domain.records import Attempt, Caller, CompletionRecord, Status
 from maniac_core.services.access.authenticator import hash_key
 from maniac_core.storage import migrate_database, open_database
 from maniac_core.storage.base import Database
-from maniac_core.storage.containers import ContainerStore
-from maniac_core.storage.keys import KeyStore
+from maniac_core.storage.stores.containers import ContainerStore
+from maniac_core.storage.stores.keys import KeyStore
 
 from bench.target import PROMPT
 

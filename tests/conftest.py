@@ -20,7 +20,7 @@ from typing import NoReturn
 import asyncpg
 import httpx
 import pytest
-from maniac_core.storage.postgres_migrate import migrate_postgres
+from maniac_core.storage.postgres.migrate import migrate_postgres
 
 # Tests are no packages; their helpers are found beside them.
 sys.path.insert(0, str(Path(__file__).parent))

@@ -18,12 +18,12 @@ from maniac_core.services.files.files import FileService
 from maniac_core.services.files.sweep import Sweeper
 from maniac_core.services.limits.quotas import Quotas
 from maniac_core.storage.base import Database
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.files import FileStore
-from maniac_core.storage.keys import KeyStore
-from maniac_core.storage.migrate import migrate
-from maniac_core.storage.objects import ObjectStore, open_objects
-from maniac_core.storage.sqlite import SQLiteDatabase
+from maniac_core.storage.object_store import ObjectStore, open_objects
+from maniac_core.storage.sqlite.database import SQLiteDatabase
+from maniac_core.storage.sqlite.migrate import migrate
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.files import FileStore
+from maniac_core.storage.stores.keys import KeyStore
 
 HOUR_S = 3600
 PART = b"x" * (9 * 1024 * 1024)

@@ -12,9 +12,9 @@ from maniac_core.domain.ids import now_s
 from maniac_core.services.access import authenticator as auth
 from maniac_core.services.access.authenticator import Authenticator, hash_key
 from maniac_core.storage.base import Database
-from maniac_core.storage.keys import KeyStore
-from maniac_core.storage.migrate import migrate
-from maniac_core.storage.sqlite import SQLiteDatabase
+from maniac_core.storage.sqlite.database import SQLiteDatabase
+from maniac_core.storage.sqlite.migrate import migrate
+from maniac_core.storage.stores.keys import KeyStore
 
 GRACE_S = 60.0
 

@@ -36,7 +36,7 @@ from maniac_core.services.capture.spool import Recorder
 from maniac_core.services.routing.planner import Step
 from maniac_core.services.routing.router import Candidate
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.budgets import BudgetStore
+from maniac_core.storage.stores.budgets import BudgetStore
 
 CALLER = Caller(
     key=1, project=1, organization=1, project_id="p", organization_id="o", is_budgeted=True

@@ -18,8 +18,8 @@ from maniac_core.services.history.registration import Registration
 from maniac_core.services.limits.quotas import Quotas
 from maniac_core.services.routing.router import Router
 from maniac_core.storage.base import Database
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.files import FileStore
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.files import FileStore
 
 INPUT = b'{"messages":[{"role":"user","content":"Hi"}]}'
 OUTPUT = b'{"id":"%d","choices":[{"message":{"role":"assistant","content":"Yo"}}]}'

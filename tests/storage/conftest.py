@@ -14,9 +14,9 @@ from maniac_core.domain.chat import Trace, Usage
 from maniac_core.domain.ids import completion_id, now_s, now_us, request_id
 from maniac_core.domain.records import Attempt, Caller, CompletionRecord
 from maniac_core.storage.base import Database
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.keys import KeyStore
-from maniac_core.storage.migrate import migrate
+from maniac_core.storage.sqlite.migrate import migrate
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.keys import KeyStore
 
 # Tests are no packages; their helpers are found beside them.
 sys.path.insert(0, str(Path(__file__).parent))

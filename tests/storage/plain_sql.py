@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import asyncpg
-from maniac_core.storage.postgres_commits import WRITE_LOCK
+from maniac_core.storage.postgres.commits import WRITE_LOCK
 
 
 class PlainSQL(Protocol):

@@ -12,10 +12,10 @@ from maniac_core.domain.records import Caller
 from maniac_core.services.access.configuration_log import note_configuration
 from maniac_core.services.access.keys import KeyService
 from maniac_core.services.billing.budgets import BudgetService
-from maniac_core.storage.audit import AuditStore
 from maniac_core.storage.base import Database
-from maniac_core.storage.budgets import BudgetStore
-from maniac_core.storage.keys import KeyStore
+from maniac_core.storage.stores.audit import AuditStore
+from maniac_core.storage.stores.budgets import BudgetStore
+from maniac_core.storage.stores.keys import KeyStore
 
 _ME = Actor(kind="command", name="me")
 

@@ -16,10 +16,10 @@ from maniac_core.domain.ids import now_s
 from maniac_core.domain.records import Caller, CompletionRecord
 from maniac_core.domain.usage import UsageSelection, UsageTotals
 from maniac_core.storage.base import Database
-from maniac_core.storage.budgets import BudgetStore, Claim
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.keys import KeyStore
-from maniac_core.storage.usage import UsageStore
+from maniac_core.storage.stores.budgets import BudgetStore, Claim
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.keys import KeyStore
+from maniac_core.storage.stores.usage import UsageStore
 
 RecordFactory = Callable[..., CompletionRecord]
 Reserve = Callable[..., Awaitable[Hold | None]]

@@ -18,7 +18,7 @@ from maniac_core.domain.records import (
     StoredCompletion,
 )
 from maniac_core.storage.base import ConstraintError, Database
-from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.stores.completions import CompletionStore
 from plain_sql import PlainSQL
 
 RecordFactory = Callable[..., CompletionRecord]

@@ -11,14 +11,14 @@ import pytest
 from maniac_core.config.core import CoreConfig
 from maniac_core.domain.records import CompletionRecord
 from maniac_core.storage.base import Database
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.keys import KeyStore
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.keys import KeyStore
 
 _REVOKE = """
 import asyncio, pathlib, sys, time
 from maniac_core.config.core import CoreConfig
 from maniac_core.storage import open_database
-from maniac_core.storage.keys import KeyStore
+from maniac_core.storage.stores.keys import KeyStore
 
 async def main():
     database = open_database(

@@ -16,10 +16,10 @@ from maniac_core.domain.ids import uuid_id
 from maniac_core.domain.records import Caller, CompletionRecord
 from maniac_core.services.datasets.filters import conditions_of
 from maniac_core.storage.base import Database
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.containers import ContainerStore
-from maniac_core.storage.datasets import DatasetStore
-from maniac_core.storage.keys import KeyStore
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.containers import ContainerStore
+from maniac_core.storage.stores.datasets import DatasetStore
+from maniac_core.storage.stores.keys import KeyStore
 
 RecordFactory = Callable[..., CompletionRecord]
 Select = Callable[..., Any]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from maniac_core.domain.datasets import Condition, Operand
-from maniac_core.storage.dataset_filters import where
 from maniac_core.storage.queries import Queries
-from maniac_core.storage.sqlite_functions import register
+from maniac_core.storage.sqlite.functions import register
+from maniac_core.storage.stores.dataset_filters import where
 
 _PARAMS = {
     **dict.fromkeys(("project", "container", "created", "seq", "end_created", "end_seq"), 1),

@@ -12,13 +12,13 @@ from maniac_core.domain.containers import Container
 from maniac_core.domain.datasets import Condition, Dataset, Operand
 from maniac_core.domain.ids import uuid_id
 from maniac_core.domain.records import Caller, CompletionRecord, Page
-from maniac_core.storage import datasets as module
 from maniac_core.storage.base import Database, Statement, StorageError
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.containers import ContainerStore
-from maniac_core.storage.datasets import DatasetStore
-from maniac_core.storage.keys import KeyStore
-from maniac_core.storage.retention import RetentionStore
+from maniac_core.storage.stores import datasets as module
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.containers import ContainerStore
+from maniac_core.storage.stores.datasets import DatasetStore
+from maniac_core.storage.stores.keys import KeyStore
+from maniac_core.storage.stores.retention import RetentionStore
 
 RecordFactory = Callable[..., CompletionRecord]
 ReadTable = Callable[[str], list[dict[str, Any]]]

@@ -16,7 +16,7 @@ from maniac_core.domain.records import (
     CompletionRecord,
     Page,
 )
-from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.stores.completions import CompletionStore
 from plain_sql import PlainSQL
 
 RecordFactory = Callable[..., CompletionRecord]

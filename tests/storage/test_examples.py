@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 from maniac_core.domain.records import Caller, CompletionRecord
-from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.stores.completions import CompletionStore
 
 RecordFactory = Callable[..., CompletionRecord]
 

@@ -11,7 +11,7 @@ import pytest
 from maniac_core.domain.ids import now_s
 from maniac_core.domain.records import Caller, CompletionFilter, CompletionRecord, Page
 from maniac_core.storage.base import Database
-from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.stores.completions import CompletionStore
 
 RecordFactory = Callable[..., CompletionRecord]
 _FILTERS = [

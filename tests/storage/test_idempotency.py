@@ -21,9 +21,9 @@ from maniac_core.services.chat.remembered import RememberedAnswers
 from maniac_core.services.limits.concurrency import Concurrency
 from maniac_core.services.limits.quotas import Quotas
 from maniac_core.storage.base import ClaimLostError, Database
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.files import FileStore
-from maniac_core.storage.idempotency import IdempotencyStore, KeyState
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.files import FileStore
+from maniac_core.storage.stores.idempotency import IdempotencyStore, KeyState
 from plain_sql import PlainSQL
 
 RecordFactory = Callable[..., CompletionRecord]

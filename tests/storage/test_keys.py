@@ -10,7 +10,7 @@ from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import now_s
 from maniac_core.domain.records import ApiKey
 from maniac_core.storage.base import ConstraintError
-from maniac_core.storage.keys import KeyStore
+from maniac_core.storage.stores.keys import KeyStore
 
 
 async def _create(keys: KeyStore, secret: bytes, **changes: Any) -> ApiKey:

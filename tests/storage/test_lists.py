@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from maniac_core.domain.canonical_json import MAX_FACETS
 from maniac_core.domain.records import Caller, CompletionFilter, CompletionRecord, Page
-from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.stores.completions import CompletionStore
 
 RecordFactory = Callable[..., CompletionRecord]
 

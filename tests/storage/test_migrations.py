@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.migrate import migrate
 from maniac_core.storage.migrations import Migration, shipped_migrations
-from maniac_core.storage.sqlite import SQLiteDatabase
+from maniac_core.storage.sqlite.database import SQLiteDatabase
+from maniac_core.storage.sqlite.migrate import migrate
 
 _FIRST = Migration(1, "first", "CREATE TABLE a (x INTEGER); INSERT INTO a VALUES (1);")
 _SECOND = Migration(2, "second", "ALTER TABLE a ADD COLUMN y INTEGER;\n-- The end.\n")
@@ -125,7 +125,7 @@ def test_starters_at_the_same_time_are_safe(tmp_path: Path) -> None:
     """Of several processes that start on one new file, each migration is applied by exactly one."""
     path = tmp_path / "gateway.db"
     code = (
-        "import sys, pathlib; from maniac_core.storage.migrate import migrate; sys.stdin.read();"
+        "import sys, pathlib; from maniac_core.storage.sqlite.migrate import migrate; sys.stdin.read();"
         "print(*migrate(pathlib.Path(sys.argv[1])))"
     )
     processes = [

@@ -18,16 +18,16 @@ from maniac_core.domain.chat import Trace
 from maniac_core.domain.containers import Container
 from maniac_core.domain.ids import now_s, uuid_id
 from maniac_core.domain.records import Attempt, CompletionFilter, CompletionRecord, Page
-from maniac_core.storage import move as move_module
 from maniac_core.storage import open_database
 from maniac_core.storage.base import Database, StorageError
-from maniac_core.storage.budgets import BudgetStore
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.containers import ContainerStore
-from maniac_core.storage.keys import KeyStore
-from maniac_core.storage.migrate import migrate
-from maniac_core.storage.move import Outcome, move
-from maniac_core.storage.postgres_migrate import migrate_postgres
+from maniac_core.storage.move import move as move_module
+from maniac_core.storage.move.move import Outcome, move
+from maniac_core.storage.postgres.migrate import migrate_postgres
+from maniac_core.storage.sqlite.migrate import migrate
+from maniac_core.storage.stores.budgets import BudgetStore
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.containers import ContainerStore
+from maniac_core.storage.stores.keys import KeyStore
 
 RecordFactory = Callable[..., CompletionRecord]
 _PERIODS: tuple[Period, ...] = ("day", "month", "total")

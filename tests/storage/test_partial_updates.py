@@ -7,9 +7,9 @@ import pytest
 from maniac_core.domain.containers import Container
 from maniac_core.domain.evaluators import Evaluator, Judge
 from maniac_core.storage.base import Database
-from maniac_core.storage.containers import ContainerStore
-from maniac_core.storage.evaluators import EvaluatorStore
-from maniac_core.storage.keys import KeyStore
+from maniac_core.storage.stores.containers import ContainerStore
+from maniac_core.storage.stores.evaluators import EvaluatorStore
+from maniac_core.storage.stores.keys import KeyStore
 
 replace = msgspec.structs.replace
 

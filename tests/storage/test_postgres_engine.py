@@ -13,10 +13,10 @@ import pytest
 from maniac_core.domain.chat import Trace
 from maniac_core.domain.records import Caller, CompletionFilter, CompletionRecord, Page
 from maniac_core.storage.base import Database, StorageError
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.keys import KeyStore
-from maniac_core.storage.postgres import PostgresDatabase
-from maniac_core.storage.postgres_migrate import migrate_postgres
+from maniac_core.storage.postgres.database import PostgresDatabase
+from maniac_core.storage.postgres.migrate import migrate_postgres
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.keys import KeyStore
 from plain_sql import PostgresSession
 from postgres_server import PostgresServer
 

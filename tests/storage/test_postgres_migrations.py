@@ -11,10 +11,10 @@ import asyncpg
 import msgspec
 import pytest
 from maniac_core.storage.base import Database, StorageError
-from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.migrations import Migration, shipped_migrations
-from maniac_core.storage.postgres import PostgresDatabase
-from maniac_core.storage.postgres_migrate import migrate_postgres
+from maniac_core.storage.postgres.database import PostgresDatabase
+from maniac_core.storage.postgres.migrate import migrate_postgres
+from maniac_core.storage.stores.completions import CompletionStore
 
 _FIRST = Migration(1, "first", "CREATE TABLE a (x bigint); INSERT INTO a VALUES (1);")
 _SECOND = Migration(2, "second", "ALTER TABLE a ADD COLUMN y bigint;\n-- The end.\n")

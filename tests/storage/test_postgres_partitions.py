@@ -9,17 +9,17 @@ import pytest
 from maniac_core.domain.ids import now_s
 from maniac_core.domain.records import Attempt, Caller, CompletionFilter, CompletionRecord, Page
 from maniac_core.storage.base import Database
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.postgres import PostgresDatabase
-from maniac_core.storage.postgres_connection import Connection
-from maniac_core.storage.postgres_migrate import migrate_postgres
-from maniac_core.storage.postgres_partitions import (
+from maniac_core.storage.postgres.connection import Connection
+from maniac_core.storage.postgres.database import PostgresDatabase
+from maniac_core.storage.postgres.migrate import migrate_postgres
+from maniac_core.storage.postgres.partitions import (
     PARTITIONED,
     Month,
     drop_empty_months,
     make_partitions,
     months_of,
 )
+from maniac_core.storage.stores.completions import CompletionStore
 
 RecordFactory = Callable[..., CompletionRecord]
 

@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
-from maniac_core.storage.postgres_connection import numbered
-from maniac_core.storage.postgres_upkeep import FOLDS
+from maniac_core.storage.postgres.connection import numbered
+from maniac_core.storage.postgres.upkeep import FOLDS
 from maniac_core.storage.queries import Queries
 
 _QUERIES = Queries.load("postgres")

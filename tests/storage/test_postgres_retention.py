@@ -13,17 +13,17 @@ from maniac_core.domain.datasets import Condition, Dataset, Operand
 from maniac_core.domain.ids import now_s, uuid_id
 from maniac_core.domain.records import CompletionRecord
 from maniac_core.services.history.retention import Retention
-from maniac_core.storage import postgres_retention as module
 from maniac_core.storage.base import Database
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.containers import ContainerStore
-from maniac_core.storage.datasets import DatasetStore
-from maniac_core.storage.keys import KeyStore
-from maniac_core.storage.postgres import PostgresDatabase
-from maniac_core.storage.postgres_connection import Connection
-from maniac_core.storage.postgres_migrate import migrate_postgres
-from maniac_core.storage.postgres_partitions import Month, make_partitions, months_of
-from maniac_core.storage.retention import RetentionStore
+from maniac_core.storage.postgres import retention as module
+from maniac_core.storage.postgres.connection import Connection
+from maniac_core.storage.postgres.database import PostgresDatabase
+from maniac_core.storage.postgres.migrate import migrate_postgres
+from maniac_core.storage.postgres.partitions import Month, make_partitions, months_of
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.containers import ContainerStore
+from maniac_core.storage.stores.datasets import DatasetStore
+from maniac_core.storage.stores.keys import KeyStore
+from maniac_core.storage.stores.retention import RetentionStore
 
 RecordFactory = Callable[..., CompletionRecord]
 TABLE = "completion_bodies"

@@ -12,9 +12,9 @@ from maniac_core.domain.budgets import Limit
 from maniac_core.domain.chat import Trace
 from maniac_core.domain.records import Attempt, Caller, CompletionFilter, CompletionRecord
 from maniac_core.storage.base import Database, StorageError
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.keys import KeyStore
-from maniac_core.storage.projects import Project, ProjectStore
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.keys import KeyStore
+from maniac_core.storage.stores.projects import Project, ProjectStore
 from plain_sql import PlainSQL
 
 _TABLES = (

@@ -11,7 +11,7 @@ from maniac_core.domain.chat import Trace, Usage
 from maniac_core.domain.records import Caller, CompletionFilter, CompletionRecord, Page
 from maniac_core.rpc.chat.stored import detail_to_proto, stored_to_proto
 from maniac_core.services.history.export import fine_tuning_line, record_json, request_json
-from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.stores.completions import CompletionStore
 
 RecordFactory = Callable[..., CompletionRecord]
 _HUGE = (1 << 63) - 1

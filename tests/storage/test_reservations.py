@@ -15,9 +15,9 @@ from maniac_core.services.billing.advances import REQUESTS, ROOM
 from maniac_core.services.billing.reservations import Reservations
 from maniac_core.services.capture.holds import Holds
 from maniac_core.storage.base import Database, StorageError
-from maniac_core.storage.budgets import BudgetStore, Claim
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.keys import KeyStore
+from maniac_core.storage.stores.budgets import BudgetStore, Claim
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.keys import KeyStore
 from plain_sql import PlainSQL
 
 RecordFactory = Callable[..., CompletionRecord]

@@ -12,8 +12,8 @@ from maniac_core.domain.records import CompletionFilter, CompletionRecord, Page
 from maniac_core.services.history import retention as module
 from maniac_core.services.history.retention import Retention
 from maniac_core.storage.base import Database
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.retention import RetentionStore
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.retention import RetentionStore
 from plain_sql import PlainSQL
 
 RecordFactory = Callable[..., CompletionRecord]

@@ -23,10 +23,10 @@ from maniac_core.services.capture.holds import Holds
 from maniac_core.services.capture.running_calls import RunningCalls
 from maniac_core.services.routing.planner import Step
 from maniac_core.storage.base import Database, StorageError
-from maniac_core.storage.budgets import BudgetStore
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.keys import KeyStore
-from maniac_core.storage.usage import UsageStore
+from maniac_core.storage.stores.budgets import BudgetStore
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.keys import KeyStore
+from maniac_core.storage.stores.usage import UsageStore
 
 STEP = cast(
     Step,

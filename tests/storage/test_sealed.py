@@ -13,9 +13,9 @@ from maniac_core.config.core import ConfigError, CoreConfig
 from maniac_core.domain.records import Caller, CompletionFilter, CompletionRecord, Page
 from maniac_core.services.capture.spool import Spool
 from maniac_core.storage.base import Database, StorageError
-from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.engines import open_database, open_sealed
-from maniac_core.storage.sealed import SealedDatabase
+from maniac_core.storage.sealed.database import SealedDatabase
+from maniac_core.storage.stores.completions import CompletionStore
 
 # The same in every process that collects the tests.
 OLD, NEW = (base64.b64encode(byte * 32).decode() for byte in (b"o", b"n"))

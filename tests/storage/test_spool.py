@@ -17,7 +17,7 @@ from maniac_core.domain.records import CompletionRecord
 from maniac_core.services.capture.spool import Spool
 from maniac_core.services.capture.spool_file import SpoolFile, frame, read_lines
 from maniac_core.storage.base import Database, StorageError
-from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.stores.completions import CompletionStore
 from plain_sql import PlainSQL
 
 RecordFactory = Callable[..., CompletionRecord]

@@ -13,7 +13,7 @@ import pytest
 from maniac_core.domain.chat import Trace, Usage
 from maniac_core.domain.records import Caller, CompletionRecord, Status
 from maniac_core.storage.base import ConstraintError
-from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.stores.completions import CompletionStore
 
 RecordFactory = Callable[..., CompletionRecord]
 ReadTable = Callable[[str], list[dict[str, Any]]]

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from maniac_core.domain.chat import Trace
 from maniac_core.domain.records import CompletionRecord, Page
-from maniac_core.storage import traces as module
 from maniac_core.storage.base import Database
-from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.queries import Queries
-from maniac_core.storage.traces import TraceStore
+from maniac_core.storage.stores import traces as module
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.traces import TraceStore
 
 RecordFactory = Callable[..., CompletionRecord]
 PROJECT = 7

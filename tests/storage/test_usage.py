@@ -18,9 +18,9 @@ from maniac_core.domain.records import Caller, CompletionRecord, Status
 from maniac_core.domain.usage import DIMENSIONS, Dimension, UsageSelection, UsageTotals
 from maniac_core.services.limits.refusals import Refusals
 from maniac_core.storage.base import Database, StorageError
-from maniac_core.storage.completions import CompletionStore
 from maniac_core.storage.queries import Dialect, Queries
-from maniac_core.storage.usage import UsageStore
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.usage import UsageStore
 
 RecordFactory = Callable[..., CompletionRecord]
 _DAY = 86_400

@@ -12,10 +12,11 @@ import msgspec
 import pytest
 from maniac_core.domain.chat import Usage
 from maniac_core.domain.records import Caller, CompletionFilter, CompletionRecord, Page
-from maniac_core.storage import postgres_connection, sqlite_connection
 from maniac_core.storage.base import ConstraintError, Database, Statement, StorageError
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.keys import KeyStore
+from maniac_core.storage.postgres import connection as postgres_connection
+from maniac_core.storage.sqlite import connection as sqlite_connection
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.keys import KeyStore
 from plain_sql import PlainSQL
 
 RecordFactory = Callable[..., CompletionRecord]

@@ -20,10 +20,10 @@ from maniac_core.services.history.registration import Registrar
 from maniac_core.services.limits.quotas import Quotas
 from maniac_core.services.routing.containers import ContainerService
 from maniac_core.services.routing.router import Router
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.containers import ContainerStore
-from maniac_core.storage.files import FileStore
-from maniac_core.storage.keys import KeyStore
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.containers import ContainerStore
+from maniac_core.storage.stores.files import FileStore
+from maniac_core.storage.stores.keys import KeyStore
 
 
 class Collection(msgspec.Struct, frozen=True):

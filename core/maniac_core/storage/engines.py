@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from maniac_core.config.core import ConfigError, CoreConfig
 from maniac_core.storage.base import Database
-from maniac_core.storage.migrate import migrate
-from maniac_core.storage.sealed import SealedDatabase
-from maniac_core.storage.sqlite import SQLiteDatabase
+from maniac_core.storage.sealed.database import SealedDatabase
+from maniac_core.storage.sqlite.database import SQLiteDatabase
+from maniac_core.storage.sqlite.migrate import migrate
 
 POSTGRES_SCHEMES = ("postgresql", "postgres")
 
@@ -36,7 +36,7 @@ def open_sealed(config: CoreConfig, keys: str) -> SealedDatabase:
             f"{config.body_key_env} is set, and encryption needs its library: "
             ".venv/bin/pip install '.[encryption]'"
         )
-    from maniac_core.storage.body_cipher import BodyCipher, read_keys  # noqa: PLC0415 - an extra
+    from maniac_core.storage.sealed.cipher import BodyCipher, read_keys  # noqa: PLC0415 - an extra
 
     try:
         cipher = BodyCipher(read_keys(keys))
@@ -47,7 +47,7 @@ def open_sealed(config: CoreConfig, keys: str) -> SealedDatabase:
 
 def _open_engine(config: CoreConfig) -> Database:
     if is_postgres(config.database_url):
-        from maniac_core.storage.postgres import PostgresDatabase  # noqa: PLC0415 - an extra
+        from maniac_core.storage.postgres.database import PostgresDatabase  # noqa: PLC0415 - an extra
 
         return PostgresDatabase(
             config.database_url,
@@ -65,7 +65,7 @@ def migrate_database(config: CoreConfig) -> list[str]:
         StorageError: the database is newer than this program, or cannot be written.
     """
     if is_postgres(config.database_url):
-        from maniac_core.storage.postgres_migrate import migrate_postgres  # noqa: PLC0415 - an extra
+        from maniac_core.storage.postgres.migrate import migrate_postgres  # noqa: PLC0415 - an extra
 
         return migrate_postgres(config.database_url)
     return migrate(config.database_path)

@@ -14,7 +14,7 @@ from maniac_core.cli.database import opened
 from maniac_core.cli.settings import load_core
 from maniac_core.cli.table import format_table
 from maniac_core.domain.audit import AuditEvent
-from maniac_core.storage.audit import AuditStore
+from maniac_core.storage.stores.audit import AuditStore
 
 _HEAD = ("TIME (UTC)", "WHO", "ACTION", "WHAT", "PROJECT", "DETAILS")
 

@@ -15,7 +15,7 @@ from maniac_core.cli.settings import load_core
 from maniac_core.cli.table import format_table
 from maniac_core.domain.budgets import Budget, Limit
 from maniac_core.services.billing.budgets import BudgetService
-from maniac_core.storage.budgets import BudgetStore
+from maniac_core.storage.stores.budgets import BudgetStore
 
 _HEAD = (
     *("ORGANIZATION", "BUDGET OF", "PERIOD"),

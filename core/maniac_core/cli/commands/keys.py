@@ -21,8 +21,8 @@ from maniac_core.domain.budgets import Limit
 from maniac_core.domain.records import ApiKey
 from maniac_core.domain.scopes import DEFAULT_SCOPES
 from maniac_core.services.access.keys import KeyService
-from maniac_core.storage.keys import KeyStore
-from maniac_core.storage.projects import ProjectStore
+from maniac_core.storage.stores.keys import KeyStore
+from maniac_core.storage.stores.projects import ProjectStore
 
 _DEFAULT = "default"
 _SPAN = re.compile(r"(\d+)([mhdw])")

@@ -33,7 +33,7 @@ def move_to(config: CoreConfig, url: str) -> int:
         raise ConfigError(str(err)) from None
     if is_postgres(config.database_url):
         raise ConfigError("[core] database_url: the install is in PostgreSQL already")
-    from maniac_core.storage.move import move  # noqa: PLC0415 - needs an extra
+    from maniac_core.storage.move.move import move  # noqa: PLC0415 - needs an extra
 
     bars = _Bars()
     started = time.monotonic()

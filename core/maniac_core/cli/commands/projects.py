@@ -18,7 +18,7 @@ from maniac_core.cli.settings import load_core
 from maniac_core.cli.table import format_table
 from maniac_core.config.core import CoreConfig
 from maniac_core.config.problems import did_you_mean
-from maniac_core.storage.projects import Project, ProjectStore
+from maniac_core.storage.stores.projects import Project, ProjectStore
 
 _HEAD = (
     "ID",

@@ -19,9 +19,9 @@ from maniac_core.services.access.authenticator import Authenticator
 from maniac_core.services.history.usage import MAX_GROUPS, UsageFilter, UsageService
 from maniac_core.services.routing.containers import ContainerService
 from maniac_core.services.routing.router import Router
-from maniac_core.storage.containers import ContainerStore
-from maniac_core.storage.keys import KeyStore
-from maniac_core.storage.usage import UsageStore
+from maniac_core.storage.stores.containers import ContainerStore
+from maniac_core.storage.stores.keys import KeyStore
+from maniac_core.storage.stores.usage import UsageStore
 
 _SUMS = ("REQUESTS", "ERRORS", "PROMPT", "COMPLETION", "SPEND USD", "UNPRICED")
 

@@ -11,7 +11,7 @@ from maniac_core.cli.database import opened
 from maniac_core.config.core import ConfigError, CoreConfig
 from maniac_core.services.access.authenticator import hash_key
 from maniac_core.services.access.keys import KeyService
-from maniac_core.storage.keys import KeyStore
+from maniac_core.storage.stores.keys import KeyStore
 
 KEY_VARIABLE = "MANIAC_API_KEY"
 _SHORTEST = 16

@@ -19,7 +19,7 @@ from maniac_core.domain.readable import (
 from maniac_core.domain.records import Attempt, StoredCompletion
 from maniac_core.rpc.boundary.paging import page_size
 from maniac_core.rpc.chat.answer import message_to_proto, trace_to_proto, usage_to_proto
-from maniac_core.storage.completions import CompletionDetail
+from maniac_core.storage.stores.completions import CompletionDetail
 
 _decode_choices = msgspec.json.Decoder(list[dict[str, Any]]).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -13,7 +13,7 @@ import msgspec
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.records import Caller
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.keys import KeyRow, KeyStore
+from maniac_core.storage.stores.keys import KeyRow, KeyStore
 
 _A = TypeVar("_A")
 _R = TypeVar("_R")

@@ -11,7 +11,7 @@ import msgspec
 
 from maniac_core.config.core import Config
 from maniac_core.domain.audit import Actor
-from maniac_core.storage.audit import AuditStore
+from maniac_core.storage.stores.audit import AuditStore
 
 _CORE = Actor(kind="core")
 # These differ between the cores of one database, and say nothing of what the gateway does.

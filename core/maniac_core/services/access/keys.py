@@ -14,7 +14,7 @@ from maniac_core.domain.scopes import DEFAULT_SCOPES, scopes_of
 from maniac_core.services.access.authenticator import hash_key
 from maniac_core.services.outage import unavailable
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.keys import KeyStore
+from maniac_core.storage.stores.keys import KeyStore
 
 _PREFIX_LENGTH = 9
 

@@ -8,7 +8,7 @@ from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import now_s
 from maniac_core.services.outage import unavailable
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.budgets import BudgetStore
+from maniac_core.storage.stores.budgets import BudgetStore
 
 _NOT_FOUND = {
     "organization": Reason.ERROR_REASON_PROJECT_NOT_FOUND,

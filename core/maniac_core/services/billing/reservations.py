@@ -16,7 +16,7 @@ from maniac_core.domain.records import Caller, Spender
 from maniac_core.services.billing.advances import REQUESTS, ROOM, Advances
 from maniac_core.services.capture.holds import Holds
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.budgets import BudgetStore, Claim
+from maniac_core.storage.stores.budgets import BudgetStore, Claim
 
 _log = logging.getLogger(__name__)
 _LEASE_S = 120

@@ -17,7 +17,7 @@ from maniac_core.services.capture.holds import Holds
 from maniac_core.services.outage import unavailable
 from maniac_core.services.routing.planner import Step
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.budgets import BudgetStore
+from maniac_core.storage.stores.budgets import BudgetStore
 
 _TRIES = 3
 _MOST_MODELS = 10_000

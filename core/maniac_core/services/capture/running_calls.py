@@ -25,8 +25,8 @@ from maniac_core.domain.records import Attempt, Caller, CompletionRecord
 from maniac_core.services.capture.capture import Capture
 from maniac_core.services.routing.planner import Step
 from maniac_core.storage.base import ConstraintError, RefusedError, StorageError
-from maniac_core.storage.budgets import BudgetStore
-from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.stores.budgets import BudgetStore
+from maniac_core.storage.stores.completions import CompletionStore
 
 _log = logging.getLogger(__name__)
 _SLOTS = 4096

@@ -17,7 +17,7 @@ from typing import Protocol
 from maniac_core.domain.records import CompletionRecord
 from maniac_core.services.capture.spool_file import SpoolFile, Waiting
 from maniac_core.storage.base import ConstraintError, RefusedError, StorageError
-from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.stores.completions import CompletionStore
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 1.0

@@ -38,8 +38,8 @@ from maniac_core.services.limits.concurrency import Concurrency
 from maniac_core.services.limits.quotas import Quotas, Room
 from maniac_core.services.outage import unavailable
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.idempotency import IdempotencyStore
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.idempotency import IdempotencyStore
 
 _POLL_S = 0.05
 _encode = msgspec.json.Encoder(order="deterministic").encode

@@ -15,7 +15,7 @@ from maniac_core.domain.records import CompletionRecord, KeyClaim
 from maniac_core.services.capture.capture import Call
 from maniac_core.services.outage import unavailable
 from maniac_core.storage.base import ClaimLostError, StorageError
-from maniac_core.storage.idempotency import IdempotencyStore, KeyState
+from maniac_core.storage.stores.idempotency import IdempotencyStore, KeyState
 
 _log = logging.getLogger(__name__)
 _KEPT_S = 24 * 3600

@@ -24,9 +24,9 @@ from maniac_core.services.history.export import (
 from maniac_core.services.history.pacing import Pace
 from maniac_core.services.outage import unavailable
 from maniac_core.services.routing.containers import ContainerService
-from maniac_core.storage.audit import audited
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.datasets import DatasetStore
+from maniac_core.storage.stores.audit import audited
+from maniac_core.storage.stores.datasets import DatasetStore
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_NAME = 128

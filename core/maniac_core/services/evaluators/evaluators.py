@@ -16,9 +16,9 @@ from maniac_core.services.evaluators.rules import check_evaluator, invalid
 from maniac_core.services.outage import unavailable
 from maniac_core.services.routing.containers import ContainerService
 from maniac_core.services.routing.planner import Planner
-from maniac_core.storage.audit import audited
 from maniac_core.storage.base import ConstraintError, StorageError
-from maniac_core.storage.evaluators import EvaluatorStore
+from maniac_core.storage.stores.audit import audited
+from maniac_core.storage.stores.evaluators import EvaluatorStore
 
 
 class EvaluatorService:

@@ -16,10 +16,10 @@ from maniac_core.services.files.sweep import Sweeper
 from maniac_core.services.files.upload import Upload
 from maniac_core.services.limits.quotas import Quotas
 from maniac_core.services.outage import objects_unavailable, unavailable
-from maniac_core.storage.audit import audited
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.files import FileStore
-from maniac_core.storage.objects import ObjectStore, ObjectStoreError
+from maniac_core.storage.object_store import ObjectStore, ObjectStoreError
+from maniac_core.storage.stores.audit import audited
+from maniac_core.storage.stores.files import FileStore
 
 _log = logging.getLogger(__name__)
 _CHUNK_BYTES = 256 * 1024

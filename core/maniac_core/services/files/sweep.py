@@ -10,8 +10,8 @@ from collections.abc import Generator
 
 from maniac_core.domain.ids import now_s
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.files import FileStore
-from maniac_core.storage.objects import ObjectStore, ObjectStoreError
+from maniac_core.storage.object_store import ObjectStore, ObjectStoreError
+from maniac_core.storage.stores.files import FileStore
 
 _log = logging.getLogger(__name__)
 _ROUND_S = 60

@@ -14,8 +14,8 @@ from maniac_core.domain.ids import now_s
 from maniac_core.services.limits.quotas import files_exceeded
 from maniac_core.services.outage import objects_unavailable, unavailable
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.files import FileStore
-from maniac_core.storage.objects import ObjectStoreError, ObjectWriter
+from maniac_core.storage.object_store import ObjectStoreError, ObjectWriter
+from maniac_core.storage.stores.files import FileStore
 
 _log = logging.getLogger(__name__)
 _MAX_FILENAME = 1024

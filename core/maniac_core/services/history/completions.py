@@ -11,9 +11,9 @@ from maniac_core.domain.records import Caller, CompletionFilter, Page, StoredCom
 from maniac_core.services.outage import unavailable
 from maniac_core.services.routing.containers import ContainerService
 from maniac_core.services.routing.router import Router
-from maniac_core.storage.audit import audited
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.completions import CompletionDetail, CompletionStore, TakenError
+from maniac_core.storage.stores.audit import audited
+from maniac_core.storage.stores.completions import CompletionDetail, CompletionStore, TakenError
 
 MAX_METADATA_KEYS = 32
 """Of one filter: each is looked up by itself, and checked for every candidate."""

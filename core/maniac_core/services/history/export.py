@@ -19,7 +19,7 @@ from maniac_core.services.history.completions import StoredCompletions
 from maniac_core.services.history.pacing import Pace
 from maniac_core.services.outage import unavailable
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.stores.completions import CompletionStore
 
 ExportFormat = Literal["full", "fine_tuning"]
 

@@ -28,7 +28,7 @@ from maniac_core.services.outage import unavailable
 from maniac_core.services.routing.containers import ContainerService
 from maniac_core.services.routing.router import Router
 from maniac_core.storage.base import ConstraintError, StorageError
-from maniac_core.storage.completions import CompletionStore
+from maniac_core.storage.stores.completions import CompletionStore
 
 _CHUNK = 16
 """Records in the writer's queue at a time: making and committing their rows takes about a millisecond."""

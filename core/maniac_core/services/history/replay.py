@@ -7,7 +7,7 @@ import msgspec
 from maniac_core.domain.chat import ChatRequest, JsonObject, Replay
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.readable import Route, readable_input, readable_route
-from maniac_core.storage.completions import CompletionDetail
+from maniac_core.storage.stores.completions import CompletionDetail
 
 _body = msgspec.json.Decoder(JsonObject).decode
 _encode = msgspec.json.Encoder().encode

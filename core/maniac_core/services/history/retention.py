@@ -8,7 +8,7 @@ import logging
 from maniac_core.domain.ids import now_s
 from maniac_core.services.history.pacing import Pace
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.retention import RetentionStore
+from maniac_core.storage.stores.retention import RetentionStore
 
 _log = logging.getLogger(__name__)
 _DAY_S = 24 * 3600

@@ -7,7 +7,7 @@ from maniac_core.domain.records import Caller, Page
 from maniac_core.domain.traces import TraceDetail, TraceSummary
 from maniac_core.services.outage import unavailable
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.traces import TraceStore
+from maniac_core.storage.stores.traces import TraceStore
 
 
 class TraceService:

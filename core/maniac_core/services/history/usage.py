@@ -16,7 +16,7 @@ from maniac_core.services.outage import unavailable
 from maniac_core.services.routing.containers import ContainerService
 from maniac_core.services.routing.router import Router
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.usage import UsageStore
+from maniac_core.storage.stores.usage import UsageStore
 
 _DAYS = 30
 MAX_GROUPS = 1_000

@@ -12,8 +12,8 @@ from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.records import Caller, CompletionFilter
 from maniac_core.services.outage import unavailable
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.completions import CompletionStore
-from maniac_core.storage.files import FileStore
+from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.storage.stores.files import FileStore
 
 _FRESH_S = 5.0
 """How long a count is used. Meanwhile this core counts on; what other cores add is seen after that."""

@@ -15,7 +15,7 @@ from maniac_core.domain.errors import is_code
 from maniac_core.domain.records import Caller
 from maniac_core.domain.usage import Refused
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.usage import UsageStore
+from maniac_core.storage.stores.usage import UsageStore
 
 _log = logging.getLogger(__name__)
 _FLUSH_S = 2.0

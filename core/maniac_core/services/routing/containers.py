@@ -13,9 +13,9 @@ from maniac_core.domain.ids import now_s, uuid_id
 from maniac_core.domain.records import Caller, Page
 from maniac_core.services.outage import unavailable
 from maniac_core.services.routing.router import Router, model_id, normalise
-from maniac_core.storage.audit import audited
 from maniac_core.storage.base import ConstraintError, StorageError
-from maniac_core.storage.containers import ContainerStore
+from maniac_core.storage.stores.audit import audited
+from maniac_core.storage.stores.containers import ContainerStore
 
 _FORBIDDEN = re.compile(r"[/:?#%\x00-\x1f\x7f]")
 _MAX_CACHED = 10_000

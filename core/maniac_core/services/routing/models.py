@@ -22,7 +22,7 @@ from maniac_core.services.outage import unavailable
 from maniac_core.services.routing.containers import ContainerService
 from maniac_core.services.routing.router import Candidate, Router, model_id, normalise
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.containers import ContainerStore
+from maniac_core.storage.stores.containers import ContainerStore
 from maniac_core.supervised import supervised
 
 _log = logging.getLogger(__name__)

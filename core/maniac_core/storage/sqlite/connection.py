@@ -7,8 +7,8 @@ import sqlite3
 from pathlib import Path
 from typing import Literal
 
-from maniac_core.storage import sqlite_functions
 from maniac_core.storage.base import ConstraintError, RefusedError, Row, StorageError
+from maniac_core.storage.sqlite import functions as sqlite_functions
 
 BUSY_TIMEOUT_S = 5.0
 """How long a write waits for another process that writes."""

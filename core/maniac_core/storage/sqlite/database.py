@@ -12,11 +12,11 @@ from typing import Literal
 
 from maniac_core.domain.records import CompletionRecord
 from maniac_core.storage.base import NO_PARAMS, Params, Row, Statement, StorageError
-from maniac_core.storage.migrate import check_current
 from maniac_core.storage.queries import Queries
-from maniac_core.storage.sqlite_connection import as_rows, as_storage_error, connect
-from maniac_core.storage.sqlite_watcher import Watcher
-from maniac_core.storage.sqlite_writer import Writer
+from maniac_core.storage.sqlite.connection import as_rows, as_storage_error, connect
+from maniac_core.storage.sqlite.migrate import check_current
+from maniac_core.storage.sqlite.watcher import Watcher
+from maniac_core.storage.sqlite.writer import Writer
 
 _READERS = 3
 _LAST = 1 << 62

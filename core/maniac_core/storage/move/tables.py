@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from sqlite_utils import Database
 
-from maniac_core.storage.postgres_connection import without_nul
+from maniac_core.storage.postgres.connection import without_nul
 
 RowValues = tuple[Any, ...]
 _LONGEST_KEY = 512

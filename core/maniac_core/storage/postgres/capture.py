@@ -15,7 +15,7 @@ import msgspec
 
 from maniac_core.domain.records import CompletionRecord
 from maniac_core.storage.capture_rows import RowValues, rows_of
-from maniac_core.storage.postgres_connection import Connection, without_nul
+from maniac_core.storage.postgres.connection import Connection, without_nul
 from maniac_core.storage.queries import Queries
 
 _INSERT = re.compile(r"INSERT INTO (\w+) \(([^)]+)\) VALUES \([?, ]+\)")

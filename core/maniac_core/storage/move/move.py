@@ -16,10 +16,9 @@ import msgspec
 
 from maniac_core.domain.ids import now_s
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.migrate import check_current
-from maniac_core.storage.move_tables import RowValues, Table, ledger_tables, other_tables
-from maniac_core.storage.move_target import Target
-from maniac_core.storage.postgres_connection import (
+from maniac_core.storage.move.tables import RowValues, Table, ledger_tables, other_tables
+from maniac_core.storage.move.target import Target
+from maniac_core.storage.postgres.connection import (
     FAILURES,
     Connection,
     as_storage_error,
@@ -27,9 +26,10 @@ from maniac_core.storage.postgres_connection import (
     connect,
     does_not_fit,
 )
-from maniac_core.storage.postgres_migrate import migrate_postgres
-from maniac_core.storage.postgres_partitions import make_partitions
-from maniac_core.storage.sqlite_connection import connect as connect_file
+from maniac_core.storage.postgres.migrate import migrate_postgres
+from maniac_core.storage.postgres.partitions import make_partitions
+from maniac_core.storage.sqlite.connection import connect as connect_file
+from maniac_core.storage.sqlite.migrate import check_current
 
 _BATCH = 5000
 _BATCH_BYTES = 16 * 1024 * 1024

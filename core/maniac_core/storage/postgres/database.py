@@ -12,8 +12,8 @@ import asyncpg
 
 from maniac_core.domain.records import CompletionRecord
 from maniac_core.storage.base import NO_PARAMS, Params, Row, Statement, StorageError
-from maniac_core.storage.postgres_commits import BoundStatement, Captures, commit_writes
-from maniac_core.storage.postgres_connection import (
+from maniac_core.storage.postgres.commits import BoundStatement, Captures, commit_writes
+from maniac_core.storage.postgres.connection import (
     CONNECT_TIMEOUT_S,
     FAILURES,
     Connection,
@@ -26,11 +26,11 @@ from maniac_core.storage.postgres_connection import (
     numbered,
     prepare_connection,
 )
-from maniac_core.storage.postgres_listener import Listener
-from maniac_core.storage.postgres_migrate import check_current
-from maniac_core.storage.postgres_retention import drop_expired_months
-from maniac_core.storage.postgres_upkeep import Upkeep
-from maniac_core.storage.postgres_writer import Writer
+from maniac_core.storage.postgres.listener import Listener
+from maniac_core.storage.postgres.migrate import check_current
+from maniac_core.storage.postgres.retention import drop_expired_months
+from maniac_core.storage.postgres.upkeep import Upkeep
+from maniac_core.storage.postgres.writer import Writer
 from maniac_core.storage.queries import Queries
 
 _OWN = 3

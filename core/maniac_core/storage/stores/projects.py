@@ -6,8 +6,8 @@ import msgspec
 
 from maniac_core.domain.audit import COMMAND, Actor
 from maniac_core.domain.ids import now_s
-from maniac_core.storage.audit import audited
 from maniac_core.storage.base import Database, Statement
+from maniac_core.storage.stores.audit import audited
 
 # In this order, because of who refers to whom.
 _DELETION = (

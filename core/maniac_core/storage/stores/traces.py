@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from maniac_core.domain.records import Page
 from maniac_core.domain.traces import TraceDetail, TraceSpan, TraceSummary
 from maniac_core.storage.base import Database, Row
-from maniac_core.storage.completions import trace_of
+from maniac_core.storage.stores.completions import trace_of
 
 _LAST = 1 << 62
 MAX_REQUESTS = 10_000

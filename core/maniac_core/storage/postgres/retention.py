@@ -9,9 +9,9 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from maniac_core.storage.postgres_commits import WRITE_LOCK
-from maniac_core.storage.postgres_connection import Connection
-from maniac_core.storage.postgres_partitions import Month, drop_first_month, months_of
+from maniac_core.storage.postgres.commits import WRITE_LOCK
+from maniac_core.storage.postgres.connection import Connection
+from maniac_core.storage.postgres.partitions import Month, drop_first_month, months_of
 
 _log = logging.getLogger(__name__)
 _TABLE = "completion_bodies"

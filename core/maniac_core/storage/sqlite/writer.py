@@ -19,7 +19,7 @@ from maniac_core.domain.records import CompletionRecord
 from maniac_core.storage.base import ClaimLostError, Row, StorageError
 from maniac_core.storage.capture_rows import RowValues, rows_of
 from maniac_core.storage.queries import Queries
-from maniac_core.storage.sqlite_connection import as_rows, as_storage_error, is_about_one_row
+from maniac_core.storage.sqlite.connection import as_rows, as_storage_error, is_about_one_row
 
 _log = logging.getLogger(__name__)
 _MAX_BATCH = 512

@@ -12,8 +12,8 @@ from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import now_s, uuid_id
 from maniac_core.domain.records import ApiKey, Caller
 from maniac_core.domain.scopes import ALL_SCOPES, DEFAULT_SCOPES, Scope, scopes_of
-from maniac_core.storage.audit import audited_key
 from maniac_core.storage.base import Database, Row, Statement
+from maniac_core.storage.stores.audit import audited_key
 
 
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):

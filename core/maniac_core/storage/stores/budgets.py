@@ -18,8 +18,8 @@ from maniac_core.domain.budgets import (
     period_starts,
 )
 from maniac_core.domain.records import Caller, Spender
-from maniac_core.storage.audit import audited_budget
 from maniac_core.storage.base import Database, Params, Row, Statement
+from maniac_core.storage.stores.audit import audited_budget
 
 _FIND_OWNER = {
     "organization": "find_organizations",

@@ -11,14 +11,14 @@ from asyncpg import exceptions as pg
 from maniac_core.domain.ids import now_s
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.migrations import Migration, missing, require_none, shipped_migrations
-from maniac_core.storage.postgres_connection import (
+from maniac_core.storage.postgres.connection import (
     FAILURES,
     Connection,
     as_storage_error,
     close,
     connect,
 )
-from maniac_core.storage.postgres_partitions import make_partitions
+from maniac_core.storage.postgres.partitions import make_partitions
 
 _LOCK = 0x6D67_0003
 """Advisory lock of whoever migrates."""

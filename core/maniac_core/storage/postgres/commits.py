@@ -7,8 +7,8 @@ from typing import Any
 
 from maniac_core.domain.records import CompletionRecord
 from maniac_core.storage.base import ClaimLostError, Row
-from maniac_core.storage.postgres_capture import CaptureStatement, capture_statement, fitting
-from maniac_core.storage.postgres_connection import (
+from maniac_core.storage.postgres.capture import CaptureStatement, capture_statement, fitting
+from maniac_core.storage.postgres.connection import (
     Connection,
     as_rows,
     does_not_fit,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from maniac_core.storage.postgres_connection import Connection
+from maniac_core.storage.postgres.connection import Connection
 
 PARTITIONED = ("completions", "completion_bodies", "attempts", "completion_facets")
 _AHEAD = 2

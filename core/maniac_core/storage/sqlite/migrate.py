@@ -11,7 +11,7 @@ from pathlib import Path
 from maniac_core.domain.ids import now_s
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.migrations import Migration, missing, require_none, shipped_migrations
-from maniac_core.storage.sqlite_connection import connect, create_file
+from maniac_core.storage.sqlite.connection import connect, create_file
 
 _LOCK_TIMEOUT_S = 60
 _RECORD_TABLE = """

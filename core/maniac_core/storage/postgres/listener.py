@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.postgres_connection import FAILURES, Connection, close
+from maniac_core.storage.postgres.connection import FAILURES, Connection, close
 
 _log = logging.getLogger(__name__)
 _CHANNEL = "maniac_gateway_changes"

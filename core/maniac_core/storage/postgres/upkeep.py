@@ -9,8 +9,8 @@ from contextlib import AbstractAsyncContextManager
 
 from maniac_core.domain.ids import now_s
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.postgres_connection import FAILURES, Connection, as_storage_error
-from maniac_core.storage.postgres_partitions import drop_empty_months, make_partitions
+from maniac_core.storage.postgres.connection import FAILURES, Connection, as_storage_error
+from maniac_core.storage.postgres.partitions import drop_empty_months, make_partitions
 from maniac_core.storage.queries import Queries
 
 _log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.move_tables import RowValues, Table
-from maniac_core.storage.postgres_connection import Connection
+from maniac_core.storage.move.tables import RowValues, Table
+from maniac_core.storage.postgres.connection import Connection
 
 _CHUNK = 1000
 _encode = msgspec.msgpack.Encoder().encode

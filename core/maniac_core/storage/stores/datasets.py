@@ -12,8 +12,8 @@ from maniac_core.domain.datasets import Condition, Dataset, DatasetFilter, Datas
 from maniac_core.domain.ids import now_s
 from maniac_core.domain.records import Page
 from maniac_core.storage.base import Database, Row, Statement
-from maniac_core.storage.completions import completion_of, input_of
-from maniac_core.storage.dataset_filters import reads_bodies, where
+from maniac_core.storage.stores.completions import completion_of, input_of
+from maniac_core.storage.stores.dataset_filters import reads_bodies, where
 
 _LAST = 1 << 62
 _WINDOW = 5000

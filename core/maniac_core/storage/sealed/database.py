@@ -17,7 +17,7 @@ from maniac_core.storage.base import (
 )
 
 if TYPE_CHECKING:
-    from maniac_core.storage.body_cipher import BodyCipher
+    from maniac_core.storage.sealed.cipher import BodyCipher
 
 _BATCH = 200
 

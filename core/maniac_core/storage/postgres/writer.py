@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from maniac_core.storage.base import StorageError
-from maniac_core.storage.postgres_connection import (
+from maniac_core.storage.postgres.connection import (
     UNUSABLE,
     Connection,
     as_storage_error,

@@ -1,0 +1,1 @@
+"""`migrate --to`: an install from SQLite to PostgreSQL."""

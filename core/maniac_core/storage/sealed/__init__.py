@@ -1,0 +1,1 @@
+"""Bodies encrypted at rest."""

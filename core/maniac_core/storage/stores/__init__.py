@@ -1,0 +1,1 @@
+"""One store per resource: what the statements mean."""
