@@ -38,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(msgspec.json.encode(config).decode())  # noqa: T201 - It is what was asked for.
         return 0
     # After the arguments are known to be good: the framework takes most of the start-up time.
-    from maniac_edge import logs, secrecy, server  # noqa: PLC0415
+    from maniac_edge import logs, secrecy  # noqa: PLC0415
+    from maniac_edge.server import serve as server  # noqa: PLC0415
 
     logs.configure(config.log_format)
     secrecy.protect_memory()

@@ -15,7 +15,6 @@ from litestar.di import Provide
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, Scope, Send
 
-from maniac_edge.bodies import BodyReader
 from maniac_edge.config import ConfigError, EdgeConfig
 from maniac_edge.context import RequestContext
 from maniac_edge.controllers import (
@@ -36,15 +35,16 @@ from maniac_edge.controllers import (
     traces,
     usage,
 )
-from maniac_edge.core_channel import CoreChannels
-from maniac_edge.core_chat import RpcChat
-from maniac_edge.core_client import CoreClient
-from maniac_edge.core_relay import RelayChat
-from maniac_edge.cors import CorsMiddleware
-from maniac_edge.failures import exception_handlers, method_not_allowed
+from maniac_edge.core.channel import CoreChannels
+from maniac_edge.core.chat import RpcChat
+from maniac_edge.core.client import CoreClient
+from maniac_edge.core.relay import RelayChat
+from maniac_edge.exception_handlers import exception_handlers, method_not_allowed
+from maniac_edge.http.cors import CorsMiddleware
+from maniac_edge.http.middleware import RequestMiddleware
+from maniac_edge.http.proxies import Proxies
 from maniac_edge.logs import AccessLog
-from maniac_edge.middleware import RequestMiddleware
-from maniac_edge.proxies import Proxies
+from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.telemetry import exports_traces
 
 _BASE_PATHS = ("/v1", "/api/v1")
@@ -116,7 +116,7 @@ def create_app(config: EdgeConfig) -> Litestar:
 def _observe(app: Litestar, relay: RelayChat, config: EdgeConfig) -> None:
     """Measure and trace requests, where it is wanted; what does it is not even loaded where it is not."""
     if config.metrics_listen:
-        from maniac_edge.metrics import Metrics  # noqa: PLC0415
+        from maniac_edge.observe.metrics import Metrics  # noqa: PLC0415
 
         metrics = Metrics(relay.links)
         metrics.listen(config.metrics_listen)
@@ -127,7 +127,7 @@ def _observe(app: Litestar, relay: RelayChat, config: EdgeConfig) -> None:
     except ValueError as err:
         raise ConfigError(str(err)) from None
     if is_traced:
-        from maniac_edge.tracing import Tracing  # noqa: PLC0415
+        from maniac_edge.observe.tracing import Tracing  # noqa: PLC0415
 
         tracing = Tracing()
         app.asgi_handler = tracing.wrap(app.asgi_handler)

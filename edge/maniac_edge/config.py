@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from maniac_edge.config_problems import did_you_mean, explain
-from maniac_edge.core_targets import parse_target
+from maniac_edge.core_address import parse_target
 from maniac_edge.telemetry import metrics_address
 
 _PREFIX = "MANIAC_EDGE__"

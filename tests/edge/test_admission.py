@@ -372,7 +372,8 @@ async def test_connections_in_all_are_bounded_also_from_proxies(start_edge: Any,
 
 _SCRIPT = """
 import sys
-from maniac_edge import __main__, bodies
+from maniac_edge import __main__
+from maniac_edge.requests import bodies
 bodies._UNASKED_S = 0.2
 sys.exit(__main__.main())
 """

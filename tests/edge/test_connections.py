@@ -131,7 +131,8 @@ async def test_a_client_that_stops_in_mid_request_is_left(start_edge: Any, core:
 # The time is no setting: nobody needs another one but a test that waits for its end.
 _SCRIPT = """
 import sys
-from maniac_edge import __main__, server
+from maniac_edge import __main__
+from maniac_edge.server import serve as server
 server.IDLE_CONNECTION_S = 0.3
 sys.exit(__main__.main())
 """

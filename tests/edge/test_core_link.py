@@ -8,8 +8,8 @@ from typing import Any
 
 import grpc
 from maniac_edge.config import EdgeConfig
-from maniac_edge.core_channel import CoreChannels
-from maniac_edge.core_link import Link
+from maniac_edge.core.channel import CoreChannels
+from maniac_edge.core.link import Link
 from maniac_edge.errors import EdgeError
 from maniac_gateway.v1 import chat_pb2, relay_pb2, relay_pb2_grpc
 

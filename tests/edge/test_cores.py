@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from grpc_health.v1 import health_pb2
-from maniac_edge.core_targets import CoreTarget, parse_target
+from maniac_edge.core_address import CoreTarget, parse_target
 from maniac_gateway.v1 import errors_pb2, relay_pb2, relay_pb2_grpc
 from ports import free_ports
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from maniac_edge.errors import EdgeError
-from maniac_edge.item_stream import ItemStream
+from maniac_edge.requests.item_stream import ItemStream
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(alphabet='a"\\[]{},:\né ', max_size=8),

@@ -29,7 +29,7 @@ from maniac_core.services.routing.planner import Step
 from maniac_core.services.routing.router import Candidate
 from maniac_edge.convert.chunks import ChunkEncoder
 from maniac_edge.convert.completions import completion_to_json, stored_to_json
-from maniac_edge.responses import encode
+from maniac_edge.http.responses import encode
 
 KINDS = ("openai", "anthropic", "gemini")
 PROMPT = Prompt(messages=[{"role": "user", "content": "Hi"}], parameters={}, stream=True)

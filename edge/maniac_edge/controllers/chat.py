@@ -7,20 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 from litestar.types import Receive, Scope, Send
 
-from maniac_edge import sse
-from maniac_edge.bodies import BodyReader
 from maniac_edge.config import EdgeConfig
-from maniac_edge.connection import ClientWatch, until_gone
 from maniac_edge.context import RequestContext
 from maniac_edge.convert.chat import parse_request
 from maniac_edge.convert.chat_limits import ChatLimits
 from maniac_edge.convert.chunks import ChunkEncoder
 from maniac_edge.convert.completions import completion_to_json
-from maniac_edge.core_chat import ChatRequest, ChatStream, CoreChat
+from maniac_edge.core.chat import ChatRequest, ChatStream, CoreChat
 from maniac_edge.errors import ClientGoneError, stream_frame
-from maniac_edge.failures import to_edge_error
-from maniac_edge.openapi import Operation
-from maniac_edge.responses import encode, send_json
+from maniac_edge.exception_handlers import to_edge_error
+from maniac_edge.http import sse
+from maniac_edge.http.client_connection import ClientWatch, until_gone
+from maniac_edge.http.openapi import Operation
+from maniac_edge.http.responses import encode, send_json
+from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.schemas.chat import ChatCompletionRequest
 from maniac_edge.schemas.completions import ChatCompletion, ChatCompletionChunk
 

@@ -10,16 +10,16 @@ from litestar import Request, Response, delete, get
 from litestar.types import Receive, Scope, Send
 from maniac_gateway.v1 import chat_pb2
 
-from maniac_edge.bodies import BodyReader
 from maniac_edge.context import RequestContext
 from maniac_edge.convert.completions import messages_to_json, stored_to_json
 from maniac_edge.convert.explanations import explanation_to_json
-from maniac_edge.core_client import CoreClient
-from maniac_edge.openapi import Operation
-from maniac_edge.responses import context_of, encode, json_response, list_body, send_json
+from maniac_edge.core.client import CoreClient
+from maniac_edge.http.openapi import Operation
+from maniac_edge.http.responses import context_of, encode, json_response, list_body, send_json
+from maniac_edge.requests.bodies import BodyReader
+from maniac_edge.requests.validation import query_pairs, read_object, read_query
 from maniac_edge.schemas import completions as schema
 from maniac_edge.schemas.explanations import Explanation
-from maniac_edge.validation import query_pairs, read_object, read_query
 
 
 async def list_completions(

@@ -9,13 +9,13 @@ import msgspec
 from litestar import Request, Response, delete, get, patch, post
 from maniac_gateway.v1 import containers_pb2
 
-from maniac_edge.bodies import BodyReader
 from maniac_edge.convert import containers as convert
-from maniac_edge.core_client import CoreClient
-from maniac_edge.openapi import Operation
-from maniac_edge.responses import context_of, json_response, list_response
+from maniac_edge.core.client import CoreClient
+from maniac_edge.http.openapi import Operation
+from maniac_edge.http.responses import context_of, json_response, list_response
+from maniac_edge.requests.bodies import BodyReader
+from maniac_edge.requests.validation import decode_body, read_query
 from maniac_edge.schemas import containers as schema
-from maniac_edge.validation import decode_body, read_query
 
 _create = msgspec.json.Decoder(schema.ContainerCreate)
 _update = msgspec.json.Decoder(schema.ContainerUpdate)

@@ -12,11 +12,11 @@ from maniac_gateway.v1 import datasets_pb2
 from maniac_edge.config import EdgeConfig
 from maniac_edge.context import RequestContext
 from maniac_edge.convert.datasets import export_request
-from maniac_edge.core_client import CoreClient
-from maniac_edge.core_download import CoreDownload, DownloadResponse
-from maniac_edge.responses import context_of
+from maniac_edge.core.client import CoreClient
+from maniac_edge.core.download import CoreDownload, DownloadResponse
+from maniac_edge.http.responses import context_of
+from maniac_edge.requests.validation import read_query
 from maniac_edge.schemas.datasets import DatasetContentQuery
-from maniac_edge.validation import read_query
 
 
 @get("/datasets/{dataset_id:str}/content", include_in_schema=False)

@@ -7,12 +7,12 @@ from typing import Any, NoReturn
 import msgspec
 from litestar import Request, get, post
 
-from maniac_edge.bodies import BodyReader
 from maniac_edge.errors import EdgeError
-from maniac_edge.openapi import Operation
+from maniac_edge.http.openapi import Operation
+from maniac_edge.requests.bodies import BodyReader
+from maniac_edge.requests.validation import decode_body, read_query, validation_error
 from maniac_edge.schemas import evaluation_runs as schema
 from maniac_edge.schemas.common import FieldError
-from maniac_edge.validation import decode_body, read_query, validation_error
 
 _create = msgspec.json.Decoder(schema.EvaluationRunCreate)
 

@@ -12,10 +12,10 @@ from maniac_gateway.v1 import files_pb2
 from maniac_edge.config import EdgeConfig
 from maniac_edge.context import Header, RequestContext
 from maniac_edge.convert.files import WHOLE, ByteRange, range_from_header
-from maniac_edge.core_client import CoreClient
-from maniac_edge.core_download import CoreDownload, DownloadResponse
+from maniac_edge.core.client import CoreClient
+from maniac_edge.core.download import CoreDownload, DownloadResponse
 from maniac_edge.errors import EdgeError, internal_error
-from maniac_edge.responses import context_of
+from maniac_edge.http.responses import context_of
 
 
 @get("/files/{file_id:str}/content", include_in_schema=False)

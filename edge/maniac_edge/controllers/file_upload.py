@@ -10,13 +10,13 @@ from litestar.types import Receive
 from maniac_gateway.v1 import files_pb2
 
 from maniac_edge.config import EdgeConfig
-from maniac_edge.connection import declared_size, until_gone
 from maniac_edge.convert.files import file_to_json
-from maniac_edge.core_client import CoreClient
-from maniac_edge.core_upload import CoreUpload
+from maniac_edge.core.client import CoreClient
+from maniac_edge.core.upload import CoreUpload
 from maniac_edge.errors import ClientGoneError
-from maniac_edge.form_data import UploadForm, file_too_large
-from maniac_edge.responses import context_of, json_response
+from maniac_edge.http.client_connection import declared_size, until_gone
+from maniac_edge.http.responses import context_of, json_response
+from maniac_edge.requests.form_data import UploadForm, file_too_large
 
 # What a form may have beside the file.
 _FORM_OVERHEAD_BYTES = 64 * 1024

@@ -12,11 +12,11 @@ from maniac_gateway.v1 import files_pb2
 from maniac_edge.controllers.file_content import get_file_content
 from maniac_edge.controllers.file_upload import create_file
 from maniac_edge.convert.files import file_to_json
-from maniac_edge.core_client import CoreClient
-from maniac_edge.openapi import Operation
-from maniac_edge.responses import context_of, json_response, list_response
+from maniac_edge.core.client import CoreClient
+from maniac_edge.http.openapi import Operation
+from maniac_edge.http.responses import context_of, json_response, list_response
+from maniac_edge.requests.validation import read_query
 from maniac_edge.schemas import files as schema
-from maniac_edge.validation import read_query
 
 _PATH = "/files/{file_id:str}"
 

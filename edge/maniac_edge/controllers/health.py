@@ -8,10 +8,10 @@ import msgspec
 from litestar import Response, get
 from litestar.datastructures import State
 
-from maniac_edge.core_client import CoreClient
+from maniac_edge.core.client import CoreClient
 from maniac_edge.errors import EdgeError
-from maniac_edge.openapi import Operation
-from maniac_edge.responses import encode
+from maniac_edge.http.openapi import Operation
+from maniac_edge.http.responses import encode
 
 
 class Health(msgspec.Struct):

@@ -9,15 +9,15 @@ import msgspec
 from litestar import Request, Response, get, post
 from maniac_gateway.v1 import models_pb2
 
-from maniac_edge.bodies import BodyReader
 from maniac_edge.convert import containers as convert_containers
 from maniac_edge.convert import models as convert
-from maniac_edge.core_client import CoreClient
-from maniac_edge.openapi import Operation
-from maniac_edge.responses import context_of, json_response, list_response
+from maniac_edge.core.client import CoreClient
+from maniac_edge.http.openapi import Operation
+from maniac_edge.http.responses import context_of, json_response, list_response
+from maniac_edge.requests.bodies import BodyReader
+from maniac_edge.requests.validation import decode_body, invalid_value, read_query
 from maniac_edge.schemas import containers as container_schema
 from maniac_edge.schemas import models as schema
-from maniac_edge.validation import decode_body, invalid_value, read_query
 
 _attach = msgspec.json.Decoder(container_schema.ModelAttach)
 _PAGE = 1000

@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 from litestar import Request, post
 
-from maniac_edge.bodies import BodyReader
 from maniac_edge.errors import EdgeError
-from maniac_edge.openapi import Operation
+from maniac_edge.http.openapi import Operation
+from maniac_edge.requests.bodies import BodyReader
+from maniac_edge.requests.validation import decode_body
 from maniac_edge.schemas import optimization_runs as schema
-from maniac_edge.validation import decode_body
 
 _create = msgspec.json.Decoder(schema.OptimizationRunCreate)
 

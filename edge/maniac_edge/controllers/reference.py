@@ -11,8 +11,8 @@ import msgspec
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
-from maniac_edge.openapi import Operation, document
-from maniac_edge.responses import encode
+from maniac_edge.http.openapi import Operation, document
+from maniac_edge.http.responses import encode
 
 # The page may load its own document and nothing else.
 _POLICY = (

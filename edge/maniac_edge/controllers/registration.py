@@ -11,16 +11,16 @@ import msgspec
 from litestar import Request, Response, post
 from maniac_gateway.v1 import chat_pb2
 
-from maniac_edge.bodies import BodyReader
 from maniac_edge.config import EdgeConfig
-from maniac_edge.connection import body_pieces
 from maniac_edge.context import RequestContext
 from maniac_edge.convert.registration import MAX_ERRORS, item_from_json, response_to_json
-from maniac_edge.core_client import CoreClient, finish, take_headers
+from maniac_edge.core.client import CoreClient, finish, take_headers
 from maniac_edge.errors import EdgeError
-from maniac_edge.item_stream import ItemStream
-from maniac_edge.openapi import Operation
-from maniac_edge.responses import context_of, json_response
+from maniac_edge.http.client_connection import body_pieces
+from maniac_edge.http.openapi import Operation
+from maniac_edge.http.responses import context_of, json_response
+from maniac_edge.requests.bodies import BodyReader
+from maniac_edge.requests.item_stream import ItemStream
 from maniac_edge.schemas import registration as schema
 
 _BATCH_BYTES = 256 * 1024

@@ -9,16 +9,16 @@ import msgspec
 from litestar import Request, Response, post
 from litestar.types import Receive, Scope, Send
 
-from maniac_edge.bodies import BodyReader
 from maniac_edge.config import EdgeConfig
 from maniac_edge.context import RequestContext
 from maniac_edge.controllers.chat import Answerer
-from maniac_edge.core_client import CoreClient
-from maniac_edge.core_replay import ReplayChat, ReplayRequest
-from maniac_edge.openapi import Operation
-from maniac_edge.responses import context_of
+from maniac_edge.core.client import CoreClient
+from maniac_edge.core.replay import ReplayChat, ReplayRequest
+from maniac_edge.http.openapi import Operation
+from maniac_edge.http.responses import context_of
+from maniac_edge.requests.bodies import BodyReader
+from maniac_edge.requests.validation import decode_body
 from maniac_edge.schemas.completions import ChatCompletion, ChatCompletionChunk, ChatReplay
-from maniac_edge.validation import decode_body
 
 _decoder = msgspec.json.Decoder(ChatReplay)
 

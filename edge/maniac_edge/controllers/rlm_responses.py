@@ -7,11 +7,11 @@ from typing import Any, NoReturn
 import msgspec
 from litestar import Request, get, post
 
-from maniac_edge.bodies import BodyReader
 from maniac_edge.errors import EdgeError
-from maniac_edge.openapi import Operation
+from maniac_edge.http.openapi import Operation
+from maniac_edge.requests.bodies import BodyReader
+from maniac_edge.requests.validation import check_json, decode_request
 from maniac_edge.schemas import rlm_responses as schema
-from maniac_edge.validation import check_json, decode_request
 
 _create = msgspec.json.Decoder(schema.RlmResponseCreate)
 

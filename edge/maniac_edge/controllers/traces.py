@@ -8,12 +8,12 @@ from litestar import Request, Response, get
 from maniac_gateway.v1 import traces_pb2
 
 from maniac_edge.convert import traces as convert
-from maniac_edge.core_client import CoreClient
-from maniac_edge.given_ids import by_given_id
-from maniac_edge.openapi import Operation
-from maniac_edge.responses import context_of, json_response, list_response
+from maniac_edge.core.client import CoreClient
+from maniac_edge.http.openapi import Operation
+from maniac_edge.http.responses import context_of, json_response, list_response
+from maniac_edge.requests.path_ids import by_given_id
+from maniac_edge.requests.validation import read_query
 from maniac_edge.schemas import traces as schema
-from maniac_edge.validation import read_query
 
 
 @get("/traces", include_in_schema=False)

@@ -7,11 +7,11 @@ from typing import Any
 from litestar import Request, Response, get
 
 from maniac_edge.convert import usage as convert
-from maniac_edge.core_client import CoreClient
-from maniac_edge.openapi import Operation
-from maniac_edge.responses import context_of, json_response
+from maniac_edge.core.client import CoreClient
+from maniac_edge.http.openapi import Operation
+from maniac_edge.http.responses import context_of, json_response
+from maniac_edge.requests.validation import read_query
 from maniac_edge.schemas import usage as schema
-from maniac_edge.validation import read_query
 
 
 @get("/usage", include_in_schema=False)

@@ -10,9 +10,7 @@ from maniac_gateway.v1 import chat_pb2
 
 from maniac_edge.convert.chat_limits import ChatLimits
 from maniac_edge.errors import EdgeError
-from maniac_edge.schemas import chat
-from maniac_edge.schemas.common import FieldError
-from maniac_edge.validation import (
+from maniac_edge.requests.validation import (
     as_object,
     check_json,
     decode_request,
@@ -20,6 +18,8 @@ from maniac_edge.validation import (
     json_object,
     validation_error,
 )
+from maniac_edge.schemas import chat
+from maniac_edge.schemas.common import FieldError
 
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(chat.ChatCompletionRequest)

@@ -10,9 +10,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from maniac_gateway.v1 import containers_pb2
 from msgspec import UNSET, UnsetType
 
+from maniac_edge.requests.validation import body_object, validation_error
 from maniac_edge.schemas import containers as schema
 from maniac_edge.schemas.common import FieldError
-from maniac_edge.validation import body_object, validation_error
 
 _decode_parameters = msgspec.json.Decoder(schema.InferenceParameters)
 _INTEGERS = ("top_logprobs", "max_tokens", "max_completion_tokens", "seed")

@@ -9,9 +9,9 @@ from maniac_gateway.v1 import evaluators_pb2
 from msgspec import UNSET
 
 from maniac_edge.convert.containers import iso_time, parameters_from_json
+from maniac_edge.requests.validation import body_object, validation_error
 from maniac_edge.schemas import evaluators as schema
 from maniac_edge.schemas.common import FieldError
-from maniac_edge.validation import body_object, validation_error
 
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MODE_PREFIX = "EVALUATOR_MODE_"

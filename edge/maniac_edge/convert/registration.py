@@ -6,8 +6,8 @@ import msgspec
 from maniac_gateway.v1 import chat_pb2
 
 from maniac_edge.errors import EdgeError, param_of
+from maniac_edge.requests.validation import explain
 from maniac_edge.schemas import registration as schema
-from maniac_edge.validation import explain
 
 MAX_ERRORS = 200
 """How many failed items a response names."""

@@ -10,7 +10,7 @@ from typing import Protocol
 import grpc
 from maniac_gateway.v1 import relay_pb2, relay_pb2_grpc
 
-from maniac_edge.core_channel import CoreChannels
+from maniac_edge.core.channel import CoreChannels
 from maniac_edge.errors import EdgeError, from_error
 
 # A core that has accepted the connection but not the stream by then is as good as down.

@@ -10,8 +10,6 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.types import ExceptionHandlersMap, Receive, Scope, Send
 
-from maniac_edge.bodies import Access
-from maniac_edge.connection import CLIENT_WATCH, CLOSE, ClientWatch
 from maniac_edge.context import RequestContext
 from maniac_edge.errors import (
     ClientGoneError,
@@ -20,7 +18,9 @@ from maniac_edge.errors import (
     internal_error,
     response_headers,
 )
-from maniac_edge.responses import start_json
+from maniac_edge.http.client_connection import CLIENT_WATCH, CLOSE, ClientWatch
+from maniac_edge.http.responses import start_json
+from maniac_edge.requests.bodies import Access
 
 # What clients put before a path when they guess.
 _BASE_WORDS = frozenset({"api", "v1", "v2", "openai"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from maniac_edge.config import EdgeConfig
-from maniac_edge.proxies import Proxies
+from maniac_edge.http.proxies import Proxies
 
 
 class Connections:

@@ -10,10 +10,10 @@ import grpc
 from litestar import Response
 from litestar.types import Receive, Scope, Send
 
-from maniac_edge.connection import until_gone
 from maniac_edge.context import RequestContext
-from maniac_edge.core_client import failed, take_headers
+from maniac_edge.core.client import failed, take_headers
 from maniac_edge.errors import ClientGoneError, EdgeError, internal_error
+from maniac_edge.http.client_connection import until_gone
 
 _log = logging.getLogger(__name__)
 

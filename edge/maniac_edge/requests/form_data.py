@@ -14,8 +14,8 @@ from multipart import (
 )
 
 from maniac_edge.errors import EdgeError
+from maniac_edge.requests.validation import validation_error
 from maniac_edge.schemas.common import FieldError
-from maniac_edge.validation import validation_error
 
 _MAX_HEADER_BYTES = 16 * 1024
 _MAX_PARTS = 100

@@ -9,11 +9,11 @@ from maniac_gateway.v1 import chat_pb2, relay_pb2
 
 from maniac_edge.config import EdgeConfig
 from maniac_edge.context import RequestContext
-from maniac_edge.core_channel import CoreChannels
-from maniac_edge.core_chat import ChatRequest, ChatStream, CoreChat
-from maniac_edge.core_client import CoreClient
-from maniac_edge.core_link import Frame, Link
-from maniac_edge.core_links import CoreLinks
+from maniac_edge.core.channel import CoreChannels
+from maniac_edge.core.chat import ChatRequest, ChatStream, CoreChat
+from maniac_edge.core.client import CoreClient
+from maniac_edge.core.link import Frame, Link
+from maniac_edge.core.links import CoreLinks
 from maniac_edge.errors import EdgeError, from_error
 
 # Delta frames that a reader who stopped may leave waiting here; then the core stops reading from the provider.

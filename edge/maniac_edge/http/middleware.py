@@ -6,8 +6,8 @@ from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from maniac_edge.context import RequestContext
+from maniac_edge.http.proxies import Proxies
 from maniac_edge.logs import AccessLog
-from maniac_edge.proxies import Proxies
 
 # Of every answer: it is kept by no cache, taken for nothing else, and shown in nobody's frame.
 _SAFE_STREAM = (

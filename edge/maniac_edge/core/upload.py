@@ -11,7 +11,7 @@ import grpc
 from maniac_gateway.v1 import files_pb2
 
 from maniac_edge.context import RequestContext
-from maniac_edge.core_client import CoreClient, failed, finish
+from maniac_edge.core.client import CoreClient, failed, finish
 from maniac_edge.errors import EdgeError
 
 _T = TypeVar("_T")

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from maniac_edge.config import ConfigError, EdgeConfig
-from maniac_edge.core_targets import CoreTarget, parse_target
+from maniac_edge.core_address import CoreTarget, parse_target
 
 Metadata = tuple[tuple[str, str], ...]
 _EDGE_KEY = "x-maniac-edge-key"

@@ -13,8 +13,8 @@ from typing import TypeAlias
 import msgspec
 
 from maniac_edge.errors import EdgeError
+from maniac_edge.requests.validation import validation_error
 from maniac_edge.schemas.common import FieldError
-from maniac_edge.validation import validation_error
 
 Item: TypeAlias = "bytes | None"
 """The JSON text of an item; None for one above the limit."""

@@ -12,15 +12,15 @@ from typing import Protocol
 from litestar.types import Receive, Scope
 
 from maniac_edge.config import EdgeConfig
-from maniac_edge.connection import (
+from maniac_edge.context import RequestContext
+from maniac_edge.errors import ClientGoneError, EdgeError
+from maniac_edge.http.client_connection import (
     CLIENT_WATCH,
     ClientWatch,
     check_declared,
     too_large,
 )
-from maniac_edge.context import RequestContext
-from maniac_edge.errors import ClientGoneError, EdgeError
-from maniac_edge.json_structure import JsonStructure
+from maniac_edge.requests.json_structure import JsonStructure
 
 _UNASKED_BYTES = 64 * 1024
 _UNASKED_S = 5.0

@@ -12,7 +12,7 @@ from maniac_gateway.v1 import chat_pb2
 
 from maniac_edge.config import EdgeConfig
 from maniac_edge.context import RequestContext
-from maniac_edge.core_client import CoreClient, failed, finish, take_headers
+from maniac_edge.core.client import CoreClient, failed, finish, take_headers
 from maniac_edge.errors import EdgeError, internal_error
 
 # Chunks held for a reader that is slower than the core; then reading from the core stops.

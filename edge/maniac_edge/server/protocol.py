@@ -14,11 +14,11 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from maniac_edge.connection import CLIENT_WATCH, ClientWatch
-from maniac_edge.connections import Connections
 from maniac_edge.context import new_request_id
 from maniac_edge.errors import EdgeError, envelope
-from maniac_edge.gathering import GatheringTransport
+from maniac_edge.http.client_connection import CLIENT_WATCH, ClientWatch
+from maniac_edge.server.connections import Connections
+from maniac_edge.server.write_batching import GatheringTransport
 
 # Above the idle time after which clients drop a pooled connection, so that it is the client who closes it and no
 # request meets a connection that is just going away. A head has to be complete by then, and a body to go on.

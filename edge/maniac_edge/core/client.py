@@ -32,7 +32,7 @@ from maniac_gateway.v1 import (
 
 from maniac_edge.config import EdgeConfig
 from maniac_edge.context import RequestContext
-from maniac_edge.core_channel import CoreChannels, Metadata
+from maniac_edge.core.channel import CoreChannels, Metadata
 from maniac_edge.errors import EdgeError, from_rpc_error
 
 _Response = TypeVar("_Response")

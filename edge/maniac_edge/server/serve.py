@@ -19,9 +19,9 @@ import uvicorn
 
 from maniac_edge.app import create_app
 from maniac_edge.config import EdgeConfig
-from maniac_edge.connection import CLOSE
-from maniac_edge.connections import Connections
-from maniac_edge.protocol import IDLE_CONNECTION_S, EdgeProtocol
+from maniac_edge.http.client_connection import CLOSE
+from maniac_edge.server.connections import Connections
+from maniac_edge.server.protocol import IDLE_CONNECTION_S, EdgeProtocol
 
 _GC_THRESHOLD = 20_000
 _log = logging.getLogger(__name__)

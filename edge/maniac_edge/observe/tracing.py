@@ -17,7 +17,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from maniac_edge.config import ConfigError
 from maniac_edge.context import RequestContext
 from maniac_edge.logs import PROBES
-from maniac_edge.semantics import method_of, route_of, status_of
+from maniac_edge.observe.http_attributes import method_of, route_of, status_of
 
 try:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

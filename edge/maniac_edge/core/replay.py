@@ -6,8 +6,8 @@ from maniac_gateway.v1 import chat_pb2
 
 from maniac_edge.config import EdgeConfig
 from maniac_edge.context import RequestContext
-from maniac_edge.core_chat import ChatRequest, ChatStream, RpcStream
-from maniac_edge.core_client import CoreClient, finish
+from maniac_edge.core.chat import ChatRequest, ChatStream, RpcStream
+from maniac_edge.core.client import CoreClient, finish
 
 
 class ReplayRequest(ChatRequest):

@@ -26,8 +26,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from maniac_edge.context import RequestContext
-from maniac_edge.core_links import CoreLinks
-from maniac_edge.semantics import method_of, route_of, status_of
+from maniac_edge.core.links import CoreLinks
+from maniac_edge.observe.http_attributes import method_of, route_of, status_of
 from maniac_edge.telemetry import metrics_address
 
 _SECONDS = (

@@ -13,8 +13,8 @@ import time
 
 import grpc
 
-from maniac_edge.core_channel import CoreChannels
-from maniac_edge.core_link import Link
+from maniac_edge.core.channel import CoreChannels
+from maniac_edge.core.link import Link
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.05

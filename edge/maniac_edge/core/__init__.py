@@ -1,0 +1,1 @@
+"""The edge's side of gRPC: the relay and the plain calls."""

@@ -1,0 +1,1 @@
+"""HTTP: connections, responses, SSE, middleware, the API's description."""

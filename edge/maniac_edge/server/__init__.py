@@ -1,0 +1,1 @@
+"""The server process: sockets, the HTTP protocol, write batching."""
