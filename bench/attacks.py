@@ -25,7 +25,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench import procstat
+from bench import grpc_attacks, procstat
 from bench.gateway import KEY, MODEL, gateway
 from bench.host import free_port, module_command
 from bench.process import Running, stop_on_sigterm
@@ -54,6 +54,7 @@ class Victim(msgspec.Struct, frozen=True):
     """Where the gateway listens."""
 
     port: int
+    grpc_port: int
 
     async def connect(
         self, limit: int = 2**16
@@ -186,6 +187,7 @@ ATTACKS: dict[str, Attack] = {
         pipelines,
         unknown_keys,
         unread_streams,
+        *grpc_attacks.ATTACKS,
     )
 }
 
@@ -264,7 +266,7 @@ def _peak(pid: int) -> int:
 
 
 def _attack(running: Running, names: list[str]) -> None:
-    victim = Victim(port=int(running.target.url.split(":")[2].partition("/")[0]))
+    victim = Victim(port=running.target.address[1], grpc_port=running.grpc_port)
     print(
         "| attack | seconds | CPU edge, core (s) | peak edge, core (MiB) | slowest other (ms) | answers |"
     )

@@ -69,6 +69,7 @@ def gateway(
             roles=_roles(pid),
             features=tuple(features),
             version=revision() if tree is None else revision(tree),
+            grpc_port=grpc_port,
         )
 
 

@@ -39,6 +39,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[str, ...]
     """What it does for each request besides forwarding."""
     version: str
+    grpc_port: int = 0
+    """Where it takes gRPC; 0: nowhere."""
 
 
 @contextlib.contextmanager
