@@ -130,7 +130,8 @@ def test_doctor_names_every_fault(run: Run, tmp_path: Path) -> None:
         ("fail  metrics port of the edge", "[edge] metrics_listen"),
         ("warn  data folder", "chmod 700"),
     ):
-        assert any(line.startswith(subject) and remedy in line for line in lines), report.stdout
+        found = any(line.startswith(subject) and remedy in line for line in lines)
+        assert found, f"{subject}: {report.stdout}{report.stderr}"
 
 
 def test_doctor_asks_as_serve_does(run: Run, tmp_path: Path) -> None:

@@ -145,21 +145,25 @@ def _check_model_file(config: Config) -> Finding:
 async def _check_ports(config: Config, edge: EdgeSettings) -> list[Finding]:
     is_serving = data_dir.is_locked(config.core.data_dir)
     grpc_host, grpc_port = listen_address(config.core)
-    is_our_edge = await answers(edge.local_host, edge.port, "/healthz")
+    local_port = config.core.local_port
+    listens = (("core", config.core.metrics_listen), ("edge", edge.metrics_listen))
+    metrics = [(table, *metrics_address(listen)) for table, listen in listens if listen]
+    # All at the same time: each that accepts and says nothing takes two seconds.
+    is_our_edge, is_our_model, *are_our_metrics = await asyncio.gather(
+        answers(edge.local_host, edge.port, "/healthz"),
+        answers("127.0.0.1", local_port, "/health"),
+        *(answers(host, port, "/metrics") for _, host, port in metrics),
+    )
     findings = [
         _port("HTTP port", edge.host, edge.port, is_our_edge, "[edge] port or --port"),
         _port("gRPC port", grpc_host, grpc_port, is_serving, "[core] listen or --grpc-port"),
     ]
     if local_model_path(config.core) is not None:
-        local_port = config.core.local_port
-        is_ours = is_serving and await answers("127.0.0.1", local_port, "/health")
+        is_ours = is_serving and is_our_model
         findings.append(_port("model port", "127.0.0.1", local_port, is_ours, "[core] local_port"))
-    for table, listen in (("core", config.core.metrics_listen), ("edge", edge.metrics_listen)):
-        if listen:
-            host, port = metrics_address(listen)
-            is_ours = await answers(host, port, "/metrics")
-            subject = f"metrics port of the {table}"
-            findings.append(_port(subject, host, port, is_ours, f"[{table}] metrics_listen"))
+    for (table, host, port), is_ours in zip(metrics, are_our_metrics, strict=True):
+        subject = f"metrics port of the {table}"
+        findings.append(_port(subject, host, port, is_ours, f"[{table}] metrics_listen"))
     return findings
 
 
