@@ -157,18 +157,26 @@ def test_who_leaves_before_a_whole_answer_pays_for_what_was_generated(
         assert _spent(charging, "leavers") == pytest.approx(sum(spends))
 
 
-def test_leaving_early_does_not_get_past_a_budget(charging: Gateway, upstream: Upstream) -> None:
-    """A client that never waits for its answers is refused as one that does."""
+@pytest.mark.parametrize("stream", [False, True])
+def test_leaving_early_does_not_get_past_a_budget(
+    charging: Gateway, upstream: Upstream, stream: bool
+) -> None:
+    """A client that never waits for its answers is refused as one that does, also where a model thinks unseen."""
 
     async def never(exchange: Exchange) -> None:
+        if stream:
+            await exchange.begin_stream()
+            await exchange.event(chunk(None, role="assistant"))
         await exchange.wait_until_gone()
 
     upstream.handler = never
-    with _client(charging, "--budget-usd", "0.012", "--organization", "evaders") as client:
+    organization = f"evaders-{stream}"
+    with _client(charging, "--budget-usd", "0.012", "--organization", organization) as client:
         statuses = []
         for _ in range(20):
             try:
-                statuses.append(_ask(client, "openai/gpt-4o", timeout=httpx.Timeout(60, read=0.3)))
+                timeout = httpx.Timeout(60, read=0.3)
+                statuses.append(_ask(client, "openai/gpt-4o", timeout=timeout, stream=stream))
             except httpx.ReadTimeout:
                 continue
         assert statuses

@@ -221,16 +221,17 @@ def test_a_speed_follows_the_answers_that_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "tokens"),
+    ("asked", "pieces", "tokens"),
     [
-        (step(), 1_000),
-        (step(max_tokens=30), 30),
-        (step(stream=True), 0),
+        (step(), 0, 1_000),
+        (step(max_tokens=30), 0, 30),
+        (step(stream=True), 7, 7),
+        (step(stream=True), 0, 1_000),
     ],
 )
-def test_what_may_have_been_generated(asked: Step, tokens: int) -> None:
-    """At most what was reserved; of a stream only what came."""
-    assert Accountant(Catalogue({})).generated(asked, 10.0) == tokens
+def test_what_may_have_been_generated(asked: Step, pieces: int, tokens: int) -> None:
+    """At most what was reserved; of a stream only what came, once something came."""
+    assert Accountant(Catalogue({})).generated(asked, 10.0, pieces) == tokens
 
 
 class Money:

@@ -27,11 +27,14 @@ class Accountant:
         """Note what a whole answer used, and how long its request was under way."""
         self._speeds.learn(candidate, usage.completion_tokens, seconds)
 
-    def generated(self, step: Step, seconds: float) -> int:
-        """Return how many tokens may be generated of a whole answer so long after its request was sent."""
-        if step.prompt.stream:
-            # What was generated was received.
-            return 0
+    def generated(self, step: Step, seconds: float, pieces: int) -> int:
+        """Return how many tokens may be generated of an answer so long after its request was sent.
+
+        `pieces`: how many came of it.
+        """
+        if step.prompt.stream and pieces:
+            # What was generated was received. Before that a model may have thought, which not all show.
+            return pieces
         return min(self._speeds.tokens(step.candidate, seconds), output_tokens(step))
 
     def bill(

@@ -250,7 +250,7 @@ class CompletionService:
         # Of what was received, digits and the like are more tokens than their letters let expect.
         generated = capture.folded.pieces
         if may_go_on:
-            generated = max(generated, self._accountant.generated(step, trail.since_sent_s))
+            generated = self._accountant.generated(step, trail.since_sent_s, generated)
         usage, source = usage_of(step, choices, reported, generated)
         if usage.cost_nano_usd:
             self._spending.learn(step, usage.cost_nano_usd)
