@@ -14,6 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from maniac_gateway.v1 import chat_pb2, errors_pb2, relay_pb2, relay_pb2_grpc
 from upstream import Exchange, Upstream, chunk
 
+EDGE_KEY = "edge-0123456789abcdefghijklmnopqrstuvwxyz"
+
 
 def start(call_id: int) -> relay_pb2.RelayRequest:
     """Return the message that opens a streamed call."""
@@ -64,9 +66,11 @@ async def test_a_core_that_stops_ends_what_it_has_begun_and_refuses_the_rest(
 
     upstream.handler = slow
     config = CONFIG.format(base_url=upstream.base_url)
-    gateway = await asyncio.to_thread(start_gateway, config)
+    gateway = await asyncio.to_thread(start_gateway, config, {"MANIAC_EDGE_KEY": EDGE_KEY})
     async with asyncio.timeout(60), grpc.aio.insecure_channel(gateway.grpc_target) as channel:
-        stream = relay_pb2_grpc.RelayServiceStub(channel).Relay()
+        stream = relay_pb2_grpc.RelayServiceStub(channel).Relay(
+            metadata=(("x-maniac-edge-key", EDGE_KEY),)
+        )
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         await stream.write(start(1))

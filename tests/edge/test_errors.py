@@ -19,7 +19,12 @@ TYPES = {
     "api_error", "overloaded_error",
 }  # fmt: skip
 # Clients repeat these by themselves, which helps in no case.
-PERMANENT = {409: None, 501: None, 502: {"provider_key_missing", "upstream_auth"}}
+PERMANENT = {
+    409: None,
+    429: {"quota_exceeded"},
+    501: None,
+    502: {"provider_key_missing", "upstream_auth"},
+}
 
 
 async def failing(client: httpx.AsyncClient, core: Any, reason: str, **options: Any) -> Any:

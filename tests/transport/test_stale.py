@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from unittest.mock import Mock
 
 import pytest
-from maniac_core.providers.transport import TransportError, TransportErrorKind
+from maniac_core.providers.transport import TransportError, TransportErrorKind, connection
+from maniac_core.providers.transport.connection import STALE_WITHIN_S
 
 if TYPE_CHECKING:
     from tests.transport.conftest import Get, MakeTransport, Peer, Serve
@@ -105,8 +106,11 @@ async def test_fresh_connection_is_never_retried(serve: Serve, get: Get, how: st
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-async def test_a_reset_that_is_not_immediate_is_an_error(serve: Serve, get: Get, how: str) -> None:
+async def test_a_reset_that_is_not_immediate_is_an_error(
+    serve: Serve, get: Get, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server that takes its time may have worked on the request; sending it again is for the caller to decide."""
+    monkeypatch.setattr(connection, "STALE_WITHIN_S", STALE_WITHIN_S)
 
     async def script(peer: Peer) -> None:
         await peer.request()
