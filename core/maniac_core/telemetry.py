@@ -35,5 +35,5 @@ def exports_traces(environ: Mapping[str, str]) -> bool:
         return False
     protocol = environ.get(f"{_OTLP}TRACES_PROTOCOL") or environ.get(f"{_OTLP}PROTOCOL")
     if protocol not in (None, "", "http/protobuf"):
-        raise ValueError(f"{_OTLP}PROTOCOL: {protocol!r} is not spoken; set http/protobuf")
+        raise ValueError(f"{_OTLP}PROTOCOL: {protocol!r} is not supported; set http/protobuf")
     return True

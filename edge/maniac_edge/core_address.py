@@ -71,7 +71,7 @@ def parse_target(text: str) -> CoreTarget:
         return CoreTarget(text, name=(host, port))
     if "," in text:
         raise ValueError(
-            f"core: {text!r}: a list is written ipv4:ADDRESS:PORT,ADDRESS:PORT; several cores behind one name, dns:///NAME:PORT"
+            f"core: {text!r}: write a list as ipv4:ADDRESS:PORT,ADDRESS:PORT, or one name with several addresses as dns:///NAME:PORT"
         )
     host, port = _host_and_port(text)
     return CoreTarget(f"dns:///{text}", name=(host, port))
@@ -83,7 +83,7 @@ def _address(scheme: str, text: str) -> str:
         _PARSERS[scheme](host)
     except ValueError:
         raise ValueError(
-            f"core: {host!r} is no address of {scheme}; of names, dns:///NAME:PORT takes one"
+            f"core: {host!r} is not an {scheme.replace('ip', 'IP')} address; for a host name use dns:///NAME:PORT"
         ) from None
     return f"[{host}]:{port}" if scheme == "ipv6" else f"{host}:{port}"
 
@@ -94,5 +94,5 @@ def _host_and_port(text: str) -> tuple[str, int]:
         raise ValueError(f"core: {text!r} is not HOST:PORT")
     port = int(match["port"])
     if not 0 < port < 65536:
-        raise ValueError(f"core: {port} is no port")
+        raise ValueError(f"core: {port} is not a port, a number from 1 to 65535")
     return match["host"].strip("[]"), port

@@ -412,7 +412,7 @@ _MOCK = "[providers.mock]\nkind = 'openai'\nbase_url = 'http://h/v1'\nmodels = [
         ("[aliases.'a/b']\nmodels = ['mock/a']", "is not a usable name"),
         ("[aliases.x]\nmodels = ['nobody/a']", "there is no provider 'nobody'"),
         ("[aliases.x]\nmodels = ['mock/c']", "mock serves only a, b"),
-        ("[aliases.x]\nmodels = ['fast']", "'fast' is no model; write provider/name"),
+        ("[aliases.x]\nmodels = ['fast']", "'fast' is not a model; write provider/name"),
         ("[aliases.x]\nmodels = []", "models"),
         ("[aliases.x]\nmodels = ['mock/a']\nweights = [1, 2]", "weights"),
         ("[aliases.x]\nmodels = ['mock/a']\nweights = [0]", "weights"),

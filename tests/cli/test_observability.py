@@ -55,4 +55,4 @@ def test_traces_over_a_protocol_that_is_not_spoken(refused: Callable[..., str]) 
     said = refused(
         OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4317", OTEL_EXPORTER_OTLP_PROTOCOL="grpc"
     )
-    assert "OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' is not spoken; set http/protobuf" in said
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' is not supported; set http/protobuf" in said

@@ -258,7 +258,7 @@ def test_models_without_a_price_need_the_operators_word(
         assert (refused.status_code, refused.json()["error"]["param"]) == (402, "model")
         assert upstream.exchanges == []
         assert _ask(client, model="own/m1").status_code == 200
-        # A fallback that no budget can cover is passed over.
+        # A fallback whose cost cannot be reserved is skipped.
         assert _ask(client, models=["strange/m1"]).status_code == 200
     with make_key() as client:
         assert _ask(client, model="strange/m1").status_code == 200

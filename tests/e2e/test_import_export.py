@@ -208,7 +208,7 @@ def test_an_import_that_cannot_begin_says_why(gateway: Gateway, label: str, tmp_
     path = tmp_path / "in.jsonl"
     assert "no such file" in run_import(gateway, path, label).stderr
     path.write_text("")
-    assert "'nothing' does not exist" in run_import(gateway, path, "nothing").stderr
+    assert "There is no container 'nothing'." in run_import(gateway, path, "nothing").stderr
     unknown = run_import(gateway, path, label, "--project", "nothing")
     assert (unknown.returncode, unknown.stderr) == (
         1,

@@ -73,7 +73,7 @@ def test_error_classes(gateway: Gateway, upstream: Upstream) -> None:
         stranger.chat.completions.create(model="mock/m1", messages=MESSAGES)
 
     with maniac.Maniac(api_key=KEY, base_url=gateway.url, max_retries=0) as client:
-        with pytest.raises(maniac.NotFoundError, match="does not exist"):
+        with pytest.raises(maniac.NotFoundError, match="There is no model 'nobody/nothing'"):
             client.chat.completions.create(model="nobody/nothing", messages=MESSAGES)
         upstream.handler = limited
         with pytest.raises(maniac.RateLimitError, match="slow down"):

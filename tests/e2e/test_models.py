@@ -102,7 +102,10 @@ def test_an_odd_list_costs_nobody_else_a_model(catalogue: Gateway, http: httpx.C
     output = catalogue.output()
     assert "provider odd lists models with entries or fields that make no sense" in output
     assert "architecture" in output
-    assert "provider nonsense lists no models: its list of models makes no sense" in output
+    assert (
+        "provider nonsense lists no models: returned a model list that could not be parsed"
+        in output
+    )
     assert "Traceback" not in output
 
 

@@ -305,7 +305,7 @@ def test_a_filter_takes_a_bounded_list(gateway: Gateway, http: httpx.Client) -> 
     for count in (33, 20_000):
         refused = listed(count)
         assert refused.status_code == 422
-        assert f"has {count} keys, and at most 32" in refused.json()["error"]["message"]
+        assert f"has {count} keys; use at most 32" in refused.json()["error"]["message"]
     with grpc.insecure_channel(gateway.grpc_target) as channel:
         request = chat_pb2.ExportChatCompletionsRequest(
             filter=chat_pb2.CompletionFilter(metadata_json=json.dumps(metadata).encode())

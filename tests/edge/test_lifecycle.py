@@ -262,7 +262,11 @@ CONFIGS: list[tuple[str, dict[str, str], str]] = [
     ("", {"MANIAC_EDGE__PORTT": "1"}, "MANIAC_EDGE__PORTT"),
     ("[edge]\ncore = 'nowhere'", {}, "core: 'nowhere' is not HOST:PORT"),
     ("[edge]\ncore = 'a:1,b:2'", {}, "dns:///NAME:PORT"),
-    ("[edge]\ncore = 'ipv4:10.0.0.1:4141,core:4141'", {}, "'core' is no address of ipv4"),
+    (
+        "[edge]\ncore = 'ipv4:10.0.0.1:4141,core:4141'",
+        {},
+        "'core' is not an IPv4 address; for a host name use dns:///NAME:PORT",
+    ),
 ]
 
 

@@ -26,11 +26,11 @@ def _caller(key: int | None, organization: int = 1, *, is_internal: bool = False
     ("per_organization", "per_key", "callers", "refused"),
     [
         (0, 0, [_caller(1)] * 50, None),
-        (2, 0, [_caller(1), _caller(2), _caller(3)], r"of the organization run .*\(2\)"),
+        (2, 0, [_caller(1), _caller(2), _caller(3)], r"limit of the organization .*\(2\)"),
         (2, 0, [_caller(1), _caller(2), _caller(1, 2), _caller(2, 2)], None),
-        (9, 1, [_caller(1), _caller(2), _caller(1)], r"of the key run .*\(1\)"),
+        (9, 1, [_caller(1), _caller(2), _caller(1)], r"limit of the key .*\(1\)"),
         (0, 1, [_caller(None, is_internal=True)] * 5, None),
-        (9, 9, [_caller(1), _caller(2), _caller(3), _caller(4)], r"of the project run .*\(3\)"),
+        (9, 9, [_caller(1), _caller(2), _caller(3), _caller(4)], r"limit of the project .*\(3\)"),
     ],
 )
 def test_places_are_taken_and_left(

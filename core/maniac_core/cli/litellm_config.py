@@ -146,7 +146,7 @@ class _Converter:
                 f"provider {prefix!r}" if prefix else f"model {model!r}, which names no provider,"
             )
             self._note(
-                f"{where}: {what} is not known here; add it as [providers.NAME] if it speaks OpenAI's API"
+                f"{where}: {what} is not known; add it as [providers.NAME] if it speaks OpenAI's API"
             )
             return
         kind, default_url, default_variable = _PREFIXES[prefix]
@@ -180,7 +180,7 @@ class _Converter:
             given = self._environ.get(reference[1], "")
             if not given:
                 self._note(
-                    f"{where}: api_base stands in the variable {reference[1]}, which is not set: write the address itself"
+                    f"{where}: api_base is in the variable {reference[1]}, which is not set: write the address itself"
                 )
                 return ""
         url = str(given).rstrip("/")
@@ -281,7 +281,7 @@ class _Converter:
             else:
                 self._note(f"router_settings.model_group_alias.{alias}: its model is not carried")
         for name in fallbacks.keys() - self._groups.keys():
-            self._note(f"fallbacks: {name!r} is no model of model_list")
+            self._note(f"fallbacks: {name!r} is not a model of model_list")
 
     def _add_alias(self, name: str, table: dict[str, object]) -> None:
         if not name or any(character in name for character in "/: ") or name in self._taken():

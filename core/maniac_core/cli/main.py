@@ -303,7 +303,9 @@ def _dimensions(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
     for name in names:
         if name not in known:
-            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+            raise argparse.ArgumentTypeError(
+                f"invalid dimension {name!r}; choose from {', '.join(known)}"
+            )
     return names
 
 

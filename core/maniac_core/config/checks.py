@@ -21,7 +21,7 @@ def check_variable(field: str, name: str, example: str) -> None:
     """
     if not _VARIABLE.fullmatch(name) or _looks_like_a_key(name):
         raise ValueError(
-            f"`{field}` takes the name of an environment variable, and what stands there is not one "
+            f"`{field}` must be the name of an environment variable, and its value is not one "
             f"(not shown, it may be the secret itself): put the secret into a variable, such as "
             f'{example}, and write `{field} = "{example}"`'
         )

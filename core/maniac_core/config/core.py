@@ -225,7 +225,7 @@ class CoreConfig(_Table, frozen=True):
             raise ValueError(f"`database_pool` is below {_SMALLEST_POOL}")
         if self.object_store_url and not _OBJECT_STORE.match(self.object_store_url):
             raise ValueError(
-                "`object_store_url` is none of `s3://BUCKET`, `s3://BUCKET/PREFIX`, `file:///FOLDER`"
+                "`object_store_url` must be one of `s3://BUCKET`, `s3://BUCKET/PREFIX`, `file:///FOLDER`"
             )
 
     @property
@@ -269,7 +269,12 @@ def load(path: Path | None, environ: Mapping[str, str], **overrides: Any) -> Con
     for name, table in file.table("providers").items():
         where = f"providers.{name}"
         if name == "maniac" or not name or any(character in name for character in "/: "):
-            raise file.error(where, "", "is not a usable provider name")
+            what = (
+                "the name 'maniac' is reserved for containers"
+                if name == "maniac"
+                else "a provider name must not be empty, or contain `/`, `:` or a blank"
+            )
+            raise file.error(where, "", what)
         if not isinstance(table, dict):
             if name in {field.name for field in msgspec.structs.fields(ProviderConfig)}:
                 raise file.error(
@@ -315,7 +320,7 @@ def _alias(
     for slug in alias.models:
         provider, _, model = slug.replace(":", "/").partition("/")
         if not provider or not model:
-            raise file.error(where, "models", f"{slug!r} is no model; write provider/name")
+            raise file.error(where, "models", f"{slug!r} is not a model; write provider/name")
         # Providers that come and go with a key or a model file are known also while they are away.
         if provider not in known:
             raise file.error(where, "models", f"{slug!r}: there is no provider {provider!r}")
@@ -339,7 +344,7 @@ def known_base_url(name: str, environ: Mapping[str, str]) -> str:
         check_url(variable, given or base_url)
     except ValueError:
         # Unprinted: it may hold a credential.
-        raise ConfigError(f"{variable} holds no URL such as {base_url}") from None
+        raise ConfigError(f"{variable} does not hold a URL such as {base_url}") from None
     return given or base_url
 
 
@@ -352,7 +357,7 @@ def local_model_path(core: CoreConfig) -> Path | None:
             return Path(core.local_model).expanduser()
         except RuntimeError:
             raise ConfigError(
-                f"[core] local_model: {core.local_model}: there is no such user; write the whole path"
+                f"[core] local_model: {core.local_model}: there is no such user; write the full path"
             ) from None
     return core.data_dir / "models" / f"{DEFAULT_LOCAL_MODEL}.gguf"
 

@@ -97,15 +97,17 @@ class Discovery:
             raise DiscoveryError(f"cannot be reached ({err.message})") from err
         except ValueError as err:
             # The text of such an error does not repeat the URL.
-            raise DiscoveryError(f"cannot be asked ({err})") from err
+            raise DiscoveryError(f"cannot be called ({err})") from err
         try:
             if response.status != 200:
                 raise DiscoveryError(f"answers {response.status}", response.status)
             return await response.read_all(limit)
         except TransportError as err:
             if err.kind is TransportErrorKind.BODY_TOO_LARGE:
-                raise DiscoveryError(f"its list of models exceeds {_MAX_BYTES} bytes") from err
-            raise DiscoveryError("broke off in the middle of its list of models") from err
+                raise DiscoveryError(
+                    f"returned a model list of more than {_MAX_BYTES} bytes"
+                ) from err
+            raise DiscoveryError("broke off in the middle of the model list") from err
         finally:
             response.close()
 
@@ -114,4 +116,4 @@ class Discovery:
             check_size(body)
             return self._dialect.read_models(body)
         except (ValueError, msgspec.DecodeError, RecursionError) as err:
-            raise DiscoveryError("its list of models makes no sense") from err
+            raise DiscoveryError("returned a model list that could not be parsed") from err

@@ -221,7 +221,7 @@ def unframed_failure(data: bytes) -> UpstreamFailure | None:
     except NOT_JSON:
         return UpstreamFailure(
             Reason.ERROR_REASON_UPSTREAM_ERROR,
-            "The provider broke its answer off with something that is no event.",
+            "The provider broke its answer off with text that is not an event.",
             retry=True,
             fall_back=True,
             http_status=200,

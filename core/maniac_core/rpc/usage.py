@@ -70,7 +70,7 @@ def _skip(request: usage_pb2.GetUsageRequest) -> int:
         raise _invalid("skip", "must be 0 or more")
     token = request.page_token
     if token and not (token.isascii() and token.isdigit() and len(token) < 10):
-        raise _invalid("page_token", "is none that was given out")
+        raise _invalid("page_token", "is invalid")
     return min(request.skip + int(token or "0"), _MAX_SKIP)
 
 

@@ -33,7 +33,7 @@ async def healthz() -> Response[bytes]:
 async def readyz(core: CoreClient, state: State) -> Response[bytes]:
     """Answer 200 if a core serves, 503 if none does or this process is about to stop."""
     if state.get("is_leaving"):
-        raise EdgeError("DEPENDENCY_UNAVAILABLE", "This edge is about to stop.")
+        raise EdgeError("DEPENDENCY_UNAVAILABLE", "This edge is stopping.")
     if not await core.is_serving():
         raise EdgeError("DEPENDENCY_UNAVAILABLE", "The gateway's core is not serving.")
     return Response(_OK, media_type="application/json")

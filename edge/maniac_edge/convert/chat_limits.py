@@ -39,6 +39,6 @@ class ChatLimits(msgspec.Struct, frozen=True):
 def _too_many(param: str, count: int, limit: int, setting: str, what: str = "") -> EdgeError:
     return EdgeError(
         "INVALID_VALUE",
-        f"{count} {what or param} are too many: a request may have {limit} ({setting}).",
+        f"{count} {what or param} are too many: a request may have at most {limit} ({setting}).",
         param=param,
     )

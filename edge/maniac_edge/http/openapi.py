@@ -31,7 +31,7 @@ _STATUSES = {
     409: "The request conflicts with what exists.",
     413: "The body is larger than the limit.",
     416: "The range starts at or after the end of the file; `Content-Range` has the size.",
-    422: "A management request does not fit its schema; `detail` names each field.",
+    422: "A management request does not match its schema; `detail` names each field.",
     429: "A rate limit is reached; `Retry-After` says when to try again, in whole seconds.",
     500: "A fault of the gateway.",
     501: "Not available in this deployment.",

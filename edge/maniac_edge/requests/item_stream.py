@@ -211,7 +211,7 @@ class ItemStream:
         try:
             return _as_text(text)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise _malformed(f"{what} is no string") from None
+            raise _malformed(f"{what} is not a string") from None
 
     def _next(self) -> Generator[tuple[Item] | None, None, int]:
         """Return the next character that is no blank, without going behind it."""

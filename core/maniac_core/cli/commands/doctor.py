@@ -98,7 +98,7 @@ def _check_spool(config: Config) -> Finding:
     if refused:
         return fail(
             subject,
-            f"{folder / SET_ASIDE} holds {refused} records that the database refused, the log says why; mend the cause, "
+            f"{folder / SET_ASIDE} holds {refused} records that the database refused, the log says why; fix the cause, "
             f"stop the core, append the file to {WAITING}, remove it, and start again",
         )
     if waiting and not data_dir.is_locked(config.core.data_dir):

@@ -72,7 +72,7 @@ async def _ask(
     try:
         url = shown_url(dialect.models_request(name, provider, key, None).url)
     except ValueError as err:
-        return fail(subject, f"base_url is no URL ({err})")
+        return fail(subject, f"base_url is not a valid URL ({err})")
     try:
         await Discovery(name, provider, dialect, transport, timeout_s=_TIMEOUT_S).models(key)
     except DiscoveryError as err:
@@ -85,5 +85,5 @@ async def _ask(
             case 404:
                 hint = base_url_hint(provider.kind, provider.base_url)
                 return warn(subject, f"{url} is not there (404); {hint or 'check base_url'}")
-        return warn(subject, f"{url} answers {err.status}; its own status page may know more")
+        return warn(subject, f"{url} answers {err.status}; see the status page of the provider")
     return ok(subject, f"{url} answers" + (" and accepts the key" if key else ""))

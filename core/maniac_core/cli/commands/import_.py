@@ -67,7 +67,9 @@ async def _import(file: BinaryIO, registration: Registration) -> None:
         try:
             batch.append(_example(line, number))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-            error = GatewayError(Reason.ERROR_REASON_INVALID_VALUE, f"This is no example: {err}.")
+            error = GatewayError(
+                Reason.ERROR_REASON_INVALID_VALUE, f"This is not an example: {err}."
+            )
             registration.refuse(number, error)
         if len(batch) == _BATCH:
             await registration.add(batch)

@@ -53,7 +53,7 @@ async def _run(arguments: argparse.Namespace) -> int:
         project = find(projects, arguments.project, arguments.organization)
         if not arguments.yes:
             raise UsageError(
-                f"this would delete {_described(project)}, for good; add --yes to do it. The sums of usage and spend stay"
+                f"this would delete {_described(project)}, permanently; add --yes to do it. The sums of usage and spend stay"
             )
         _require_time(core, project)
         await store.delete(project, operator())

@@ -176,7 +176,7 @@ def _image(family: Family, image: Any) -> int:
 def _file(family: Family, file: Any, param: str) -> int:
     url = plain(file.get("file_data")) if isinstance(file, dict) else None
     if not isinstance(url, str) or _is_remote(url):
-        raise UnboundedError(param, "is only named in the request and not a base64 data URL")
+        raise UnboundedError(param, "is given by reference and not as a base64 data URL")
     return _inline(family, url, is_low=False) + most_text_tokens(str(file.get("filename") or ""))
 
 

@@ -256,7 +256,7 @@ def _file(file: Any, param: str, control: Any) -> Media:
     data_url = file.get("file_data") if isinstance(file, dict) else None
     where = f"{param}.file.file_data"
     if not isinstance(data_url, str):
-        raise invalid(where, "is required: this provider knows no file ids of OpenAI")
+        raise invalid(where, "is required: this provider does not know file ids of OpenAI")
     media_type, data = _data_url(data_url, where, "must be a base64 data URL")
     return Media(
         kind="file",

@@ -283,7 +283,7 @@ def _map(node: JsonObject, key: str) -> JsonObject:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise SchemaError(f"is no JSON Schema: {key} must be an object")
+        raise SchemaError(f"is not a valid JSON Schema: {key} must be an object")
     return value
 
 
@@ -293,7 +293,7 @@ def _list(node: JsonObject, key: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise SchemaError(f"is no JSON Schema: {key} must be an array")
+        raise SchemaError(f"is not a valid JSON Schema: {key} must be an array")
     return value
 
 

@@ -197,7 +197,7 @@ def _allowed_tools(choice: JsonObject, known: set[str]) -> ToolChoice:
         function = plain(tool.get("function")) if isinstance(tool, dict) else None
         name = function.get("name") if isinstance(function, dict) else None
         if not isinstance(name, str) or name not in known:
-            raise invalid(f"{where}.tools[{position}].function.name", "is none of the tools")
+            raise invalid(f"{where}.tools[{position}].function.name", "is not one of the tools")
         names.add(name)
     return ToolChoice(mode=mode, allowed=frozenset(names))
 

@@ -70,6 +70,7 @@ class BudgetService:
             raise GatewayError(_NOT_FOUND[kind], f"There is no {kind} {name!r}.")
         if len(owners) > 1:
             raise GatewayError(
-                Reason.ERROR_REASON_CONFLICT, f"Several have the name {name!r}; give the id."
+                Reason.ERROR_REASON_CONFLICT,
+                f"There are several of the name {name!r}; give the id.",
             )
         return owners[0]

@@ -45,7 +45,7 @@ def most_prompt_tokens(step: Step) -> int:
     except prompt_bound.UnboundedError as err:
         raise GatewayError(
             Reason.ERROR_REASON_INSUFFICIENT_BALANCE,
-            f"{err.param} {err.what}, so that no budget can cover it.",
+            f"{err.param} {err.what}, so its cost cannot be reserved in a budget.",
             param=err.param,
         ) from None
 

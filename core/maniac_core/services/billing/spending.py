@@ -128,7 +128,7 @@ class Spending:
             return min(worst, _MOST_NANO_USD)
         raise GatewayError(
             Reason.ERROR_REASON_INSUFFICIENT_BALANCE,
-            f"The price of {step.candidate.slug} is unknown, so that no budget can cover it.",
+            f"The price of {step.candidate.slug} is unknown, so its cost cannot be reserved in a budget.",
             param="model",
         )
 

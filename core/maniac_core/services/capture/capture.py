@@ -144,12 +144,12 @@ class Capture:
         except ClaimLostError as err:
             raise GatewayError(
                 Reason.ERROR_REASON_CONFLICT,
-                "This request was held up, and a repetition of it has its Idempotency-Key; that one's answer counts.",
+                "This request was delayed, and a repetition has taken over its Idempotency-Key; use the answer of the repetition.",
             ) from err
         except StorageError as err:
             raise GatewayError(
                 Reason.ERROR_REASON_DEPENDENCY_UNAVAILABLE,
-                "The completion could not be captured, so it is not delivered; try again shortly.",
+                "The completion could not be stored and was not returned. Try again shortly.",
                 retry_after_s=1,
             ) from err
 

@@ -205,7 +205,7 @@ class Spool:
 
     def _say_what_lies_aside(self) -> None:
         _log.error(
-            "%d records that the database does not take lie in %s: mend the cause, stop the core, "
+            "%d records that the database refuses are in %s: fix the cause, stop the core, "
             "append that file to %s, remove it, and start again",
             self.set_aside,
             self._file.refused,

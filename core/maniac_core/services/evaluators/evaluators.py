@@ -44,7 +44,7 @@ class EvaluatorService:
         if found is None:
             raise GatewayError(
                 Reason.ERROR_REASON_EVALUATOR_NOT_FOUND,
-                f"The evaluator {name!r} does not exist.",
+                f"There is no evaluator {name!r}.",
                 param="evaluator",
             )
         return found
@@ -168,6 +168,6 @@ def _made_up_name(evaluator: Evaluator) -> str:
 def _name_taken(evaluator: Evaluator) -> GatewayError:
     return GatewayError(
         Reason.ERROR_REASON_EVALUATOR_EXISTS,
-        f"The project has an evaluator {evaluator.name!r} already.",
+        f"The project already has an evaluator {evaluator.name!r}.",
         param="name",
     )

@@ -165,6 +165,6 @@ def span(file: File, offset: int, limit: int) -> tuple[int, int]:
 def _not_found(file_id: str) -> GatewayError:
     return GatewayError(
         Reason.ERROR_REASON_FILE_NOT_FOUND,
-        f"The file {file_id!r} does not exist.",
+        f"There is no file {file_id!r}.",
         param="file_id",
     )

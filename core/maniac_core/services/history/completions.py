@@ -134,7 +134,7 @@ class StoredCompletions:
 def _not_found(completion_id: str) -> GatewayError:
     return GatewayError(
         Reason.ERROR_REASON_COMPLETION_NOT_FOUND,
-        f"There is no stored completion {completion_id!r}.",
+        f"There is no completion {completion_id!r}.",
         param="id",
     )
 
@@ -146,7 +146,7 @@ def _metadata_pairs(metadata_json: bytes) -> tuple[tuple[str, bytes], ...]:
         members = _members(metadata_json)
         if len(members) > MAX_METADATA_KEYS:
             raise _invalid(
-                f"has {len(members)} keys, and at most {MAX_METADATA_KEYS} are taken: name those that say most",
+                f"has {len(members)} keys; use at most {MAX_METADATA_KEYS}",
                 "too_long",
             )
         pairs = {key: _decode(value) for key, value in members.items()}

@@ -28,14 +28,14 @@ def replay(detail: CompletionDetail, model: str) -> tuple[ChatRequest, dict[str,
     if body is None:
         raise GatewayError(
             Reason.ERROR_REASON_CONFLICT,
-            f"The request of the completion {completion.id!r} is not stored any more, or cannot be read.",
+            f"The request of the completion {completion.id!r} is no longer stored, or cannot be read.",
             param="id",
         )
     wanted = model or completion.model or detail.requested_model
     if not wanted:
         raise GatewayError(
             Reason.ERROR_REASON_MISSING_REQUIRED_PARAMETER,
-            f"No model is known of the completion {completion.id!r}: name one as `model`.",
+            f"The completion {completion.id!r} has no known model: name one as `model`.",
             param="model",
         )
     parameters = _body(body)

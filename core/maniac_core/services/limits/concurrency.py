@@ -60,8 +60,8 @@ class Slot:
             if running[owner] >= limit:
                 raise GatewayError(
                     Reason.ERROR_REASON_RATE_LIMIT_EXCEEDED,
-                    f"As many chat requests of the {owner[0]} run as may at the same time ({limit}); try again when one"
-                    " of them has ended.",
+                    f"The limit of the {owner[0]} for concurrent chat requests ({limit}) is reached; try again when one of"
+                    " them has ended.",
                     retry_after_s=1,
                 )
         for owner, _ in self._owners:

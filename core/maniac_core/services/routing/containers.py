@@ -107,7 +107,7 @@ class ContainerService:
         if container is None:
             raise GatewayError(
                 Reason.ERROR_REASON_CONTAINER_NOT_FOUND,
-                f"The container {name!r} does not exist.",
+                f"There is no container {name!r}.",
                 param="container",
             )
         return container
@@ -146,7 +146,7 @@ class ContainerService:
             existing = await self.lookup(caller, wanted.label)
             raise GatewayError(
                 Reason.ERROR_REASON_CONTAINER_EXISTS,
-                f"There is a container {wanted.label!r} already.",
+                f"The project already has a container {wanted.label!r}.",
                 param="label",
                 details={"container": {"id": existing.id, "label": existing.label}}
                 if existing
@@ -218,7 +218,7 @@ class ContainerService:
         except ConstraintError as err:
             raise GatewayError(
                 Reason.ERROR_REASON_MODEL_SLUG_EXISTS,
-                f"The container {container.label!r} has a model {wanted.slug!r} already.",
+                f"The container {container.label!r} already has a model {wanted.slug!r}.",
                 param="slug",
             ) from err
         except StorageError as err:

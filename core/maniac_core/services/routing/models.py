@@ -104,7 +104,7 @@ class ModelService:
         if found is None or not self._is_enabled(found):
             raise GatewayError(
                 Reason.ERROR_REASON_MODEL_NOT_FOUND,
-                f"The model {name!r} does not exist.",
+                f"There is no model {name!r}.",
                 param="model",
             )
         return self._describe(found)

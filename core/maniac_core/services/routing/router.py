@@ -216,12 +216,12 @@ def unknown_model(slug: str, param: str = "model", near: str | None = None) -> G
         label = rest.partition("/")[0]
         return GatewayError(
             Reason.ERROR_REASON_CONTAINER_NOT_FOUND,
-            f"The container {label!r} does not exist.",
+            f"There is no container {label!r}.",
             param=param,
         )
     return GatewayError(
         Reason.ERROR_REASON_MODEL_NOT_FOUND,
-        f"The model {slug!r} does not exist or no configured provider serves it."
+        f"There is no model {slug!r}, or no configured provider serves it."
         + (f" Did you mean {near!r}?" if near else ""),
         param=param,
     )

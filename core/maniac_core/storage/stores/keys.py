@@ -115,7 +115,8 @@ class KeyStore:
         rows = (await self._database.write(statements))[-1]
         if not rows:
             raise GatewayError(
-                Reason.ERROR_REASON_PROJECT_NOT_FOUND, "No project or organization has that id."
+                Reason.ERROR_REASON_PROJECT_NOT_FOUND,
+                "There is no project or organization with that id.",
             )
         return _api_key(rows[0])
 
@@ -144,7 +145,7 @@ class KeyStore:
         if len(rows) > 1:
             raise GatewayError(
                 Reason.ERROR_REASON_CONFLICT,
-                "Several keys have that prefix; name the key by its id.",
+                "Several keys have that prefix; give the id of the key.",
             )
         return _api_key(rows[0]) if rows else None
 

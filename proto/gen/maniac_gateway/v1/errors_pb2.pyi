@@ -36,7 +36,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MISSING_REQUIRED_PARAMETER: _ErrorReason.ValueType  # 3
     """A required field is absent."""
     ERROR_REASON_UNSUPPORTED_PARAMETER: _ErrorReason.ValueType  # 4
-    """A documented parameter that the gateway rejects, such as n above 1."""
+    """The gateway does not support this documented parameter, such as n above 1."""
     ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: _ErrorReason.ValueType  # 5
     """The provider says that the prompt is longer than the model's context window."""
     ERROR_REASON_UPSTREAM_REJECTED: _ErrorReason.ValueType  # 6
@@ -44,9 +44,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CONTENT_POLICY_VIOLATION: _ErrorReason.ValueType  # 7
     """The provider refused the request under its content policy."""
     ERROR_REASON_VALIDATION_ERROR: _ErrorReason.ValueType  # 8
-    """A management request does not fit its schema."""
+    """A management request does not match its schema."""
     ERROR_REASON_MISSING_API_KEY: _ErrorReason.ValueType  # 20
-    """No Authorization header, or not of the form `Bearer KEY`."""
+    """The Authorization header is missing, or not of the form `Bearer KEY`."""
     ERROR_REASON_INVALID_API_KEY: _ErrorReason.ValueType  # 21
     """The key is unknown, disabled, revoked or expired."""
     ERROR_REASON_ORGANIZATION_REQUIRED: _ErrorReason.ValueType  # 22
@@ -56,67 +56,67 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_AUTH_UNAVAILABLE: _ErrorReason.ValueType  # 24
     """The key store cannot be reached, so the key can be neither accepted nor refused."""
     ERROR_REASON_INSUFFICIENT_BALANCE: _ErrorReason.ValueType  # 30
-    """A budget would be exceeded. Decided before any provider is called."""
+    """The request would exceed a budget. No provider was called."""
     ERROR_REASON_BILLING_NOT_CONFIGURED: _ErrorReason.ValueType  # 31
     """Spending is not set up for this organization."""
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 40
     """No provider serves the requested model."""
     ERROR_REASON_CONTAINER_NOT_FOUND: _ErrorReason.ValueType  # 41
-    """No live container of that label or id in the caller's project."""
+    """There is no live container with that label or id in the caller's project."""
     ERROR_REASON_COMPLETION_NOT_FOUND: _ErrorReason.ValueType  # 42
-    """No stored completion of that id in the caller's project."""
+    """There is no stored completion with that id in the caller's project."""
     ERROR_REASON_FILE_NOT_FOUND: _ErrorReason.ValueType  # 43
-    """No file of that id in the caller's project."""
+    """There is no file with that id in the caller's project."""
     ERROR_REASON_EVALUATOR_NOT_FOUND: _ErrorReason.ValueType  # 44
-    """No evaluator of that id or name in the caller's project."""
+    """There is no evaluator with that id or name in the caller's project."""
     ERROR_REASON_DATASET_NOT_FOUND: _ErrorReason.ValueType  # 45
-    """No dataset of that id in the caller's project."""
+    """There is no dataset with that id in the caller's project."""
     ERROR_REASON_TRACE_NOT_FOUND: _ErrorReason.ValueType  # 46
-    """No trace of that id in the caller's project."""
+    """There is no trace with that id in the caller's project."""
     ERROR_REASON_RUN_NOT_FOUND: _ErrorReason.ValueType  # 47
-    """No evaluation or optimization run of that id in the caller's project."""
+    """There is no evaluation or optimization run with that id in the caller's project."""
     ERROR_REASON_RESPONSE_NOT_FOUND: _ErrorReason.ValueType  # 48
-    """No stored response of that id in the caller's organization."""
+    """There is no stored response with that id in the caller's organization."""
     ERROR_REASON_ROUTE_NOT_FOUND: _ErrorReason.ValueType  # 49
-    """No such path."""
+    """There is no such path."""
     ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 50
-    """No key of that id."""
+    """There is no key with that id."""
     ERROR_REASON_PROJECT_NOT_FOUND: _ErrorReason.ValueType  # 51
-    """No project of that id or name."""
+    """There is no project with that id or name."""
     ERROR_REASON_METHOD_NOT_ALLOWED: _ErrorReason.ValueType  # 60
-    """The path exists, the verb does not."""
+    """The path exists, but not with this method."""
     ERROR_REASON_PAYLOAD_TOO_LARGE: _ErrorReason.ValueType  # 61
     """The body is larger than the configured limit."""
     ERROR_REASON_REQUEST_TIMEOUT: _ErrorReason.ValueType  # 63
-    """The request did not arrive within the time that it may take."""
+    """The request did not arrive in time."""
     ERROR_REASON_RANGE_NOT_SATISFIABLE: _ErrorReason.ValueType  # 62
-    """The range asked for starts at or after the end of the file."""
+    """The requested range starts at or after the end of the file."""
     ERROR_REASON_CONTAINER_EXISTS: _ErrorReason.ValueType  # 70
-    """The project has a live container of that label."""
+    """The project already has a live container with that label."""
     ERROR_REASON_MODEL_SLUG_EXISTS: _ErrorReason.ValueType  # 71
-    """The container has a sub-model of that slug."""
+    """The container already has a sub-model with that slug."""
     ERROR_REASON_EVALUATOR_EXISTS: _ErrorReason.ValueType  # 72
-    """The project has an evaluator of that name."""
+    """The project already has an evaluator with that name."""
     ERROR_REASON_CONFLICT: _ErrorReason.ValueType  # 73
     """The resource is in a state that does not allow this."""
     ERROR_REASON_IDEMPOTENCY_KEY_REUSED: _ErrorReason.ValueType  # 74
-    """The idempotency key was used before with another body."""
+    """The idempotency key was used before with a different body."""
     ERROR_REASON_RATE_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 80
     """The caller's own rate limit is reached."""
     ERROR_REASON_UPSTREAM_RATE_LIMITED: _ErrorReason.ValueType  # 81
     """The provider's rate limit is reached and no fallback was left."""
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 82
-    """The project holds as much as its quota allows: delete something, or raise the quota."""
+    """The project's quota is full: delete something, or raise the quota."""
     ERROR_REASON_TOO_MANY_CONNECTIONS: _ErrorReason.ValueType  # 83
-    """More connections than the edge takes, in all or from one address."""
+    """There are more connections than the edge accepts, in total or from one address."""
     ERROR_REASON_INTERNAL_ERROR: _ErrorReason.ValueType  # 90
     """A fault of the gateway itself."""
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 91
-    """Documented, but not available in this deployment."""
+    """The feature is documented, but not available in this deployment."""
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 92
-    """The caller went away; nobody reads this answer."""
+    """The caller closed the connection before the answer."""
     ERROR_REASON_UPSTREAM_ERROR: _ErrorReason.ValueType  # 100
-    """The provider failed, or its answer made no sense."""
+    """The provider failed, or its answer was malformed."""
     ERROR_REASON_UPSTREAM_TIMEOUT: _ErrorReason.ValueType  # 101
     """The provider did not answer in time."""
     ERROR_REASON_UPSTREAM_AUTH: _ErrorReason.ValueType  # 102
@@ -126,9 +126,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UPSTREAM_OVERLOADED: _ErrorReason.ValueType  # 104
     """The provider is overloaded."""
     ERROR_REASON_DEPENDENCY_UNAVAILABLE: _ErrorReason.ValueType  # 110
-    """Something the gateway needs is down: its core, its database, its object store."""
+    """A part of the gateway is down: its core, its database or its object store."""
     ERROR_REASON_BACKGROUND_UNAVAILABLE: _ErrorReason.ValueType  # 111
-    """Background work is asked for and no queue can take it."""
+    """The request asks for background work, and no queue can accept it."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the exact cause of a failed request. Adding an error is adding one value with its row."""
@@ -142,7 +142,7 @@ ERROR_REASON_INVALID_VALUE: ErrorReason.ValueType  # 2
 ERROR_REASON_MISSING_REQUIRED_PARAMETER: ErrorReason.ValueType  # 3
 """A required field is absent."""
 ERROR_REASON_UNSUPPORTED_PARAMETER: ErrorReason.ValueType  # 4
-"""A documented parameter that the gateway rejects, such as n above 1."""
+"""The gateway does not support this documented parameter, such as n above 1."""
 ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: ErrorReason.ValueType  # 5
 """The provider says that the prompt is longer than the model's context window."""
 ERROR_REASON_UPSTREAM_REJECTED: ErrorReason.ValueType  # 6
@@ -150,9 +150,9 @@ ERROR_REASON_UPSTREAM_REJECTED: ErrorReason.ValueType  # 6
 ERROR_REASON_CONTENT_POLICY_VIOLATION: ErrorReason.ValueType  # 7
 """The provider refused the request under its content policy."""
 ERROR_REASON_VALIDATION_ERROR: ErrorReason.ValueType  # 8
-"""A management request does not fit its schema."""
+"""A management request does not match its schema."""
 ERROR_REASON_MISSING_API_KEY: ErrorReason.ValueType  # 20
-"""No Authorization header, or not of the form `Bearer KEY`."""
+"""The Authorization header is missing, or not of the form `Bearer KEY`."""
 ERROR_REASON_INVALID_API_KEY: ErrorReason.ValueType  # 21
 """The key is unknown, disabled, revoked or expired."""
 ERROR_REASON_ORGANIZATION_REQUIRED: ErrorReason.ValueType  # 22
@@ -162,67 +162,67 @@ ERROR_REASON_INSUFFICIENT_SCOPE: ErrorReason.ValueType  # 23
 ERROR_REASON_AUTH_UNAVAILABLE: ErrorReason.ValueType  # 24
 """The key store cannot be reached, so the key can be neither accepted nor refused."""
 ERROR_REASON_INSUFFICIENT_BALANCE: ErrorReason.ValueType  # 30
-"""A budget would be exceeded. Decided before any provider is called."""
+"""The request would exceed a budget. No provider was called."""
 ERROR_REASON_BILLING_NOT_CONFIGURED: ErrorReason.ValueType  # 31
 """Spending is not set up for this organization."""
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 40
 """No provider serves the requested model."""
 ERROR_REASON_CONTAINER_NOT_FOUND: ErrorReason.ValueType  # 41
-"""No live container of that label or id in the caller's project."""
+"""There is no live container with that label or id in the caller's project."""
 ERROR_REASON_COMPLETION_NOT_FOUND: ErrorReason.ValueType  # 42
-"""No stored completion of that id in the caller's project."""
+"""There is no stored completion with that id in the caller's project."""
 ERROR_REASON_FILE_NOT_FOUND: ErrorReason.ValueType  # 43
-"""No file of that id in the caller's project."""
+"""There is no file with that id in the caller's project."""
 ERROR_REASON_EVALUATOR_NOT_FOUND: ErrorReason.ValueType  # 44
-"""No evaluator of that id or name in the caller's project."""
+"""There is no evaluator with that id or name in the caller's project."""
 ERROR_REASON_DATASET_NOT_FOUND: ErrorReason.ValueType  # 45
-"""No dataset of that id in the caller's project."""
+"""There is no dataset with that id in the caller's project."""
 ERROR_REASON_TRACE_NOT_FOUND: ErrorReason.ValueType  # 46
-"""No trace of that id in the caller's project."""
+"""There is no trace with that id in the caller's project."""
 ERROR_REASON_RUN_NOT_FOUND: ErrorReason.ValueType  # 47
-"""No evaluation or optimization run of that id in the caller's project."""
+"""There is no evaluation or optimization run with that id in the caller's project."""
 ERROR_REASON_RESPONSE_NOT_FOUND: ErrorReason.ValueType  # 48
-"""No stored response of that id in the caller's organization."""
+"""There is no stored response with that id in the caller's organization."""
 ERROR_REASON_ROUTE_NOT_FOUND: ErrorReason.ValueType  # 49
-"""No such path."""
+"""There is no such path."""
 ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 50
-"""No key of that id."""
+"""There is no key with that id."""
 ERROR_REASON_PROJECT_NOT_FOUND: ErrorReason.ValueType  # 51
-"""No project of that id or name."""
+"""There is no project with that id or name."""
 ERROR_REASON_METHOD_NOT_ALLOWED: ErrorReason.ValueType  # 60
-"""The path exists, the verb does not."""
+"""The path exists, but not with this method."""
 ERROR_REASON_PAYLOAD_TOO_LARGE: ErrorReason.ValueType  # 61
 """The body is larger than the configured limit."""
 ERROR_REASON_REQUEST_TIMEOUT: ErrorReason.ValueType  # 63
-"""The request did not arrive within the time that it may take."""
+"""The request did not arrive in time."""
 ERROR_REASON_RANGE_NOT_SATISFIABLE: ErrorReason.ValueType  # 62
-"""The range asked for starts at or after the end of the file."""
+"""The requested range starts at or after the end of the file."""
 ERROR_REASON_CONTAINER_EXISTS: ErrorReason.ValueType  # 70
-"""The project has a live container of that label."""
+"""The project already has a live container with that label."""
 ERROR_REASON_MODEL_SLUG_EXISTS: ErrorReason.ValueType  # 71
-"""The container has a sub-model of that slug."""
+"""The container already has a sub-model with that slug."""
 ERROR_REASON_EVALUATOR_EXISTS: ErrorReason.ValueType  # 72
-"""The project has an evaluator of that name."""
+"""The project already has an evaluator with that name."""
 ERROR_REASON_CONFLICT: ErrorReason.ValueType  # 73
 """The resource is in a state that does not allow this."""
 ERROR_REASON_IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 74
-"""The idempotency key was used before with another body."""
+"""The idempotency key was used before with a different body."""
 ERROR_REASON_RATE_LIMIT_EXCEEDED: ErrorReason.ValueType  # 80
 """The caller's own rate limit is reached."""
 ERROR_REASON_UPSTREAM_RATE_LIMITED: ErrorReason.ValueType  # 81
 """The provider's rate limit is reached and no fallback was left."""
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 82
-"""The project holds as much as its quota allows: delete something, or raise the quota."""
+"""The project's quota is full: delete something, or raise the quota."""
 ERROR_REASON_TOO_MANY_CONNECTIONS: ErrorReason.ValueType  # 83
-"""More connections than the edge takes, in all or from one address."""
+"""There are more connections than the edge accepts, in total or from one address."""
 ERROR_REASON_INTERNAL_ERROR: ErrorReason.ValueType  # 90
 """A fault of the gateway itself."""
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 91
-"""Documented, but not available in this deployment."""
+"""The feature is documented, but not available in this deployment."""
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 92
-"""The caller went away; nobody reads this answer."""
+"""The caller closed the connection before the answer."""
 ERROR_REASON_UPSTREAM_ERROR: ErrorReason.ValueType  # 100
-"""The provider failed, or its answer made no sense."""
+"""The provider failed, or its answer was malformed."""
 ERROR_REASON_UPSTREAM_TIMEOUT: ErrorReason.ValueType  # 101
 """The provider did not answer in time."""
 ERROR_REASON_UPSTREAM_AUTH: ErrorReason.ValueType  # 102
@@ -232,9 +232,9 @@ ERROR_REASON_PROVIDER_KEY_MISSING: ErrorReason.ValueType  # 103
 ERROR_REASON_UPSTREAM_OVERLOADED: ErrorReason.ValueType  # 104
 """The provider is overloaded."""
 ERROR_REASON_DEPENDENCY_UNAVAILABLE: ErrorReason.ValueType  # 110
-"""Something the gateway needs is down: its core, its database, its object store."""
+"""A part of the gateway is down: its core, its database or its object store."""
 ERROR_REASON_BACKGROUND_UNAVAILABLE: ErrorReason.ValueType  # 111
-"""Background work is asked for and no queue can take it."""
+"""The request asks for background work, and no queue can accept it."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
