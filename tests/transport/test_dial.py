@@ -25,7 +25,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: AddressInfo) -> None
     async def resolve(_host: str, _port: int) -> list[AddressInfo]:
         return list(addresses)
 
-    monkeypatch.setattr("maniac_core.providers.transport.dial._resolve", resolve)
+    monkeypatch.setattr("maniac_core.providers.transport.dial.resolve", resolve)
 
 
 @pytest.fixture

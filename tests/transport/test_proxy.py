@@ -81,7 +81,7 @@ def test_no_proxy(no_proxy: str, url: str, direct: bool) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["socks5://secret:word@p:1", "https://secret:word@p:1", "http://secret:word@p:x", "http://"],
+    ["socks4://secret:word@p:1", "https://secret:word@p:1", "http://secret:word@p:x", "http://"],
 )
 async def test_unusable_proxy_is_an_error_without_credentials(
     get: Get, make_transport: MakeTransport, value: str

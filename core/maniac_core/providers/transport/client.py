@@ -19,7 +19,12 @@ from maniac_core.providers.transport.base import (
 from maniac_core.providers.transport.connection import Connection
 from maniac_core.providers.transport.dial import dial
 from maniac_core.providers.transport.pool import OriginPool
-from maniac_core.providers.transport.proxy import Proxy, ProxySettings, open_tunnel
+from maniac_core.providers.transport.proxy import (
+    Proxy,
+    ProxySettings,
+    no_address,
+    open_tunnel,
+)
 from maniac_core.providers.transport.request import Headers, encode_head, finish_head
 from maniac_core.providers.transport.response import HttpResponse
 from maniac_core.providers.transport.tls import default_context
@@ -101,7 +106,10 @@ class HttpTransport:
         """Find the pool and encode the head of a request, but for what depends on its body."""
         target = parse_url(url)
         route = self._routes.get(target.origin) or self._add_route(target)
-        absolute = route.proxy is not None and target.scheme == "http"
+        # A tunnel leads to the upstream itself.
+        absolute = (
+            route.proxy is not None and route.proxy.kind == "http" and target.scheme == "http"
+        )
         authorization = route.proxy.authorization if route.proxy is not None and absolute else None
         head, declared_length = encode_head(method, target, headers, authorization, absolute)
         return route.pool, head, declared_length
@@ -128,7 +136,7 @@ class HttpTransport:
         except OSError as error:
             raise _dial_failure(target, proxy, error) from error
         try:
-            if proxy is not None and target.scheme == "https":
+            if proxy is not None and (proxy.kind != "http" or target.scheme == "https"):
                 await _tunnel(sock, proxy, target)
             return await self._wrap(owner, target, sock)
         except BaseException:
@@ -205,7 +213,7 @@ async def _tunnel(sock: socket.socket, proxy: Proxy, target: Target) -> None:
     except OSError as error:
         raise TransportError(
             TransportErrorKind.PROXY,
-            f"proxy {proxy.host}:{proxy.port} broke off CONNECT: {error}",
+            f"proxy {proxy.host}:{proxy.port} broke off: {error}",
             sent=False,
         ) from error
 
@@ -218,9 +226,7 @@ def _dial_failure(target: Target, proxy: Proxy | None, error: OSError) -> Transp
             sent=False,
         )
     if isinstance(error, socket.gaierror):
-        return TransportError(
-            TransportErrorKind.DNS, f"{target.origin}: host has no address: {error}", sent=False
-        )
+        return no_address(target, error)
     return TransportError(
         TransportErrorKind.CONNECT, f"{target.origin}: cannot connect: {error}", sent=False
     )

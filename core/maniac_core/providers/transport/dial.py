@@ -24,7 +24,7 @@ async def dial(host: str, port: int) -> socket.socket:
         OSError: no address could be connected to; the first failure.
 
     """
-    addresses = interleave(await _resolve(host, port))
+    addresses = interleave(await resolve(host, port))
     if len(addresses) == 1:
         return await _connect(addresses[0])
     return await _race(addresses)
@@ -39,7 +39,12 @@ def interleave(addresses: Sequence[AddressInfo]) -> list[AddressInfo]:
     return [address for row in rows for address in row if address is not None]
 
 
-async def _resolve(host: str, port: int) -> Sequence[AddressInfo]:
+async def resolve(host: str, port: int) -> Sequence[AddressInfo]:
+    """Return the addresses of a name, or of an address itself, as `getaddrinfo` does.
+
+    Raises:
+        socket.gaierror: the name has none.
+    """
     try:
         # An IP literal is converted without a trip through the resolver's threads.
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)

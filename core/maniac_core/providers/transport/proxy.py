@@ -7,23 +7,31 @@ import ipaddress
 import re
 import socket
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from typing import Literal
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 import msgspec
 
+from maniac_core.providers.transport import socks5
 from maniac_core.providers.transport.base import TransportError, TransportErrorKind
 from maniac_core.providers.transport.url import Target, basic_authorization, port_of
 
 _MAX_CONNECT_HEAD_BYTES = 16_384
+_DEFAULT_PORTS = {"http": 80, "socks5": 1080, "socks5h": 1080}
 _CONNECT_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
 
 
 class Proxy(msgspec.Struct, frozen=True):
-    """An HTTP proxy and the credentials it wants."""
+    """A proxy and the credentials it wants."""
 
     host: str
     port: int
+    kind: Literal["http", "socks5", "socks5h"] = "http"
+    """`socks5`: names are resolved here; `socks5h`: by the proxy."""
     authorization: str | None = None
+    """What an HTTP proxy gets."""
+    login: socks5.Login | None = None
+    """What a SOCKS proxy gets."""
 
     def __repr__(self) -> str:
         """Leave out the credentials."""
@@ -47,7 +55,7 @@ class ProxySettings:
         """Return the proxy for this target, None to connect directly.
 
         Raises:
-            TransportError: PROXY, when the variable does not name an http proxy.
+            TransportError: PROXY, when the variable does not name a proxy that can be used.
 
         """
         url = self._urls[target.scheme]
@@ -60,10 +68,32 @@ async def open_tunnel(sock: socket.socket, proxy: Proxy, target: Target) -> None
     """Ask the proxy at the other end of `sock` to connect it to the target.
 
     Raises:
-        TransportError: PROXY, when it refuses or answers nonsense.
+        TransportError: PROXY, when it refuses or answers nonsense; DNS, when the target's name has no address.
         OSError: the proxy went away.
 
     """
+    if proxy.kind == "http":
+        await _open_http_tunnel(sock, proxy, target)
+        return
+    resolves_here = proxy.kind == "socks5"
+    try:
+        await socks5.connect(
+            sock, target.host, target.port, proxy.login, resolves_here=resolves_here
+        )
+    except socket.gaierror as error:
+        raise no_address(target, error) from error
+    except socks5.SocksError as error:
+        raise _refused(proxy, str(error)) from None
+
+
+def no_address(target: Target, error: socket.gaierror) -> TransportError:
+    """Return the error for a target whose name cannot be resolved."""
+    return TransportError(
+        TransportErrorKind.DNS, f"{target.origin}: host has no address: {error}", sent=False
+    )
+
+
+async def _open_http_tunnel(sock: socket.socket, proxy: Proxy, target: Target) -> None:
     loop = asyncio.get_running_loop()
     authority = target.origin.removeprefix(f"{target.scheme}://")
     request = f"CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\n"
@@ -137,17 +167,30 @@ def _parse_proxy(url: str) -> Proxy:
         raise TransportError(
             TransportErrorKind.PROXY, "the proxy variable does not hold a URL", sent=False
         ) from None
-    if parts.scheme != "http":
+    if parts.scheme not in _DEFAULT_PORTS:
+        known = ", ".join(f"{scheme}://" for scheme in _DEFAULT_PORTS)
         raise TransportError(
             TransportErrorKind.PROXY,
-            f"proxy scheme {parts.scheme!r} is not supported, only http:// is",
+            f"proxy scheme {parts.scheme!r} is not supported; use one of {known}",
             sent=False,
         )
     if not host:
         raise TransportError(
             TransportErrorKind.PROXY, "the proxy variable names no host", sent=False
         )
-    return Proxy(host=host, port=port or 80, authorization=basic_authorization(parts))
+    port = port or _DEFAULT_PORTS[parts.scheme]
+    if parts.scheme == "http":
+        return Proxy(host=host, port=port, authorization=basic_authorization(parts))
+    kind: Literal["socks5", "socks5h"] = "socks5h" if parts.scheme == "socks5h" else "socks5"
+    return Proxy(host=host, port=port, kind=kind, login=_login(parts))
+
+
+def _login(parts: SplitResult) -> socks5.Login | None:
+    if not parts.username:
+        return None
+    return socks5.Login(
+        user=unquote_to_bytes(parts.username), password=unquote_to_bytes(parts.password or "")
+    )
 
 
 def _refused(proxy: Proxy, what: str) -> TransportError:
