@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from asking import Asked
 from ledger import Ledger, trail
-from providers import Exchange, Handler, Providers, events, text, then
+from providers import Exchange, Handler, Providers, body, events, text, then
 
 Ask = Callable[..., Asked]
 
@@ -57,3 +57,21 @@ def test_a_flood_is_cut_short(
     assert told_of in told.error.message
     assert told.elapsed_s < 15
     assert trail(ledger.record(told.request_id)) == [("main", "truncated")]
+
+
+MANY = b'{"choices": [' + b",".join([b"{}"] * 300_000) + b"]}"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("handler", [body(MANY), events(MANY.decode())], ids=["a body", "an event"])
+def test_more_values_than_any_answer_has_are_not_decoded(
+    asked: Ask, providers: Providers, ledger: Ledger, handler: Handler, *, stream: bool
+) -> None:
+    """What is small as bytes, and smaller compressed, would be a hundred times as large in memory."""
+    providers.handlers["main"] = handler
+
+    told = asked("main/m", stream=stream)
+
+    assert told.error.code == "upstream_error"
+    assert "malformed: it holds more than 200000 values" in told.error.message
+    assert len(ledger.record(told.request_id)["attempts"]) == 1

@@ -31,6 +31,7 @@ from maniac_core.providers.translation.foreign_json import (
     convert,
     decode,
     is_other_than_object,
+    malformed,
     malformed_failure,
 )
 
@@ -83,6 +84,8 @@ _READ = frozenset(
 )
 _READ_OF_CALL = ("id", "type", "function", "index")
 _LARGEST_INDEX = 2**31 - 1
+MAX_CHOICES = 128
+"""Of an answer, and of one chunk: OpenAI's own limit of `n`."""
 
 
 def decode_answer(body: bytes) -> Answer:
@@ -104,6 +107,8 @@ def decode_answer(body: bytes) -> Answer:
         raise _billed(stream_failure(wire.error), body)
     if not wire.choices:
         raise error_of_json(body) or unreadable_failure(body)
+    if len(wire.choices) > MAX_CHOICES:
+        raise _billed(malformed("choices", f"holds more than {MAX_CHOICES}"), body)
     try:
         choices = [_choice(choice, position) for position, choice in enumerate(wire.choices)]
     except UpstreamFailure as failure:

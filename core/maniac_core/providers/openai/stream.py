@@ -28,7 +28,7 @@ from maniac_core.providers.errors import (
     stream_failure,
     unframed_failure,
 )
-from maniac_core.providers.openai.answer import finish_of
+from maniac_core.providers.openai.answer import MAX_CHOICES, finish_of
 from maniac_core.providers.openai.tool_calls import ToolCalls
 from maniac_core.providers.openai.usage import usage_of
 from maniac_core.providers.openai.wire import WireCall, WireMessage, details_of, text_of
@@ -43,7 +43,7 @@ from maniac_core.providers.translation.foreign_json import (
 from maniac_core.providers.transport.sse import SSEEvent
 
 _NULL = msgspec.Raw(b"null")
-_LARGEST_INDEX = 127
+_LARGEST_INDEX = MAX_CHOICES - 1
 
 
 class _WireChoice(msgspec.Struct):
@@ -122,6 +122,8 @@ class OpenAIStreamDecoder:
         if chunk.usage is not _NULL or chunk.x_groq is not None:
             self._add_usage(chunk, items)
         if chunk.choices:
+            if len(chunk.choices) > MAX_CHOICES:
+                return self._fail(malformed("choices", f"holds more than {MAX_CHOICES}"))
             for choice in chunk.choices:
                 try:
                     delta = self._choice(choice, chunk.id)

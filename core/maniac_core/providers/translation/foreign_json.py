@@ -25,11 +25,28 @@ MAX_DEPTH = 64
 
 _ANYTHING: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|-?Infinity|NaN', re.DOTALL)
-_ESCAPE = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\.",
+# A value takes two bytes with its comma, and a hundred times that when it is decoded.
+_MAX_VALUES = 200_000
+# What Python's encoder writes and JSON has not. Each costs far more than its bytes.
+_ODD = re.compile(rb"NaN|Infinity|\\u[dD][89a-fA-F]")
+_MOST_ODD = 10_000
+_LONGEST_MENDED = 1024 * 1024
+# Each alternative goes on to its end and never back, over strings that nothing closes as well, so that no text takes
+# longer than another of its size.
+_TOKEN = re.compile(
+    rb'(?:[^"NI-]|"(?:[^"\\]|\\(?!u[dD][89a-fA-F]).)*+"|(?!NaN|-?Infinity)[NI-])++'
+    rb'|"(?:[^"\\]|\\.)*+["\\]?'
+    rb"|-?Infinity|NaN",
     re.DOTALL,
 )
+_ESCAPE = re.compile(
+    rb"(?:[^\\]|\\(?!u[dD][89a-fA-F]).)++"
+    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    rb"|\\",
+    re.DOTALL,
+)
+_NO_NUMBERS = frozenset({b"NaN", b"Infinity", b"-Infinity"})
 _PROBLEM = re.compile(r"(?s)(.*?)(?: - at `(?:key in `)?\$(.*?)`)?")
 _EXPECTED = re.compile(r"Expected `(.*)`, got `(.*)`")
 _NAMES = {"str": "text", "int": "a whole number", "float": "a number", "bool": "a boolean"}
@@ -40,7 +57,8 @@ _LONGEST_PATH = 100
 def decode(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:
     """Decode a provider's bytes.
 
-    `NaN` and `Infinity`, which Python's encoder writes, are read as null, and half a surrogate pair as U+FFFD.
+    `NaN` and `Infinity`, which Python's encoder writes, are read as null, and half a surrogate pair as U+FFFD: at most
+    10,000 of them, in 1 MiB.
 
     Raises:
         msgspec.ValidationError: JSON of another shape; see `malformed_failure`.
@@ -54,10 +72,23 @@ def decode(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        mended = _TOKEN.sub(_mend, data)
-        if mended == data:
+        if len(data) > _LONGEST_MENDED or not 0 < len(_ODD.findall(data)) <= _MOST_ODD:
             raise
-        return decoder.decode(mended)
+        return decoder.decode(_TOKEN.sub(_mend, data))
+
+
+def check_values(data: bytes) -> None:
+    """Check, before it is decoded, that JSON holds no more values than any answer does.
+
+    Raises:
+        UpstreamFailure: it does.
+    """
+    # Commas and brackets in texts count as well: not so many are in anything that a model writes.
+    if (
+        len(data) > 2 * _MAX_VALUES
+        and data.count(b",") + data.count(b"[") + data.count(b"{") > _MAX_VALUES
+    ):
+        raise malformed("", f"holds more than {_MAX_VALUES} values")
 
 
 def convert(value: Any, shape: type[_T], where: str) -> _T:
@@ -152,10 +183,10 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 def _mend(match: re.Match[bytes]) -> bytes:
     token = match[0]
-    return _ESCAPE.sub(_mend_escape, token) if token[0] == 0x22 else b"null"
+    if token in _NO_NUMBERS:
+        return b"null"
+    return _ESCAPE.sub(_mend_escape, token) if token[0] == 0x22 else token
 
 
 def _mend_escape(match: re.Match[bytes]) -> bytes:
-    escape = match[0]
-    is_half = len(escape) == 6
-    return rb"\ufffd" if is_half else escape
+    return match[0] if match["half"] is None else rb"\ufffd"

@@ -97,6 +97,9 @@ class HttpResponse:
                         TransportErrorKind.BODY_TOO_LARGE, f"body exceeds {limit} bytes"
                     )
                 parts.append(data)
+                if self.decoder is not None:
+                    # Nothing was waited for: a small input may become very much output.
+                    await asyncio.sleep(0)
             else:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 

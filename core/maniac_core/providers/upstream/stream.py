@@ -18,6 +18,7 @@ from maniac_core.providers.base import (
     StreamModel,
     UpstreamFailure,
 )
+from maniac_core.providers.translation.foreign_json import check_values
 from maniac_core.providers.transport import TransportError, TransportErrorKind, UpstreamResponse
 from maniac_core.providers.transport.sse import SSEDecoder, SSEError, SSEEvent
 from maniac_core.providers.upstream.transport_failure import deadline_failure, transport_failure
@@ -30,6 +31,8 @@ _MAX_STREAM_BYTES = 64 * 1024 * 1024
 _MAX_EVENTS = 1_000_000
 _MAX_BARREN_EVENTS = 100_000
 _MAX_BARREN_RUN = 10_000
+# Smaller ones hold no more values than they may.
+_LARGE_EVENT_BYTES = 256 * 1024
 # How long the end marker is waited for when the finish reason and the usage have come, and when usage may yet come.
 _GRACE_S = 1.0
 _GRACE_WITHOUT_USAGE_S = 5.0
@@ -210,6 +213,12 @@ class UpstreamStream:
             self._ready.append(self._flood(f"sent more than {_MAX_EVENTS} events"))
             return
         for event in events:
+            if len(event.data) > _LARGE_EVENT_BYTES:
+                try:
+                    check_values(event.data)
+                except UpstreamFailure as failure:
+                    self._ready.append(StreamError(failure=failure))
+                    return
             if items := decoder.feed(event):
                 self._ready += items
                 self._barren_run = 0

@@ -14,6 +14,7 @@ from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import Dialect, HttpCall, Prompt, Target, UpstreamFailure
 from maniac_core.providers.base_url import base_url_hint
 from maniac_core.providers.redaction import Redactor
+from maniac_core.providers.translation.foreign_json import check_values
 from maniac_core.providers.transport import (
     Deadlines,
     Transport,
@@ -194,6 +195,7 @@ class Upstream:
         finally:
             response.close()
         try:
+            check_values(body)
             return self.dialect.decode(body)
         except UpstreamFailure as failure:
             self._note_failure(exchange.key_slot, failure)
