@@ -41,6 +41,8 @@ _UNREAD_PARAMETERS = frozenset(
     }
 )
 _PIECE = 512
+_LEAST_READ = 1024
+"""Bytes. Of what is shorter, looking closer costs more than it saves."""
 _MOST_READ = 1024 * 1024
 # Every pair of these letters is a token of cl100k, o200k, Claude's and DeepSeek's vocabularies, as is a space and one.
 _COMMON = b"abcdefhilnoprstuv"
@@ -99,6 +101,8 @@ def most_text_tokens(text: str | bytes) -> int:
     """Return the most tokens that a text can have."""
     data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
     tokens = len(data)
+    if tokens < _LEAST_READ:
+        return tokens
     # Others wait meanwhile: of a longer text only the beginning is looked at.
     for start in range(0, min(len(data), _MOST_READ), _PIECE):
         piece = data[start : start + _PIECE].translate(_MARKS)

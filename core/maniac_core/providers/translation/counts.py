@@ -16,9 +16,11 @@ MAX_COST_USD = 100_000.0
 
 def token_count(value: Any) -> int | None:
     """Return a count; None: not reported."""
-    if value.__class__ is float and value.is_integer():
+    if value.__class__ is not int:
+        if value.__class__ is not float or not value.is_integer():
+            return None
         value = int(value)
-    return value if value.__class__ is int and 0 <= value <= MAX_TOKENS else None
+    return value if 0 <= value <= MAX_TOKENS else None
 
 
 def amount_usd(value: Any) -> float | None:

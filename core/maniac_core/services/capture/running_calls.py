@@ -141,9 +141,9 @@ class RunningCalls:
                 return
             place = capture.place = Place(self, self._free.pop())
         room = _SLOT_BYTES - _LENGTH_BYTES
-        text = _encode(_call_of(capture, step, _LONGEST_NAME))
+        text = _encode(_note_of(capture, step, _LONGEST_NAME))
         if len(text) > room:
-            text = _encode(_call_of(capture, step, _SHORT_NAME))
+            text = _encode(_note_of(capture, step, _SHORT_NAME))
         if len(text) > room:
             # What was noted of the attempts before stays.
             return
@@ -212,30 +212,33 @@ class Place:
             self._calls.settled(self.offset)
 
 
-def _call_of(capture: Capture, step: Step, longest: int) -> _Call:
+def _note_of(capture: Capture, step: Step, longest: int) -> tuple[object, ...]:
+    """Return the fields of a _Call in their order; making the struct would cost as much as encoding it."""
     call, trail, candidate = capture.call, capture.trail, step.candidate
-    request, caller = capture.request, call.caller
-    holds = capture.holds.taken if capture.holds is not None else ()
-    return _Call(
-        id=capture.id,
-        key=caller.key,
-        project=caller.project,
-        organization=caller.organization,
-        created=capture.created,
-        request_id=call.request_id[:longest],
-        store=request.store,
-        streamed=capture.streamed,
-        requested_model=(request.model or candidate.slug)[:longest],
-        model=candidate.slug[:longest],
-        provider=candidate.provider,
-        model_id=candidate.model_id,
-        container=step.container.key if step.container else None,
-        container_label=step.container.label if step.container else None,
-        number=len(trail.attempts),
-        upstream_model=candidate.model[:longest],
-        most_nano_usd=trail.worst_nano_usd + trail.charge_nano_usd,
+    request, caller, container = capture.request, call.caller, step.container
+    holds = list(capture.holds.taken) if capture.holds is not None else []
+    if len(holds) > 1:
         # The first one says which windows are charged.
-        holds=(*holds[:1], *(msgspec.structs.replace(hold, windows=()) for hold in holds[1:])),
+        holds[1:] = [msgspec.structs.replace(hold, windows=()) for hold in holds[1:]]
+    return (
+        capture.id,
+        caller.key,
+        caller.project,
+        caller.organization,
+        capture.created,
+        call.request_id[:longest],
+        request.store,
+        capture.streamed,
+        (request.model or candidate.slug)[:longest],
+        candidate.slug[:longest],
+        candidate.provider,
+        candidate.model_id,
+        container.key if container else None,
+        container.label if container else None,
+        len(trail.attempts),
+        candidate.model[:longest],
+        trail.worst_nano_usd + trail.charge_nano_usd,
+        holds,
     )
 
 

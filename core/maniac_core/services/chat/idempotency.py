@@ -62,6 +62,8 @@ class IdempotentCompletions:
         """`is_optional`: whether a request is answered although the database takes no claim of its key."""
         self._concurrency = concurrency
         self._quotas = quotas
+        # Without caps and quotas, requests do not pay for them.
+        self._is_unbounded = concurrency.is_off and quotas.is_off
         self._is_optional = is_optional
         self._completions = completions
         self._keys = keys
@@ -82,6 +84,8 @@ class IdempotentCompletions:
         Raises:
             GatewayError: as CompletionService; IDEMPOTENCY_KEY_REUSED; CONFLICT when the first result is gone.
         """
+        if self._is_unbounded and call.idempotency_key is None:
+            return await self._completions.create(call, request)
         with self._concurrency.slot(call.caller):
             if call.idempotency_key is None:
                 return await self._create(call, request)

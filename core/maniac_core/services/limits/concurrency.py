@@ -19,7 +19,7 @@ class Concurrency:
             config.concurrent_requests_per_project,
             config.concurrent_requests_per_key,
         )
-        self._is_off = not any(self._limits)
+        self.is_off = not any(self._limits)
         self.running: Counter[tuple[str, int]] = Counter()
         """By owner: `organization`, `project` or `key`, and the storage's key of it."""
 
@@ -29,7 +29,7 @@ class Concurrency:
         Raises:
             GatewayError: RATE_LIMIT_EXCEEDED, when it is entered.
         """
-        if self._is_off or caller.is_internal:
+        if self.is_off or caller.is_internal:
             return _FREE
         organization, project, key = self._limits
         owners = []

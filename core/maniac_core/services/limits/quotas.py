@@ -23,6 +23,8 @@ class Quotas:
     """Checks quotas; without any, nothing is asked or counted."""
 
     def __init__(self, config: CoreConfig, completions: CompletionStore, files: FileStore) -> None:
+        self.is_off = not config.project_max_completions
+        """Whether completions have no quota."""
         self._max_completions = config.project_max_completions
         self._max_file_bytes = config.project_max_file_bytes
         self._completions = completions
@@ -59,11 +61,13 @@ class Quotas:
                 # Somebody else has just done so.
                 return
             counted = time.monotonic()
-            held.ended = 0
+            # What had ended by then is in the answer; until that is here it still counts as it did.
+            ended = held.ended
             try:
                 held.stored = await self._completions.count(project, CompletionFilter())
             except StorageError as err:
                 raise unavailable() from err
+            held.ended -= ended
             held.counted = counted
 
     def file_turn(self, caller: Caller) -> contextlib.AbstractAsyncContextManager[None]:
