@@ -19,6 +19,7 @@ from typing import NoReturn
 
 import asyncpg
 import httpx
+import hypothesis
 import pytest
 from maniac_core.storage.postgres.migrate import migrate_postgres
 
@@ -50,6 +51,9 @@ def _make_environment() -> None:
         cache = Path(tempfile.gettempdir()) / f"maniac-gateway-tests-{os.getuid()}" / "bytecode"
         os.environ.setdefault("PYTHONPYCACHEPREFIX", str(cache))
         sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"]
+        # Examples that failed would be kept in the checkout.
+        hypothesis.settings.register_profile("read-only", database=None)
+        hypothesis.settings.load_profile("read-only")
 
     # Sockets lie in the folders of tests, and their paths have to fit into 107 bytes.
     if len(tempfile.gettempdir()) > _LONGEST_TEMP:
