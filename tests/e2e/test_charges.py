@@ -222,6 +222,9 @@ def test_a_charge_that_nobody_expected_is_in_the_budget(
         statuses = [_ask(client, model).status_code for _ in range(5)]
         assert statuses == [200, 402, 402, 402, 402]
         assert _spent(charging, organization) == CHARGED / 1e9
+        # Of another one nothing is known; its charge is in the budget although that is used up.
+        assert _ask(client, f"own/other-{organization}").status_code == 200
+        assert _spent(charging, organization) == 2 * CHARGED / 1e9
     # What the model was charged once is reserved from now on.
     budget = f"{2.5 * CHARGED / 1e9:.9f}"
     with _client(charging, "--budget-usd", budget, "--organization", f"{organization}-2") as client:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from maniac_core.config.core import LOCAL_PROVIDER
-from maniac_core.domain.budgets import OwnerKind, Period
+from maniac_core.domain.budgets import Hold, OwnerKind, Period
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.domain.ids import now_s
+from maniac_core.domain.ids import now_s, uuid_id
 from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.providers.pricing.prompt_bound import has_documents
 from maniac_core.services.billing.price_ceiling import ceiling_nano_usd
@@ -82,12 +82,17 @@ class Spending:
 
     async def _be_ready(self, capture: Capture, step: Step) -> None:
         """Reserve next to nothing, so that a charge that nobody expects finds the budgets that it belongs to."""
+        caller = capture.call.caller
         try:
-            hold = await self._reservations.take(capture.call.caller, 1)
+            hold = await self._reservations.take(caller, 1)
+            if hold is None:
+                # A budget is used up, which keeps nobody from what is free: the budgets are known, without a hold.
+                windows = [fit.window for fit in await self._store.check(caller, 0, now_s())]
+                hold = Hold(id=uuid_id(), amount_nano_usd=0, windows=tuple(windows))
         except StorageError:
             # As without a budget: nothing is known to be charged.
             return
-        if hold is not None:
+        if hold.windows:
             holds = capture.holds = Holds()
             holds.taken.append(hold)
             holds.covered = step

@@ -47,6 +47,8 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
     period: Period
     is_short: bool
     """Whether the request does not fit into it."""
+    window: tuple[int, int]
+    """Its running period: the storage's key of the budget, and the period's first second."""
 
 
 class BudgetStore:
@@ -115,6 +117,7 @@ class BudgetStore:
                 kind=_kind(row["project"], row["api_key"]),
                 period=row["period"],
                 is_short=bool(row["is_short"]),
+                window=(row["budget"], row["start"]),
             )
             for row in rows
         ]

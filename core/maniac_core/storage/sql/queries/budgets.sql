@@ -56,8 +56,8 @@ SELECT 1 FROM budgets b
    AND w.spent_nano_usd + {budget_reserved} + CAST(:room AS BIGINT) > b.limit_nano_usd
 
 -- name: check_budgets
--- The budgets of a key, and whether an amount does not fit into them.
-SELECT b.project, b.api_key, b.period,
+-- The budgets of a key with their running periods, and whether an amount does not fit into them.
+SELECT b.id AS budget, {budget_start} AS start, b.project, b.api_key, b.period,
        COALESCE(w.spent_nano_usd, 0) + {budget_reserved} + CAST(:amount AS BIGINT) > b.limit_nano_usd AS is_short
   FROM budgets b
   LEFT JOIN budget_windows w ON w.budget = b.id AND w.start = {budget_start}
