@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Iterable
 from typing import Any
@@ -25,6 +26,7 @@ from maniac_edge.requests.bodies import Access
 # What clients put before a path when they guess.
 _BASE_WORDS = frozenset({"api", "v1", "v2", "openai"})
 _LONGEST_GUESS = 100
+_NEAR_ENOUGH = 0.75
 _log = logging.getLogger(__name__)
 
 
@@ -34,7 +36,9 @@ def exception_handlers(access: Access, paths: Iterable[str]) -> ExceptionHandler
 
     def no_such_path(request: Request[Any, Any, Any], _: Exception) -> Response[None]:
         context: RequestContext = request.scope["state"]["context"]
-        meant = known.get(_outline(context.path))
+        outline = _outline(context.path)
+        near = difflib.get_close_matches(outline, known, n=1, cutoff=_NEAR_ENOUGH)
+        meant = known.get(outline) or (known[near[0]] if near else None)
         hint = f" Did you mean {meant}?" if meant else " The paths are listed at /docs."
         error = EdgeError("ROUTE_NOT_FOUND", f"No such path.{hint}")
         return _FailureResponse(error, access, context)

@@ -147,6 +147,9 @@ def test_a_configuration_that_is_a_folder_or_not_there(run: Run, tmp_path: Path)
         "http://host:99999/v1",
         "http://host:port/v1",
         "http://me:hun/ter@host/v1",
+        "me:hun/ter@host/v1",
+        "http://me:x hun/ter@host/v1",
+        "https://host/v1#part",
         "http://[::1/v1",
         "http://ho st/v1",
     ],
@@ -160,6 +163,20 @@ def test_an_address_that_nothing_could_be_sent_to(run: Run, tmp_path: Path, url:
     assert refused.returncode == 1
     assert f"{file}, line 3: [providers.mine]: `base_url` is '" in line
     assert "hun/ter" not in line
+
+
+@pytest.mark.parametrize(("kind", "status"), [("openai", 0), ("anthropic", 1), ("gemini", 1)])
+def test_a_query_is_for_the_kind_that_sends_it(
+    run: Run, tmp_path: Path, kind: str, status: int
+) -> None:
+    """The others would send requests that fail, and refuse it instead; it is never shown."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(f"[providers.mine]\nkind = '{kind}'\nbase_url = 'https://h/v1?k=hunter2'\n")
+    checked = run("check-config", f"--config={file}")
+    assert checked.returncode == status
+    assert "hunter2" not in checked.stdout + checked.stderr
+    if status:
+        assert f"whose query is not sent by kind `{kind}`" in _one_line(checked)
 
 
 def test_a_hint_leads_to_the_same_data_folder(run: Run) -> None:

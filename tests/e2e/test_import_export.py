@@ -114,7 +114,7 @@ def test_the_fine_tuning_form_has_whole_answers_only(
 def test_an_export_filters_as_the_list_does(
     gateway: Gateway, label: str, captured: list[str]
 ) -> None:
-    """By metadata, whatever the type of its value, and by model; an unknown container has nothing."""
+    """By metadata, whatever the type of its value, and by model; an unknown container is refused, with the nearest."""
 
     def ids(*options: str) -> list[str]:
         lines = exported(gateway, "--container", f"maniac:{label}", *options)
@@ -123,7 +123,8 @@ def test_an_export_filters_as_the_list_does(
     assert ids("--metadata", '{"k": "v"}') == captured[:1]
     assert ids("--metadata", '{"k": 2}', "--model", "mock:m1") == captured[1:2]
     assert ids("--model", "mock/other") == []
-    assert exported(gateway, "--container", "nothing") == []
+    with pytest.raises(AssertionError, match=rf"no container '{label}x'. Did you mean '{label}'"):
+        exported(gateway, "--container", f"{label}x")
     with pytest.raises(AssertionError, match="must be a JSON object"):
         exported(gateway, "--metadata", "x")
 

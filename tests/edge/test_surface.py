@@ -54,6 +54,9 @@ MEANT = {
     "/models": "/v1/models",
     "/v1/chat_completions": URL,
     "/doc": "/docs",
+    "/v1/modles": "/v1/models",
+    "/v1/chat/completoins": URL,
+    "/v1/contaners": "/v1/containers",
 }
 
 

@@ -10,6 +10,7 @@ from maniac_core.masking import mask
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _AWS_KEY = re.compile(r"(AKIA|ASIA)[A-Z0-9]{12,}")
 _SHORTEST_KEY = 20
+_ENDS_ADDRESS = re.compile(r"[\s'\"`]")
 _UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
@@ -44,7 +45,32 @@ def check_url(field: str, url: str, schemes: tuple[str, ...] = ("http", "https")
     """
     problem = _url_problem(url, schemes)
     if problem:
-        raise ValueError(f"`{field}` is {mask(url)!r}, {problem}")
+        raise ValueError(f"`{field}` is {_shown(url, schemes[0])!r}, {problem}")
+
+
+def check_base_url(field: str, kind: str, url: str) -> None:
+    """Refuse the address of a provider that its kind could send no request to.
+
+    Raises:
+        ValueError: it is none, has a fragment, or a query that is not sent; secrets in it are masked.
+    """
+    check_url(field, url)
+    shown = _shown(url, "http")
+    if "#" in url:
+        raise ValueError(
+            f"`{field}` is {shown!r}, whose part from `#` on is never sent: leave it out"
+        )
+    if "?" in url and kind != "openai":
+        raise ValueError(
+            f"`{field}` is {shown!r}, whose query is not sent by kind `{kind}`: leave out the part from `?` on"
+        )
+
+
+def _shown(url: str, scheme: str) -> str:
+    """Return an address without its secrets, also where a scheme is missing or a password has a blank in it."""
+    if "@" in url:
+        url = _ENDS_ADDRESS.sub("_", url)
+    return mask(url) if "://" in url else mask(f"{scheme}://{url}").removeprefix(f"{scheme}://")
 
 
 def _url_problem(url: str, schemes: tuple[str, ...]) -> str | None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from maniac_core.config.checks import check_url, check_variable
+from maniac_core.config.checks import check_base_url, check_url, check_variable
 from maniac_core.config.file import ConfigError as ConfigError  # noqa: PLC0414 - known from here
 from maniac_core.config.file import ConfigFile, from_environ
 from maniac_core.config.scripted import ScriptedRule
@@ -92,7 +92,7 @@ class ProviderConfig(_Table, frozen=True):
                 raise ValueError("Object missing required field `base_url`")
             if self.rules:
                 raise ValueError("`rules` belongs to kind `scripted` only")
-            check_url("base_url", self.base_url)
+            check_base_url("base_url", self.kind, self.base_url)
         for name in key_variables(self):
             check_variable("api_key_env", name, "OPENAI_API_KEY")
 
@@ -337,11 +337,11 @@ def known_base_url(name: str, environ: Mapping[str, str]) -> str:
     Raises:
         ConfigError: the variable holds no URL.
     """
-    _, base_url, key_variable = KNOWN_PROVIDERS[name]
+    kind, base_url, key_variable = KNOWN_PROVIDERS[name]
     variable = key_variable.replace("_API_KEY", "_BASE_URL")
     given = environ.get(variable, "").strip()
     try:
-        check_url(variable, given or base_url)
+        check_base_url(variable, kind, given or base_url)
     except ValueError:
         # Unprinted: it may hold a credential.
         raise ConfigError(f"{variable} does not hold a URL such as {base_url}") from None

@@ -21,6 +21,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _run(arguments: argparse.Namespace) -> None:
     async with open_collection(arguments) as collection:
+        if arguments.container:
+            await collection.require_container(arguments.container)
         path: Path | None = arguments.out
         if path is None:
             await _write(collection, arguments, sys.stdout.buffer)
