@@ -59,7 +59,7 @@ class Connection(asyncio.Protocol):
         """Answers that ended with the connection, not with their end."""
 
     async def run(self) -> None:
-        """Send and receive until told to stop.
+        """Send and receive until stopped.
 
         Raises:
             OSError: the server does not take connections.

@@ -35,7 +35,7 @@ async def dense_messages_with_key(victim: Victim) -> str:
 
 
 async def foreign_relays(victim: Victim) -> str:
-    """A thousand relay streams of somebody who is no edge, each with ten thousand calls in its first message."""
+    """A thousand relay streams of a client that is not an edge, each with ten thousand calls in its first message."""
     start = relay_pb2.RelayRequestFrame(call_id=1, start=relay_pb2.RelayStart())
     frames = relay_pb2.RelayRequest(frames=[start] * 10_000).SerializeToString()
     return await _send(victim, _RELAY, frames, times=1_000)

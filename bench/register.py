@@ -62,7 +62,7 @@ class Phase(msgspec.Struct, kw_only=True):
 
 
 class _Completions:
-    """Sends completions at a fixed rate over keep-alive connections until told to stop."""
+    """Sends completions at a fixed rate over keep-alive connections until stopped."""
 
     def __init__(self, target: Target, rate: float, connections: int) -> None:
         self.latencies: list[float] = []

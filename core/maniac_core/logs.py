@@ -27,7 +27,7 @@ def configure(log_format: LogFormat) -> None:
 
 
 class CompletionLine(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What the log says of a completion."""
+    """The log line of a completion."""
 
     request_id: str
     completion: str
@@ -38,7 +38,7 @@ class CompletionLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     cost_usd: float | None
     """None: the price is unknown."""
     key: str | None
-    """What the key was called when it was made. None: the key of internal services."""
+    """The name given to the key at its creation. None: the internal service key."""
     duration_ms: float
     error: str | None = None
 

@@ -14,7 +14,7 @@ _MASK = "***"
 
 
 def mask(text: str) -> str:
-    """Return the text with `***` for every secret that an address or a DSN in it holds."""
+    """Return the text with every secret in an address or a DSN replaced by `***`."""
     return _DSN_VALUE.sub(rf"\1={_MASK}", _ADDRESS.sub(_mask_address, text))
 
 

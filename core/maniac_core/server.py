@@ -106,7 +106,7 @@ class Core:
     def __init__(
         self, config: Config, environ: Mapping[str, str], *, has_demo: bool = False
     ) -> None:
-        """`has_demo`: whether the scripted provider `demo` answers as long as there is no other."""
+        """`has_demo`: whether the scripted provider `demo` answers while there is no other provider."""
         self.config = config
         self._has_demo = has_demo
         self._environ = environ
@@ -279,7 +279,7 @@ class Core:
                 self._reservations.recall()
 
         def contact(_is_there: bool) -> None:
-            # What was reserved ahead may have ended by the time the database can be told what was spent of it.
+            # A reservation made in advance may have expired before its spending can be written.
             self._reservations.recall()
 
         self._database.on_change(changed)

@@ -21,7 +21,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,]+")
 _LISTS = {"trusted_proxies", "cors_origins"}
 _TABLES = {"core", "edge", "providers", "aliases"}
 
-# What the numbers of a configuration can be.
+# Ranges of the configuration's numbers.
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -67,7 +67,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     max_connections: _Positive = 10_000
     """Most connections at a time."""
     max_connections_per_address: _Positive = 1_000
-    """Most connections at a time from one address that is no trusted proxy."""
+    """Most connections at a time from one address other than a trusted proxy's."""
     body_timeout_s: _Seconds = 120.0
     """How long a JSON body may take to arrive, in seconds."""
     unread_timeout_s: _Seconds = 120.0

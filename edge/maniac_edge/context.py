@@ -96,7 +96,7 @@ def _shown(path: str) -> str:
 
 def new_request_id() -> str:
     """Return an id for a request whose client gave none."""
-    # It is no secret: a generator that is seeded once saves a system call for each.
+    # The id is not a secret: a generator that is seeded once saves a system call for each.
     return f"req_{getrandbits(96):024x}"
 
 

@@ -54,7 +54,7 @@ def parse_target(text: str) -> CoreTarget:
     """Read `unix:PATH`, `HOST:PORT`, `dns:///HOST:PORT`, or a list: `ipv4:A:P,A:P`, `ipv6:[A]:P,[A]:P`.
 
     Raises:
-        ValueError: it is none of these; the message says what is wrong.
+        ValueError: it is invalid; the message says why.
     """
     scheme, _, rest = text.partition(":")
     if scheme == "unix":

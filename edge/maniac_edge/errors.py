@@ -74,7 +74,7 @@ _UNKNOWN = ("INTERNAL_ERROR", "The gateway failed. The request id names the fail
 
 
 class EdgeError(Exception):
-    """A failure that the client is told about.
+    """A failure that is reported to the client.
 
     `reason` is a name of the error table without its prefix. `param` is the request field it is about. `details` is
     JSON-shaped. `from_core` says that the core decided it, so that no gate is left to pass.

@@ -23,7 +23,7 @@ from maniac_edge.http.client_connection import CLIENT_WATCH, CLOSE, ClientWatch
 from maniac_edge.http.responses import start_json
 from maniac_edge.requests.bodies import Access
 
-# What clients put before a path when they guess.
+# Prefixes that clients put before a path when they guess.
 _BASE_WORDS = frozenset({"api", "v1", "v2", "openai"})
 _LONGEST_GUESS = 100
 _NEAR_ENOUGH = 0.75
@@ -69,7 +69,7 @@ def _outline(path: str) -> str:
 
 
 def to_edge_error(exc: Exception, context: RequestContext) -> EdgeError:
-    """Return what a client is told about an exception; one that nobody foresaw is logged."""
+    """Return the error for an exception; an unexpected one is logged."""
     if isinstance(exc, EdgeError):
         return exc
     if isinstance(exc, MethodNotAllowedException):
@@ -139,7 +139,7 @@ class _FailureResponse(Response[None]):
         headers = response_headers(error, context)
         watch: ClientWatch = scope["extensions"][CLIENT_WATCH]  # type: ignore[index,assignment]
         if watch.in_body and CLOSE not in headers:
-            # What is still to come is not worth its transport.
+            # The rest of the body is not worth receiving.
             headers.append(CLOSE)
         await start_json(send, len(body), status=error.status, headers=headers)
         await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -31,7 +31,7 @@ class AccessLog:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def write(self, method: str, context: RequestContext) -> None:
-        """Log a request that has ended. Probes are asked every second somewhere, and are no news."""
+        """Log a request that has ended. Probes may come every second and are not logged."""
         if context.path in PROBES:
             return
         duration_ms = round((time.perf_counter() - context.started) * 1000, 2)

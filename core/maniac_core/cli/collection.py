@@ -35,7 +35,7 @@ class Collection(msgspec.Struct, frozen=True):
     """One project's completions."""
 
     call: Call
-    """Who acts: the operator, in that project."""
+    """The caller: the operator, in that project."""
     registrar: Registrar
     exporter: Exporter
     containers: ContainerService

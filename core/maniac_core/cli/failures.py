@@ -1,4 +1,4 @@
-"""What a command failed for, told in one line: what, where, and what to do. Defects of the program keep their traceback."""
+"""One-line messages for failed commands: what, where, and what to do. Defects of the program keep their traceback."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class UsageError(Exception):
 
 
 _ELSEWHERE = "name another folder with --data-dir, or [core] data_dir"
-# What SQLite says of a file that is damaged, or was never its own.
+# SQLite's messages for a file that is damaged or not a database.
 _DAMAGED = ("disk image is malformed", "file is not a database")
 _REMEDIES = {
     errno.ENOSPC: "make room, then try again",

@@ -10,7 +10,7 @@ from maniac_core.masking import mask
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What was found of one subject, and, unless all is well, what to do."""
+    """The finding about one subject, and, unless all is well, the remedy."""
 
     level: Literal["ok", "warn", "fail"]
     subject: str

@@ -1,4 +1,4 @@
-"""What a LiteLLM config.yaml amounts to here: providers, aliases, and notes on what cannot be carried.
+"""Converts a LiteLLM config.yaml: providers, aliases, and notes on settings that have no counterpart.
 
 Values that may be secrets are never part of a note.
 """
@@ -43,7 +43,7 @@ _WITHOUT_PREFIX = (
     (re.compile(r"(gpt|chatgpt|o[0-9])\b"), "openai"),
     (re.compile(r"claude\b"), "anthropic"),
 )
-# What an entry may say that has a place in ours, or is none of our business.
+# Keys of an entry that have a counterpart, or that need none.
 _CARRIED = {
     "model",
     "api_key",
@@ -65,7 +65,7 @@ class Entry(msgspec.Struct):
 
 
 class Document(msgspec.Struct):
-    """A config.yaml; what is not a field here is looked at as `Any`, because only its name is told."""
+    """A config.yaml; keys that are not fields here are read as `Any`, because only their names are reported."""
 
     model_list: list[Entry] | None = None
     router_settings: dict[str, Any] | None = None
@@ -75,14 +75,14 @@ class Document(msgspec.Struct):
 
 
 class Import(msgspec.Struct):
-    """What came of it."""
+    """The result of the conversion."""
 
     providers: dict[str, dict[str, object]] = {}
     """Tables of `[providers.NAME]`."""
     aliases: dict[str, dict[str, object]] = {}
     """Tables of `[aliases.NAME]`."""
     notes: list[str] = []
-    """What could not be carried, where it stands, and what to do."""
+    """Settings that could not be converted, each with its place and the remedy."""
 
 
 class _Deployment(msgspec.Struct):

@@ -28,11 +28,11 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help()
         return 0
     arguments = parser.parse_args(words)
-    # What commands write holds prompts and keys: it is the owner's only.
+    # Files written by commands hold prompts and keys: only the owner may read them.
     os.umask(0o077)
     import logging  # noqa: PLC0415 - not for --help
 
-    # What a command fails for is told once, in its last line; `serve` and `core` have a log besides.
+    # A command reports its failure once, in its last line; `serve` and `core` have a log besides.
     logging.getLogger("maniac_core").addHandler(logging.NullHandler())
     try:
         module = importlib.import_module(f"maniac_core.cli.commands.{arguments.module}")

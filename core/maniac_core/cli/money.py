@@ -12,7 +12,7 @@ def parse_usd(text: str) -> int:
     """Return nano-USD of a decimal amount.
 
     Raises:
-        UsageError: it is no number, is negative, or is finer than a nano-USD.
+        UsageError: it is not a number, is negative, or is finer than a nano-USD.
     """
     try:
         nano = Decimal(text) * NANO_PER_USD

@@ -1,4 +1,4 @@
-"""Who gives a command, for the audit log."""
+"""The user that gives a command, for the audit log."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from maniac_core.config.core import Config, ConfigError, CoreConfig, load
 
 
 class EdgeSettings(msgspec.Struct, frozen=True):
-    """What commands need to know of the effective `[edge]` table."""
+    """The values of the effective `[edge]` table that commands need."""
 
     host: str
     port: int

@@ -15,7 +15,7 @@ from maniac_core.config.problems import nearest
 
 _PREFIX = "MANIAC_"
 _CORE, _EDGE = "MANIAC_CORE__", "MANIAC_EDGE__"
-# What clients and the tests of this repository read, and what Kubernetes makes for a service of our name.
+# Read by clients and by the tests of this repository, or made by Kubernetes for a service of our name.
 _OF_OTHERS = re.compile(
     r"MANIAC_(BASE_URL|MODEL|GRPC|TEST_\w+|RECORDINGS|\w+_(SERVICE_\w+|TCP\w*))"
 )

@@ -1,4 +1,4 @@
-"""What values of a configuration are refused, beyond their types. Messages never hold a value that may be a secret."""
+"""Checks of configuration values beyond their types. Messages never contain a value that may be a secret."""
 
 from __future__ import annotations
 

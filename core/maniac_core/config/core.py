@@ -17,7 +17,7 @@ from maniac_core.config.file import ConfigFile, from_environ
 from maniac_core.config.scripted import ScriptedRule
 from maniac_core.telemetry import metrics_address
 
-# What the numbers of a configuration can be.
+# Ranges of the configuration's numbers.
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -35,7 +35,7 @@ KNOWN_PROVIDERS: dict[str, tuple[Literal["openai", "anthropic", "gemini"], str, 
 }
 
 DEFAULT_LOCAL_MODEL = "smollm2-135m-instruct"
-"""What `maniac-gateway pull` fetches and `serve` serves unless told otherwise."""
+"""The model that `maniac-gateway pull` fetches and `serve` serves by default."""
 LOCAL_PROVIDER = "local"
 """First part of the embedded model's slug."""
 DEMO_PROVIDER = "demo"
@@ -240,7 +240,7 @@ class CoreConfig(_Table, frozen=True):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """What the core and the command run with."""
+    """The settings of the core and the command."""
 
     core: CoreConfig
     providers: dict[str, ProviderConfig]
@@ -383,7 +383,7 @@ def demo_provider() -> ProviderConfig:
 
 
 def _is_file(path: Path) -> bool:
-    # A folder that this user may not look into has no model for it; whoever needs the folder says so.
+    # A folder that this user may not read counts as empty; the command that needs the folder reports it.
     try:
         return path.is_file()
     except OSError:

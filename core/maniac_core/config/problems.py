@@ -38,7 +38,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What a table was refused for."""
+    """The reason why a table was refused."""
 
     key: str
     """The key of the table that it is about; empty: the table as a whole."""

@@ -72,7 +72,7 @@ class ScriptedToolCall(_Table, frozen=True):
 
 
 class ScriptedUsage(_Table, frozen=True):
-    """What the answer says it used; a count that is not given is estimated from the texts."""
+    """The usage that the answer reports; a count that is not given is estimated from the texts."""
 
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
@@ -141,14 +141,14 @@ class ScriptedRule(_Table, frozen=True):
     chunk_jitter_s: Seconds = 0.0
     """Up to so much is added to each chunk_delay_s."""
     seed: int = 0
-    """What jitter and ids are derived from."""
+    """The seed for jitter and ids."""
 
     refuse: bool = False
     """The connection is refused."""
     reset: bool = False
     """The connection is reset before the head of the answer."""
     hang: Literal["connect", "headers", "first_token", "stream", "end"] | None = None
-    """What never comes: the connection, the head, the first content, the end of the answer, the end of the body."""
+    """The part that never comes: the connection, the head, the first content, the end of the answer or of the body."""
     stall_after_chunks: Count | None = None
     cut_after_chunks: Count | None = None
     cut_after_bytes: Count | None = None
@@ -192,7 +192,7 @@ def call_range(text: str) -> tuple[int, int | None]:
     """Return the first and the last call of a range such as `2-4`; None: it has no end.
 
     Raises:
-        ValueError: it is no such range.
+        ValueError: it is not a range.
 
     """
     if not _CALLS.fullmatch(text):

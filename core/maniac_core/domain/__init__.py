@@ -1,1 +1,1 @@
-"""What the core is about: frozen values, errors and ids. Imports nothing of ours but the error table."""
+"""The core's domain: frozen values, errors and ids. It imports only the error table."""

@@ -25,10 +25,10 @@ Action = Literal[
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True):
-    """Who did it."""
+    """The actor."""
 
     kind: ActorKind
-    """`key`: whoever holds an API key; `internal`: the internal service key; `command`: a command on the machine."""
+    """`key`: the holder of an API key; `internal`: the internal service key; `command`: a command on the machine."""
     key: int | None = None
     """The storage's own key of the API key."""
     project: int | None = None

@@ -14,7 +14,7 @@ SECONDS_PER_DAY = 86_400
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
-    """What a running request has reserved; its record gives it back."""
+    """A running request's reservation; its record releases it."""
 
     id: str
     amount_nano_usd: int
@@ -27,14 +27,14 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be spent."""
+    """The amount that may be spent."""
 
     nano_usd: int
     period: Period
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose budget it is, by the storage's own keys. 0: all of them."""
+    """The owner of the budget, by the storage's own keys. 0: all of them."""
 
     organization: int
     project: int = 0
@@ -53,11 +53,11 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     key_name: str | None
     limit: Limit
     spent_nano_usd: int
-    """What records charged, and what is of unknown outcome."""
+    """The charges of records, and the amount of unknown outcome."""
     reserved_nano_usd: int
-    """What running requests may still cost, and what cores have reserved ahead of the next ones."""
+    """The amount that running requests may still cost, and that cores have reserved in advance."""
     unknown_nano_usd: int
-    """What was reserved by cores that are gone, or held up: it is taken for spent unless a record says otherwise."""
+    """Reservations of cores that died or stalled: they count as spent unless a record says otherwise."""
     resets: int | None
     """Unix seconds of the end of the period. None: never."""
 

@@ -39,7 +39,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller asked for."""
+    """A caller's request."""
 
     messages: list[JsonObject]
     """OpenAI message objects; at least one."""
@@ -77,7 +77,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     output_audio_tokens: int | None = None
     """Part of output_tokens. None: not reported."""
     cost_nano_usd: int | None = None
-    """What the provider says it charged. None: it does not say."""
+    """The charge that the provider reports. None: not reported."""
     service_tier: str | None = None
     """The provider's class of service if it has prices of its own: flex, priority, fast. None: the standard one."""
 
@@ -103,7 +103,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
-    """What a stream step adds to one tool call."""
+    """The part of a tool call that one stream step adds."""
 
     index: int
     """0..n-1 within the message."""
@@ -115,7 +115,7 @@ class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChoiceDelta(msgspec.Struct, frozen=True, kw_only=True):
-    """What a stream step adds to one choice."""
+    """The part of a choice that one stream step adds."""
 
     index: int = 0
     role: str | None = None
@@ -125,7 +125,7 @@ class ChoiceDelta(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: tuple[ToolCallDelta, ...] = ()
     refusal: str | None = None
     extra: JsonObject | None = None
-    """What there is of `STREAMED_EXTRAS`, as it came."""
+    """The fields of `STREAMED_EXTRAS` that are present, as they came."""
     finish_reason: str | None = None
     """stop, length, tool_calls or content_filter."""
 

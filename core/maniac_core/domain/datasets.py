@@ -66,7 +66,7 @@ class DatasetFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Dataset(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a dataset."""
+    """The description of a dataset."""
 
     key: int = 0
     """The storage's key."""

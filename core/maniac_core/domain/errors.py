@@ -1,4 +1,4 @@
-"""GatewayError: the one exception that domain code raises for an outcome the caller is told about."""
+"""GatewayError: the one exception that domain code raises for a failure reported to the caller."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def code_of(reason: str) -> str:
 
 
 def let_go(error: BaseException | None) -> None:
-    """Free what the frames that an error passed still hold: the request, a body that was too large.
+    """Drop the traceback so that its frames' locals can be freed: the request, a body that was too large.
 
     Errors that were kept in a variable are in a cycle with its frame, and the collector comes seldom.
     """

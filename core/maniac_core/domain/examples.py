@@ -39,7 +39,7 @@ class ExampleError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RegistrationResult(msgspec.Struct, kw_only=True):
-    """What became of the items of one call."""
+    """The outcome of the items of one call."""
 
     received: int = 0
     inserted: int = 0

@@ -6,7 +6,7 @@ import msgspec
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a stored file."""
+    """The description of a stored file."""
 
     id: str
     """Bare UUID, and the key of the bytes in the object store."""

@@ -13,7 +13,7 @@ _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 
 def completion_id() -> str:
     """Return a new completion id: `chatcmpl-` and 26 characters that sort by time of creation."""
-    # Ids are no secrets: a generator that is seeded once saves a system call for each.
+    # Ids are not secrets: a generator that is seeded once saves a system call for each.
     value = (time.time_ns() // 1_000_000) << 80 | getrandbits(80)
     return "chatcmpl-" + "".join(
         [_PAIRS[(value >> shift) & 1023] for shift in range(120, -10, -10)]

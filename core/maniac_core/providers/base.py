@@ -31,7 +31,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
-    """What a dialect encodes: the request after routing and merging.
+    """The input of a dialect: the request after routing and merging.
 
     `parameters` never holds keys of the gateway itself (tags, metadata, trace, store, models, stream, n, logprobs).
     """
@@ -79,13 +79,13 @@ class StreamDecoder(Protocol):
     """
 
     def feed(self, event: SSEEvent) -> list[StreamItem]:
-        """Decode one event. An event that makes no sense is counted in `malformed` and yields nothing."""
+        """Decode one event. A malformed event is counted in `malformed` and yields nothing."""
 
     def finish(self) -> list[StreamItem]:
         """Tell the decoder that the bytes ended cleanly; the last items, StreamEnd among them if the answer is whole."""
 
     malformed: int
-    """How many events made no sense."""
+    """The number of malformed events."""
 
     @property
     def has_finished(self) -> bool:
@@ -113,7 +113,7 @@ class Dialect(Protocol):
         """Decode a whole answer.
 
         Raises:
-            UpstreamFailure: the body is no answer, or an error inside a 200.
+            UpstreamFailure: the body is not an answer, or is an error inside a 200.
         """
 
     def stream_decoder(self, prompt: Prompt) -> StreamDecoder:
@@ -136,7 +136,7 @@ class Dialect(Protocol):
 
 
 class UpstreamFailure(Exception):
-    """A provider failed. Says what the caller would be told, and what may be tried next."""
+    """A provider failed. Holds the error for the caller, and the steps that may be tried next."""
 
     def __init__(
         self,
@@ -165,6 +165,6 @@ class UpstreamFailure(Exception):
         self.may_be_billed = False
         """Whether the provider had begun to work on the request, so that it may charge for it."""
         self.usage: Usage | None = None
-        """What the provider counted of an answer that cannot be used."""
+        """The provider's counts for an answer that cannot be used."""
         self.untrimmed: str | None = None
         """The message before it was shortened, which keys are taken out of."""

@@ -1,4 +1,4 @@
-"""What the `base_url` of each kind of provider means, and what is probably wrong with one that does not work."""
+"""The meaning of `base_url` for each kind of provider, and the probable mistake in one that does not work."""
 
 from __future__ import annotations
 

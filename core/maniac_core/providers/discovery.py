@@ -34,7 +34,7 @@ class DiscoveryError(Exception):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
-        """The HTTP status, if it answered with one that is no success."""
+        """The HTTP status of an answer that is not a success."""
 
 
 class Discovery:

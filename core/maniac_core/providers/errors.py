@@ -1,4 +1,4 @@
-"""What a provider's error means: HTTP status, headers and body to an UpstreamFailure, for every dialect.
+"""The meaning of a provider's error: HTTP status, headers and body to an UpstreamFailure, for every dialect.
 
 The table, with what may be tried next:
 
@@ -128,7 +128,7 @@ _CREDIT_MESSAGE = re.compile(r"your credit balance is too low", re.IGNORECASE)
 
 
 class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """What an error body says; None: it does not."""
+    """The fields of an error body; None: absent."""
 
     message: str | None = None
     type: str | None = None
@@ -162,7 +162,7 @@ def stream_failure(error: Any, headers: Mapping[str, str] | None = None) -> Upst
 
 
 def unreadable_failure(body: bytes) -> UpstreamFailure:
-    """Return the failure for a 200 whose body is no answer: empty, a web page, or something else."""
+    """Return the failure for a 200 whose body is not an answer: empty, a web page, or something else."""
     start = body[:200].lstrip()
     if not start:
         what = "an empty body"
@@ -180,13 +180,13 @@ def unreadable_failure(body: bytes) -> UpstreamFailure:
 
 
 def error_of_json(data: bytes) -> UpstreamFailure | None:
-    """Return the failure that JSON without an answer in it stands for; None when it is no error."""
+    """Return the failure for JSON without an answer in it; None if it is not an error."""
     error = error_in(data)
     return None if error is None else stream_failure(error)
 
 
 def error_in(data: bytes) -> Any:
-    """Return the error that JSON without an answer in it holds: an object, or a text; None when it is no error.
+    """Return the error in JSON without an answer in it: an object, or a text; None if it is not an error.
 
     Some servers send a list of errors, of which the first counts.
     """
@@ -210,7 +210,7 @@ def named_failure(data: bytes) -> UpstreamFailure:
 def unframed_failure(data: bytes) -> UpstreamFailure | None:
     """Return the failure for JSON that stands in a stream of events without belonging to one; None for no error.
 
-    Servers that break off write their error into the body as it is. What begins like JSON and is none was cut off.
+    Servers that break off write their error into the body as it is. Text that begins like JSON and is not was cut off.
     """
     if data.lstrip()[:1] not in (b"{", b"["):
         return None
@@ -311,18 +311,18 @@ def _failure(
     status: int, headers: Mapping[str, str], detail: ErrorDetail | None, *, http_status: int
 ) -> UpstreamFailure:
     reason, retry, fall_back = _verdict(status, detail)
-    told = clean_line(detail.message) if detail and detail.message else ""
-    told = _told(reason, status, told, retry=retry)
+    message = clean_line(detail.message) if detail and detail.message else ""
+    message = _explained(reason, status, message, retry=retry)
     failure = UpstreamFailure(
         reason,
-        shortened(told),
+        shortened(message),
         retry=retry,
         fall_back=fall_back,
         http_status=http_status,
         retry_after_s=retry_after_s(headers) if fall_back else None,
         param=detail.param if detail and not fall_back else None,
     )
-    failure.untrimmed = told
+    failure.untrimmed = message
     return failure
 
 
@@ -389,7 +389,7 @@ def _is_model_missing(status: int, detail: ErrorDetail) -> bool:
     return status == 400 and _MODEL_MESSAGE.search(message) is not None
 
 
-def _told(reason: Reason.ValueType, status: int, message: str, *, retry: bool) -> str:
+def _explained(reason: Reason.ValueType, status: int, message: str, *, retry: bool) -> str:
     """Return the sentence for the caller. What concerns only the operator's account is not passed on."""
     tail = f": {message}" if message else "."
     if reason == Reason.ERROR_REASON_UPSTREAM_AUTH:

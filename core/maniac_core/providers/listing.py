@@ -32,7 +32,7 @@ class ModelsRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DiscoveredModel(msgspec.Struct, frozen=True, kw_only=True):
-    """What a provider says of one of its models; None: it does not say."""
+    """A provider's description of one of its models; None: not given."""
 
     name: str
     """The provider's own name of it, as a request takes it."""
@@ -55,7 +55,7 @@ class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None = None
     """The token of the next page; None: there is none."""
     odd: tuple[str, ...] = ()
-    """What could not be read, such as `architecture`, for the log."""
+    """Fields that could not be read, such as `architecture`, for the log."""
 
 
 class Reader:

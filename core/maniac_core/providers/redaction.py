@@ -19,9 +19,9 @@ _LONGEST_PARAM = 100
 _LONGEST_READ = 4 * LONGEST_MESSAGE
 # A key that is shorter may be a word of any message.
 _SHORTEST_KEY = 6
-# So many characters of a key in a row are no accident.
+# So many characters of a key in a row are not an accident.
 _PART = 8
-# What stands for the hidden part of a key.
+# The mark for the hidden part of a key.
 _MASK = r"(?:[*\u2022\u2026\u00b7]+|\.{3,}|(?<=[\w-])[xX]{4,})"
 _MASKED = re.compile(rf"[^\s\"'`,;:()=]*{_MASK}[^\s\"'`,;:()=]*")
 _END = re.compile(r"[\w+/=-]{4,}")
@@ -48,7 +48,7 @@ _PATTERNS = (
 def clean_line(text: str) -> str:
     """Return a provider's words as one line without anything that looks like a credential; it may be long."""
     if len(text) > _LONGEST_READ:
-        # What the cut leaves of the last word may be a part of a key.
+        # The rest of a word that was cut may be a part of a key.
         text = "".join(text[:_LONGEST_READ].rsplit(None, 1)[:1])
     line = " ".join(text.split())
     line = "".join(character for character in line if character.isprintable())

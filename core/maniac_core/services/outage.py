@@ -1,4 +1,4 @@
-"""What callers are told while something the gateway needs is down."""
+"""Errors for callers while a part that the gateway needs is down."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class Database(Protocol):
     def on_contact(self, callback: Callable[[bool], None]) -> None:
         """Call back, on the event loop, with False when changes can't be heard of any more, with True when they can.
 
-        In between, what is cached may be out of date. What changed meanwhile is told before the True.
+        In between, caches may be out of date. Changes made meanwhile are reported before the True.
         Register it before `start`.
         """
 

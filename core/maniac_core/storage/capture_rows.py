@@ -163,7 +163,7 @@ def _usage_values(usage: Usage) -> RowValues:
 
 
 class _TraceFold:
-    """What one batch adds to one external trace."""
+    """The additions of one batch to one external trace."""
 
     __slots__ = (
         "errors",

@@ -138,7 +138,7 @@ def open_objects(config: CoreConfig, environ: Mapping[str, str]) -> ObjectStore:
 
 
 def _bucket(config: CoreConfig, bucket: str, prefix: str, environ: Mapping[str, str]) -> S3Store:
-    # What is not given here, obstore takes from the AWS variables, or from the machine's role.
+    # obstore takes missing values from the AWS variables, or from the machine's role.
     given = {
         "endpoint": config.object_store_endpoint,
         "region": config.object_store_region,
@@ -166,5 +166,5 @@ def _remove_unfinished(folder: Path, key: str) -> None:
 
 
 def _failure(err: Exception) -> ObjectStoreError:
-    # What obstore says ends in several lines of its internals, with the address and the bucket.
+    # obstore's message ends in several lines of internals, with the address and the bucket.
     return ObjectStoreError(f"{type(err).__name__}: {str(err).partition(chr(10))[0]}")

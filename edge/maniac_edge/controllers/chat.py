@@ -68,7 +68,7 @@ class Answerer:
         """
         events = sse.EventStream(send, context)
         stream = await self._chat.stream(request, context)
-        # A client that does not read would keep what came before the failure for ever.
+        # A client that does not read would keep the content before the failure in memory forever.
         stream.on_failed = lambda: watch.drop(_LAST_READ_S)
         try:
             await self._relay(stream, events, include_usage=request.include_usage)

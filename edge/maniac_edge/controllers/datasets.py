@@ -105,7 +105,7 @@ OPERATIONS = (
         operation_id="create_dataset",
         tag="Datasets",
         summary="Create a dataset",
-        description="Takes the newest completions of a container that fit all filters, at most `size`. They never"
+        description="Takes the newest completions of a container that match all filters, at most `size`. They never"
         " change afterwards.",
         body=schema.DatasetCreate,
         response=schema.DatasetCreated,

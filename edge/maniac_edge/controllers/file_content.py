@@ -29,7 +29,7 @@ async def get_file_content(
     download = _Download(core, unquote(file_id), wanted, context, config.file_timeout_s)
     await download.open()
     if wanted != WHOLE and headers.get(b"if-range", download.etag) != download.etag:
-        # What the client has the other part of is not this file.
+        # The client's other part belongs to a different file.
         download.close()
         download = _Download(core, unquote(file_id), WHOLE, context, config.file_timeout_s)
         await download.open()

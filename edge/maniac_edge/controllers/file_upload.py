@@ -18,7 +18,7 @@ from maniac_edge.http.client_connection import declared_size, until_gone
 from maniac_edge.http.responses import context_of, json_response
 from maniac_edge.requests.form_data import UploadForm, file_too_large
 
-# What a form may have beside the file.
+# Fields that a form may have beside the file.
 _FORM_OVERHEAD_BYTES = 64 * 1024
 # Small pieces are gathered, because a message costs more than its bytes; large ones are cut.
 _MESSAGE_BYTES = 256 * 1024
@@ -41,7 +41,7 @@ async def _relay(
     body.check_declared_size()
     upload = CoreUpload(core, context_of(request), config.file_timeout_s)
     try:
-        # A refused key is told before the client sends anything, if it waits for our word.
+        # A refused key is reported before the client sends its body, if it waits for `100 Continue`.
         await upload.open()
         await _send(body, form, upload)
         form.finish()

@@ -128,7 +128,7 @@ OPERATIONS = (
         path_parameters=_ID,
         headers={
             "Range": "One range of bytes, such as `bytes=0-99`, `bytes=100-` or `bytes=-100`."
-            " Several ranges, and anything that is no range, are ignored.",
+            " Several ranges, and values that are not a range, are ignored.",
             "If-Range": "The ETag of the file that the range continues; for another one the whole file is sent.",
         },
         response=msgspec.Raw,

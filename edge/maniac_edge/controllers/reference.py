@@ -67,7 +67,7 @@ def reference_handlers(operations: Sequence[Operation]) -> list[HTTPRouteHandler
 
     @get("/", sync_to_thread=False)
     def root(request: Request[Any, Any, Any]) -> Response[bytes]:
-        # Browsers ask for HTML by name; what else calls is told the same as JSON.
+        # Browsers ask for HTML by name; other clients get the same as JSON.
         if "text/html" in request.headers.get("accept", ""):
             return Response(
                 _ROOT_PAGE, media_type="text/html", headers={"content-security-policy": _POLICY}

@@ -1,4 +1,4 @@
-"""Responses of recursive language models: requests are checked, and then refused, since there is no backend."""
+"""Responses of recursive language models: requests are checked and then refused, because there is no backend."""
 
 from __future__ import annotations
 

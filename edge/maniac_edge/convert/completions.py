@@ -113,7 +113,7 @@ def _message(message: chat_pb2.ChatMessage) -> dict[str, Any]:
             }
             for call in message.tool_calls
         ]
-    # What the contract knows wins over a further key of the same name.
+    # A field of the contract takes precedence over a further key of the same name.
     return {**json_members(message.extra_json), **result} if message.extra_json else result
 
 

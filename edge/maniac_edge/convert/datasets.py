@@ -26,7 +26,7 @@ def create_from_json(body: schema.DatasetCreate) -> datasets_pb2.CreateDatasetRe
     """Return the message for a new dataset.
 
     Raises:
-        EdgeError: VALIDATION_ERROR for the size, or for metadata that is no object.
+        EdgeError: VALIDATION_ERROR for the size, or for metadata that is not an object.
     """
     return datasets_pb2.CreateDatasetRequest(
         dataset=datasets_pb2.Dataset(

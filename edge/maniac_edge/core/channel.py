@@ -29,7 +29,7 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.dns_min_time_between_resolutions_ms", 5_000),
-    # What the core may send ahead of a slow reader, per stream. The probe would let it grow to megabytes.
+    # Bytes that the core may send ahead of a slow reader, per stream. The probe would let it grow to megabytes.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 64 * 1024),
     # An edge of another installation on this machine must not share the connection.

@@ -38,7 +38,7 @@ class Link:
     def __init__(
         self, target: str, channels: CoreChannels, on_draining: Callable[[Link], None]
     ) -> None:
-        """`on_draining` is told when the core takes no new calls any more."""
+        """`on_draining` is called when the core stops accepting new calls."""
         # Kept, because asking for it costs a system call each time.
         self.loop = asyncio.get_running_loop()
         self.is_draining = False

@@ -145,7 +145,7 @@ class _Keeper:
     async def run(self) -> None:
         """Connect, again and again, until retired."""
         pause_s = _FIRST_PAUSE_S
-        told: object = None
+        reported: object = None
         while not self._is_retired:
             link = self._link = Link(self._address, self._links.channels, self._links.went)
             self.is_trying = True
@@ -154,15 +154,15 @@ class _Keeper:
                 self.is_trying = False
                 self._offers_relay = True
                 pause_s = _FIRST_PAUSE_S
-                told = None
+                reported = None
                 self._links.came(link)
                 await link.run()
             except (grpc.aio.AioRpcError, TimeoutError) as err:
                 cause = err.code() if isinstance(err, grpc.aio.AioRpcError) else "no answer"
                 self._offers_relay = cause not in _NO_RELAY
                 # Once per cause: a core that is down is tried every second.
-                if cause is not told:
-                    told = cause
+                if cause is not reported:
+                    reported = cause
                     self._tell(err)
             finally:
                 self._link = None
@@ -189,7 +189,7 @@ class _Keeper:
         return link.running if link is not None else 0
 
     def hurry(self) -> None:
-        """End the pause, unless it has only begun or a further try is no use."""
+        """End the pause, unless it has just begun or another try is useless."""
         if self._link is None and self._offers_relay and not self.is_trying:
             if time.monotonic() - self._tried < _FIRST_PAUSE_S:
                 return

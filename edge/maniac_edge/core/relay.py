@@ -21,7 +21,7 @@ _CREDIT = 64
 _CREDIT_STEP = 16
 # Well below what the core lets a reader leave unread.
 _CREDIT_STEP_BYTES = 256 * 1024
-# What a call brings along, by its name in the metadata of an RPC.
+# The headers of a call, by their names in the metadata of an RPC.
 _FIELDS = {
     "authorization": "authorization",
     "traceparent": "traceparent",
@@ -31,7 +31,7 @@ _FIELDS = {
 
 
 class RelayChat:
-    """CoreChat over the relay; what is too large for a frame, or comes while there is no link, goes by `rpc`.
+    """CoreChat over the relay; a call that is too large for a frame, or has no link, goes by `rpc`.
 
     A request that a core has not begun (it is about to stop, or died before the request was sent) is given to another
     core. One that a core may have begun is not: its provider may have been called, and would be paid twice.
@@ -172,7 +172,7 @@ class _RelayCall:
 
     async def batch(self, timeout_s: float) -> list[chat_pb2.ChatCompletionChunk] | None:
         """Return the chunks that are ready; see ChatStream."""
-        # Who asks again has written what it got: only then is there room for more.
+        # The next request for frames means that the last ones were written: only then is there room for more.
         self._give_credit()
         if not self._held and not self._ended and not await self._wait(timeout_s):
             return None

@@ -80,7 +80,7 @@ class CoreUpload:
 
     async def _wait_for_status(self) -> None:
         while True:
-            # Waits for the first; there is no event for another that replaces it.
+            # Waits for the first; there is no event for a replacement.
             await self._call.code()
             self._status = _status_of(self._call)
             if not _says_nothing(self._status):

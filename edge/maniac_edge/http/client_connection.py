@@ -41,7 +41,7 @@ async def body_pieces(scope: Scope, receive: Receive, limit: int) -> AsyncGenera
 
 
 class ClientWatch:
-    """Tells whoever answers a request that its client closed the connection; the server keeps one per connection."""
+    """Tells the handler of a request that its client closed the connection; the server keeps one per connection."""
 
     __slots__ = ("drop", "in_body", "is_gone", "on_gone", "pause_reading")
 

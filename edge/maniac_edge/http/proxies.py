@@ -28,7 +28,7 @@ class Proxies:
         return bool(self._networks) and self._contains(address)
 
     def client_address(self, peer: str, headers: Iterable[Header]) -> str:
-        """Return who asked: the last address of X-Forwarded-For, or else of Forwarded, that is no trusted proxy.
+        """Return the client: the last address of X-Forwarded-For, or else of Forwarded, that is not a trusted proxy.
 
         What stands before it was written by nobody who is trusted.
         """

@@ -12,7 +12,7 @@ _METHODS = frozenset(
 
 
 def method_of(scope: Scope, context: RequestContext) -> str:
-    """Return a request's verb; what is none of HTTP's is `_OTHER`."""
+    """Return a request's method; any method outside HTTP's is `_OTHER`."""
     method = "HEAD" if context.is_head else str(scope["method"])  # type: ignore[typeddict-item]
     return method if method in _METHODS else "_OTHER"
 
@@ -23,7 +23,7 @@ def route_of(scope: Scope) -> str:
 
 
 def status_of(context: RequestContext) -> tuple[str, str]:
-    """Return the status of an answer, and why it is none that was wished for: an error's code, or an empty text."""
+    """Return the status of an answer, and the error code if the request failed, else an empty text."""
     if context.client_gone:
         # Nobody saw a status; 499 is what other servers say then.
         return "499", "client_gone"

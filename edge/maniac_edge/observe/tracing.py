@@ -46,7 +46,7 @@ class Tracing:
         self._tracer = self._provider.get_tracer("maniac_edge")
         outage = _Outage()
         self._provider.add_span_processor(BatchSpanProcessor(_Exporter(outage)))
-        # What the exporter has to say of every batch.
+        # The exporter's message about every batch.
         library = logging.getLogger("opentelemetry")
         library.addHandler(outage)
         library.propagate = False
@@ -106,7 +106,7 @@ def _finish(span: Span, scope: Scope, context: RequestContext) -> None:
     if error_type:
         span.set_attribute("error.type", error_type)
     if int(status) >= 500:
-        # What the client did wrong is no fault of a server.
+        # A client's mistake is not a server error.
         span.set_status(Status(StatusCode.ERROR))
     span.end()
 

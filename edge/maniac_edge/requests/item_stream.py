@@ -142,7 +142,7 @@ class ItemStream:
                         return
                     raise _malformed("an item is missing")
             is_first = False
-            # What is before the item is not needed any more, and the next piece may be long in coming.
+            # Bytes before the item are no longer needed, and the next piece may take long.
             self._at += 1
             yield (text,)
 
@@ -214,7 +214,7 @@ class ItemStream:
             raise _malformed(f"{what} is not a string") from None
 
     def _next(self) -> Generator[tuple[Item] | None, None, int]:
-        """Return the next character that is no blank, without going behind it."""
+        """Return the next character that is not a blank, without consuming it."""
         while True:
             blank = _BLANK.match(self._buffer, self._at)
             assert blank is not None

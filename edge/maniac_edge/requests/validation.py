@@ -1,4 +1,4 @@
-"""Decoding of requests: typed structs from bodies and queries, and exact errors where they do not fit.
+"""Decoding of requests: typed structs from bodies and queries, and exact errors for mismatches.
 
 Chat requests answer 400 with one error (`decode_request`); management requests answer 422 and name each invalid field
 (`decode_body`, `read_query`).
@@ -43,7 +43,7 @@ def check_json(body: bytes) -> dict[str, msgspec.Raw]:
     Where a key is repeated the last one counts, here and in every decoder that reads the same body.
 
     Raises:
-        EdgeError: INVALID_JSON if it is not JSON or not UTF-8, INVALID_VALUE if it is no object.
+        EdgeError: INVALID_JSON if it is not JSON or not UTF-8, INVALID_VALUE if it is not an object.
     """
     try:
         # Strings that no decoder looks into are passed on verbatim, so UTF-8 is checked over the whole.
@@ -86,7 +86,7 @@ def read_object(body: bytes) -> dict[str, msgspec.Raw]:
     """Return the top level of a management request's body, as `check_json` does.
 
     Raises:
-        EdgeError: INVALID_JSON, or VALIDATION_ERROR if it is no object.
+        EdgeError: INVALID_JSON, or VALIDATION_ERROR if it is not an object.
     """
     try:
         return check_json(body)
@@ -142,7 +142,7 @@ def read_query(query: bytes, shape: type[_T]) -> _T:
 
 @contextlib.contextmanager
 def invalid_value() -> Generator[None, None, None]:
-    """Turn the 422 of a query that does not fit into a 400, for endpoints of OpenAI's surface."""
+    """Turn the 422 of an invalid query into a 400, for endpoints of OpenAI's surface."""
     try:
         yield
     except EdgeError as err:

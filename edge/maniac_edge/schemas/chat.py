@@ -130,7 +130,7 @@ class ToolChoice(msgspec.Struct):
 
 
 class JsonSchemaFormat(msgspec.Struct):
-    """The schema that an answer has to fit."""
+    """The schema that an answer must match."""
 
     name: str
     description: str | None = None

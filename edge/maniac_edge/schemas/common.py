@@ -20,7 +20,7 @@ JsonObject = Annotated[
 
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
-    """What went wrong."""
+    """The error."""
 
     message: str
     """One sentence for a person."""

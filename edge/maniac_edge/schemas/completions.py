@@ -21,7 +21,7 @@ FinishReason = Annotated[
 
 
 class PromptTokensDetails(msgspec.Struct, omit_defaults=True):
-    """What the prompt's tokens were; a bucket that was not reported is left out."""
+    """The kinds of the prompt's tokens; a kind that was not reported is left out."""
 
     cached_tokens: int | UnsetType = UNSET
     cache_write_tokens: int | UnsetType = UNSET
@@ -29,7 +29,7 @@ class PromptTokensDetails(msgspec.Struct, omit_defaults=True):
 
 
 class CompletionTokensDetails(msgspec.Struct, omit_defaults=True):
-    """What the generated tokens were; a bucket that was not reported is left out."""
+    """The kinds of the generated tokens; a kind that was not reported is left out."""
 
     reasoning_tokens: int | UnsetType = UNSET
     audio_tokens: int | UnsetType = UNSET
@@ -73,7 +73,7 @@ class ChatCompletion(msgspec.Struct, kw_only=True):
 
 
 class Delta(msgspec.Struct, omit_defaults=True):
-    """What a chunk adds to one choice."""
+    """The part of a choice that one chunk adds."""
 
     role: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
@@ -146,7 +146,7 @@ class CompletionError(msgspec.Struct):
     """Why a completion failed."""
 
     code: str | None
-    message: Annotated[str | None, Meta(description="What the caller was told.")]
+    message: Annotated[str | None, Meta(description="The message that the caller received.")]
 
 
 class StoredChatCompletion(msgspec.Struct, kw_only=True):

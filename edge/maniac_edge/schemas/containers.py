@@ -30,7 +30,7 @@ _Parameters = Annotated[
 
 
 class InferenceParameters(msgspec.Struct):
-    """What is checked of default parameters; they are kept as they came."""
+    """The default parameters that are checked; all are kept as they came."""
 
     frequency_penalty: float | None = None
     presence_penalty: float | None = None

@@ -45,16 +45,16 @@ class DatasetQuery(msgspec.Struct):
 
 
 class DatasetContentQuery(msgspec.Struct):
-    """In which form."""
+    """The form of the content."""
 
     format: Annotated[
         Literal["full", "fine_tuning"],
-        Meta(description="`fine_tuning`: OpenAI's form, without what is no whole answer."),
+        Meta(description="`fine_tuning`: OpenAI's form; incomplete answers are omitted."),
     ] = "full"
 
 
 class DatasetFilter(msgspec.Struct, kw_only=True):
-    """A condition; a completion whose value has another type does not fit."""
+    """A condition; a completion whose value has a different type does not match."""
 
     key: Annotated[
         str,
@@ -68,7 +68,7 @@ class DatasetFilter(msgspec.Struct, kw_only=True):
 
 
 class DatasetCreate(msgspec.Struct, kw_only=True):
-    """What to take."""
+    """The completions to take, and the description of the dataset."""
 
     name: Annotated[
         str, Meta(description="1 to 128 characters without control characters; need not be unique.")
@@ -79,7 +79,7 @@ class DatasetCreate(msgspec.Struct, kw_only=True):
     tags: list[str] | None = None
     filters: Annotated[
         list[DatasetFilter] | None,
-        Meta(description="All must fit; at most 32, with 1,000 values in all."),
+        Meta(description="A completion must match all; at most 32, with 1,000 values in all."),
     ] = None
     metadata: JsonObject | UnsetType = UNSET
 
@@ -92,7 +92,7 @@ class DatasetCreated(msgspec.Struct, kw_only=True):
 
 
 class Dataset(msgspec.Struct, kw_only=True):
-    """What is known of a dataset."""
+    """The description of a dataset."""
 
     id: str
     object: Literal["dataset"] = "dataset"

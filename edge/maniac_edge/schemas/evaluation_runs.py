@@ -26,7 +26,7 @@ class DatasetSource(msgspec.Struct, kw_only=True, tag_field="type", tag="dataset
 
 
 class ContainerSource(msgspec.Struct, kw_only=True, tag_field="type", tag="container"):
-    """What was captured through a container."""
+    """The completions captured through a container."""
 
     container: str
     range: Range | None = "0:100"

@@ -41,7 +41,7 @@ class Attempt(msgspec.Struct, kw_only=True):
 
 
 class ContainerAddition(msgspec.Struct):
-    """What of a request its container added."""
+    """The parts of a request that its container added."""
 
     messages: Annotated[list[int], Meta(description="Positions, from 0.")]
     parameters: Annotated[list[str], Meta(description="Names.")]
@@ -60,7 +60,7 @@ class Explanation(msgspec.Struct, kw_only=True):
     ]
     error_code: Annotated[str | None, Meta(description="Why it failed.")]
     error_message: Annotated[
-        str | None, Meta(description="What the caller was told; null when content was not stored.")
+        str | None, Meta(description="The caller's message; null if content was not stored.")
     ]
     replay_of: Annotated[
         str | None, Meta(description="Id of the completion that this one sent once more.")

@@ -53,7 +53,7 @@ class FileList(msgspec.Struct, kw_only=True):
 
 
 class FileDeleted(msgspec.Struct, kw_only=True):
-    """A file that is no more."""
+    """A deleted file."""
 
     id: str
     object: Literal["file"] = "file"

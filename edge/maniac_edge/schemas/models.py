@@ -48,7 +48,7 @@ class Model(msgspec.Struct, kw_only=True):
     id: Annotated[str, Meta(description="The `model` of a chat request.")]
     object: Literal["model"] = "model"
     slug: Annotated[
-        str, Meta(description="Short name; a `model` too where it fits one entry only.")
+        str, Meta(description="Short name; a `model` too if it matches only one entry.")
     ]
     provider: str | None
     created: Annotated[int, Meta(description="Unix seconds; 0: unknown.")]

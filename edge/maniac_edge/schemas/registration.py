@@ -81,7 +81,7 @@ class RegisterUsage(msgspec.Struct):
 
 
 class RegisterSummary(msgspec.Struct):
-    """What became of the items."""
+    """The outcome of the items."""
 
     received: int
     inserted: int
@@ -99,7 +99,7 @@ class RegisterError(msgspec.Struct):
 
 
 class RegisterResponse(msgspec.Struct):
-    """What became of a registration."""
+    """The outcome of a registration."""
 
     ok: Annotated[bool, Meta(description="Something was inserted, or nothing failed.")]
     container: Annotated[str, Meta(description="Label of the container.")]

@@ -23,7 +23,7 @@ from maniac_edge.server.write_batching import GatheringTransport
 # Above the idle time after which clients drop a pooled connection, so that it is the client who closes it and no
 # request meets a connection that is just going away. A head has to be complete by then, and a body to go on.
 IDLE_CONNECTION_S = 75
-# Of a request line with its headers, and of whatever is no body after them. Nothing else bounds it, and nobody was
+# Of a request line with its headers, and of any bytes after them outside a body. Nothing else bounds it, and nobody was
 # asked for a key yet.
 _MAX_HEAD_BYTES = 64 * 1024
 # Requests on one connection that wait for the one before them; those that one read of the socket brings may be more.
@@ -90,7 +90,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self._answer(EdgeError("TOO_MANY_CONNECTIONS", refusal), b"retry-after: 1\r\n")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever answers that nobody listens any more."""
+        """Tell the handler that its client is gone."""
         self._guard.remove(self._address)
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
@@ -119,7 +119,7 @@ class EdgeProtocol(HttpToolsProtocol):
         super().timeout_keep_alive_handler()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; an offer to speak another protocol is passed over, and its request served."""
+        """Parse received bytes; an offer to switch protocols is ignored, and its request served."""
         if self._is_deaf or (self._watch.in_body and self.cycle.response_complete):
             self._ignored_bytes += len(data)
             if self._ignored_bytes > _LINGER_BYTES:
@@ -295,11 +295,11 @@ class EdgeProtocol(HttpToolsProtocol):
         elif self._watch.in_body and not cycle.response_started:
             self._end_request(EdgeError("INVALID_VALUE", message))
         else:
-            # The connection ends with the answer; its client is told nothing more.
+            # The connection ends with the answer; nothing more is sent to its client.
             cycle.keep_alive = False
 
     def _end_request(self, error: EdgeError) -> None:
-        """Answer a request whose body will not come, and tell whoever reads it."""
+        """Answer a request whose body will not arrive, and tell its reader."""
         self._answer(error)
         self.cycle.disconnected = True
         self.cycle.message_event.set()
@@ -331,5 +331,5 @@ class EdgeProtocol(HttpToolsProtocol):
             self._linger_timer = self.loop.call_later(_LINGER_S, self._raw.close)
         else:
             self._raw.close()
-        # What is not read now would never let the connection end.
+        # Bytes that are not read now would keep the connection from ending.
         self._watch_reader()

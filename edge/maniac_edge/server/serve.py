@@ -42,7 +42,7 @@ class EdgeServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start listening, and say where."""
         await super().startup(sockets)
-        # What start-up made stays for good: the collector need not look at it again. Requests leave few cycles.
+        # Objects made at start stay: the collector need not examine them again. Requests leave few cycles.
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
@@ -91,7 +91,7 @@ def open_as_many_as_allowed() -> None:
 
 
 def work_in_batches() -> None:
-    """Ask not to be interrupted whenever another thread wakes: what it would take over from is in the caches."""
+    """Use SCHED_BATCH so that a waking thread does not preempt the running one and evict its caches."""
     # Threads that are made later inherit it. Only Linux knows it, and a sandbox may forbid it.
     if hasattr(os, "SCHED_BATCH"):
         with contextlib.suppress(OSError):

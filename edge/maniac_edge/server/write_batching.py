@@ -1,4 +1,4 @@
-"""A transport that sends what is written in one turn of the event loop together: a system call costs more than it all."""
+"""Batches the small writes of one turn of the event loop: one system call costs more than copying them."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ class GatheringTransport:
             self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else a protocol asks of a transport."""
+        """Forward any other attribute to the transport."""
         return getattr(self._transport, name)

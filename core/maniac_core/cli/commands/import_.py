@@ -89,7 +89,7 @@ def _example(line: bytes, number: int) -> Example:
     """Return a line's example.
 
     Raises:
-        msgspec.DecodeError: it is no JSON, or no object of either form.
+        msgspec.DecodeError: it is not JSON, or not an object of either form.
     """
     members = _decode_members(line)
     if "messages" in members and "input" not in members:

@@ -111,7 +111,7 @@ def parse_expiry(text: str, now: float) -> int:
     """Return Unix seconds of a date, a time, or a span from now such as 30d; without an offset, UTC.
 
     Raises:
-        UsageError: it is none of these, or is not in the future.
+        UsageError: it is not one of these, or is not in the future.
     """
     span = _SPAN.fullmatch(text)
     if span:

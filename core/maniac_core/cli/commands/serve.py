@@ -168,7 +168,7 @@ class _Serving:
         if self._model_is_off.is_set():
             return
         await self._supervisor.wait_for_loss(local_model.NAME)
-        # Before that it could not be told.
+        # Until then the core cannot receive the signal.
         await self._core_serves.wait()
         self.config = local_model.without(self.config)
         self.problem = "its process could not be kept running; the log says why"

@@ -1,1 +1,1 @@
-"""What `serve` is made of: its children, their ports and environment, and what it prints."""
+"""The parts of `serve`: its children, their ports and environment, and its output."""

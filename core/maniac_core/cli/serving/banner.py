@@ -1,4 +1,4 @@
-"""What `serve` tells a person: where it listens, the first key, and a request to paste."""
+"""The text that `serve` prints: where it listens, the first key, and a request to paste."""
 
 from __future__ import annotations
 

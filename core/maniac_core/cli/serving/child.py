@@ -27,10 +27,10 @@ _log = logging.getLogger(__name__)
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
-    """What a child runs."""
+    """The command of a child."""
 
     name: str
-    """What the log calls it."""
+    """Its name in the log."""
     command: tuple[str, ...]
     """Absolute path of the program, then its arguments."""
     environ: Mapping[str, str]
@@ -45,7 +45,7 @@ class Child:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        """What the next start runs."""
+        """The command of the next start."""
         self.lost = asyncio.Event()
         """Set once it is given up."""
         self._process: asyncio.subprocess.Process | None = None
@@ -130,7 +130,7 @@ class Child:
         if self._stopping:
             _kill_group(process.pid)
         status = await process.wait()
-        # What it started itself must not outlive it.
+        # The processes it started must not outlive it.
         _kill_group(process.pid)
         if status < 0:
             return f"was ended by {signal.Signals(-status).name}"

@@ -46,7 +46,7 @@ def for_edge(names: frozenset[str], environ: Mapping[str, str]) -> dict[str, str
     """Return what the edge needs, `names` among it; no provider's key, and nothing of the database."""
     patterns = [_EVERYWHERE, _GRPC, _EDGE_SETTINGS]
     if any(name.startswith("OTEL_") for name in environ):
-        # What exports traces goes through a proxy; nothing else of the edge does.
+        # The export of traces goes through a proxy; nothing else of the edge does.
         patterns += [_TRACES, _PROXIES]
     return _chosen(environ, patterns, names)
 

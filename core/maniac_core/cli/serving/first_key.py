@@ -15,12 +15,12 @@ from maniac_core.storage.stores.keys import KeyStore
 
 KEY_VARIABLE = "MANIAC_API_KEY"
 _SHORTEST = 16
-# What a header carries as it stands.
+# Characters that a header carries unchanged.
 _KEY = re.compile(r"[!-~]+")
 
 
 class FirstKey(msgspec.Struct, frozen=True, kw_only=True):
-    """What a start found of keys."""
+    """The keys that a start found."""
 
     secret: str | None
     """The key that was made; None: there are keys already."""
@@ -32,7 +32,7 @@ async def ensure_key(config: CoreConfig, environ: Mapping[str, str]) -> FirstKey
     """Make the first key when the database has none. What `MANIAC_API_KEY` holds is taken as the key, if it is set.
 
     Raises:
-        ConfigError: that is no key: too short, or with characters that no header carries.
+        ConfigError: that is not a key: too short, or with characters that a header cannot carry.
         StorageError: the database cannot be used.
         GatewayError: DEPENDENCY_UNAVAILABLE.
     """

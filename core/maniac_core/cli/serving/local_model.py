@@ -22,7 +22,7 @@ from maniac_core.config.core import (
 from maniac_core.local.llama import LlamaError, check_file, loading_variables
 
 NAME = "local model"
-"""What the log calls its process."""
+"""The name of its process in the log."""
 _GRACE_S = 2.0
 
 
@@ -32,7 +32,7 @@ class Llama(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None
     """Why it cannot be used, and what to do."""
     variables: Mapping[str, str] = {}
-    """What its process needs in its environment besides our own."""
+    """Variables that its process needs besides our own."""
 
 
 def try_llama(environ: Mapping[str, str]) -> Llama:

@@ -53,7 +53,7 @@ class _WireAnswer(msgspec.Struct):
 
 
 class _WireBill(msgspec.Struct):
-    """What an answer says of its cost, whatever else it holds."""
+    """The usage in an answer, whatever else it holds."""
 
     usage: msgspec.Raw = msgspec.Raw(b"null")
 
@@ -93,7 +93,7 @@ def decode_answer(body: bytes) -> Answer:
     """Decode a whole answer.
 
     Raises:
-        UpstreamFailure: the body is no answer, or an error inside a 200. It carries the usage that stands beside it.
+        UpstreamFailure: the body is not an answer, or is an error inside a 200. It carries the usage beside it.
     """
     try:
         wire = decode(_ANSWER, body)

@@ -51,7 +51,7 @@ class AnthropicDialect:
         """Decode a whole answer.
 
         Raises:
-            UpstreamFailure: the body is no answer, or an error inside a 200.
+            UpstreamFailure: the body is not an answer, or is an error inside a 200.
         """
         return decode_answer(body)
 

@@ -38,7 +38,7 @@ def encode_messages(conversation: Conversation) -> list[JsonObject]:
     """Return the `messages` field.
 
     Raises:
-        GatewayError: INVALID_VALUE for a message that holds only white space, and for a file that is no PDF.
+        GatewayError: INVALID_VALUE for a message that holds only white space, and for a file that is not a PDF.
     """
     messages: list[JsonObject] = []
     for turn in conversation.turns:

@@ -1,4 +1,4 @@
-"""What each family of Claude models takes: the differences between models that decide how a request is encoded."""
+"""The families of Claude models: the differences that decide how a request is encoded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OLD_NAME = re.compile(r"claude-(\d)(?:[-.](\d))?(?:-(opus|sonnet|haiku))?(?!\d)
 
 
 class ClaudeFamily(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model takes."""
+    """The abilities of a model."""
 
     thinking: Literal["none", "budget", "effort"]
     """No thinking; a number of tokens; or an effort with adaptive thinking."""

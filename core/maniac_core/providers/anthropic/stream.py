@@ -91,7 +91,7 @@ _KNOWN = frozenset(
 
 
 class _Block:
-    """What is known of one content block."""
+    """The state of one content block."""
 
     __slots__ = ("call", "has_text", "is_json", "start_input", "thought")
 
@@ -211,7 +211,7 @@ class AnthropicStreamDecoder:
         if message.model and isinstance(message.model, str):
             items.append(StreamModel(name=message.model))
         self._add_usage(message.usage)
-        # What the prompt costs is known from the start; the output count there is a placeholder.
+        # The prompt's count is known from the start; the output count there is a placeholder.
         usage = usage_of({**self._usage, "output_tokens": 0})
         if usage is not None:
             items.append(usage)

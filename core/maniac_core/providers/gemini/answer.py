@@ -41,7 +41,7 @@ _FINISH = {
     "IMAGE_RECITATION": "content_filter",
     "IMAGE_OTHER": "content_filter",
 }
-# The model produced something that is no answer.
+# The model produced something that is not an answer.
 _BROKEN = frozenset(
     {
         "MALFORMED_FUNCTION_CALL",
@@ -102,7 +102,7 @@ class GeminiChunk(msgspec.Struct):
 
 
 class CandidateState:
-    """What is known of one candidate; turns its parts into deltas."""
+    """The state of one candidate; turns its parts into deltas."""
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -215,7 +215,7 @@ def usage_of(wire: JsonObject) -> Usage | None:
     None: nothing was counted. An answer, or a prompt, of 0 tokens was not counted either.
     """
     own = token_count(wire.get("promptTokenCount"))
-    # What tools that run at the provider put into the prompt is counted apart.
+    # Prompt tokens of tools that run at the provider are counted separately.
     prompt = 0 if own is None else own + (token_count(wire.get("toolUsePromptTokenCount")) or 0)
     cached = min(token_count(wire.get("cachedContentTokenCount")) or 0, prompt)
     output = token_count(wire.get("candidatesTokenCount"))

@@ -34,7 +34,7 @@ from maniac_core.providers.translation.foreign_json import (
 
 
 class _WireBill(msgspec.Struct):
-    """What an answer says of its cost, whatever else it holds."""
+    """The usage in an answer, whatever else it holds."""
 
     usageMetadata: msgspec.Raw = msgspec.Raw(b"null")  # noqa: N815 - the wire's name
 
@@ -72,7 +72,7 @@ class GeminiDialect:
         """Decode a whole answer.
 
         Raises:
-            UpstreamFailure: the body is no answer, an error inside a 200, or an answer that the model spoilt.
+            UpstreamFailure: the body is not an answer, is an error inside a 200, or is malformed by the model.
         """
         try:
             chunk = decode(_ANSWER, body)

@@ -40,13 +40,13 @@ def refine(failure: UpstreamFailure, error: Any) -> UpstreamFailure:
 
 
 def failure_in(data: bytes) -> UpstreamFailure | None:
-    """Return the failure that JSON without an answer in it stands for; None when it is no error."""
+    """Return the failure for JSON without an answer in it; None if it is not an error."""
     error = error_in(data)
     return None if error is None else refine(stream_failure(error), error)
 
 
 def failure_of_event(event: SSEEvent) -> UpstreamFailure | None:
-    """Return the failure that an event, or what stands between events, stands for; None when it is no error."""
+    """Return the failure for an event, or for text between events; None if it is not an error."""
     if failure := failure_in(event.data):
         return failure
     if not event.is_framed:

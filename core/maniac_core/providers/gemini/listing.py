@@ -38,7 +38,7 @@ def read_gemini_models(body: bytes) -> ModelPage:
     """Read a page.
 
     Raises:
-        ValueError: it is no list of models.
+        ValueError: it is not a list of models.
     """
     page, reader = _list(body), Reader()
     models = reader.models(page.models, _model)

@@ -1,1 +1,1 @@
-"""OpenAI's chat completions API, and whoever speaks it."""
+"""OpenAI's chat completions API, and the servers that speak it."""

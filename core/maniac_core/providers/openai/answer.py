@@ -2,7 +2,7 @@
 
 A message keeps its unknown keys (audio, annotations, images, …); keys that hold null or an empty list go, except
 `content`. `reasoning_content` becomes `reasoning`, the old `function_call` a tool call. What a message is known to
-hold is checked before anything is passed on or stored; reasoning that is no text is left out.
+hold is checked before anything is passed on or stored; reasoning that is not text is left out.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class _WireAnswer(msgspec.Struct):
 
 
 class _WireBill(msgspec.Struct):
-    """What an answer says of its cost, whatever else it holds."""
+    """The usage and cost in an answer, whatever else it holds."""
 
     usage: msgspec.Raw = msgspec.Raw(b"null")
     service_tier: Any = None
@@ -92,7 +92,7 @@ def decode_answer(body: bytes) -> Answer:
     """Decode a whole answer.
 
     Raises:
-        UpstreamFailure: the body is no answer, holds an error, or says that it was broken off. It carries the usage
+        UpstreamFailure: the body is not an answer, holds an error, or says that it was broken off. It carries the usage
             that stands beside it.
     """
     try:

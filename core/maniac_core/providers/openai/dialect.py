@@ -13,7 +13,7 @@ forwarded as they are, unknown keys too, with these exceptions:
 - Streams ask for usage by `stream_options.include_usage`, OpenRouter also by its own `usage.include`. Mistral refuses
   `stream_options` and sends usage by itself. A server that refuses it too cannot be used for streams.
 
-Whose habits are followed is told by the host of `base_url`, or by the provider's name: `openai`, `openrouter`,
+The server is recognized by the host of `base_url`, or by the provider's name: `openai`, `openrouter`,
 `deepseek`, `moonshot`, `mistral`.
 
 Azure: `base_url` is `https://RESOURCE.openai.azure.com/openai/v1`, or a deployment's URL with its
@@ -53,7 +53,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Habits(msgspec.Struct, frozen=True, kw_only=True):
-    """What is peculiar to the server at a base URL."""
+    """The peculiarities of the server at a base URL."""
 
     url: str
     """Where chat completions are posted."""
@@ -94,7 +94,7 @@ class OpenAIDialect:
         """Decode a whole answer.
 
         Raises:
-            UpstreamFailure: the body is no answer, holds an error, or says that it was broken off.
+            UpstreamFailure: the body is not an answer, holds an error, or says that it was broken off.
         """
         return decode_answer(body)
 

@@ -17,7 +17,7 @@ from maniac_core.providers.listing import (
 )
 from maniac_core.providers.pricing.prices import Prices, femto_usd
 
-# USD per token; what is dearer is no price.
+# USD per token; a higher price is ignored.
 _DEAREST = Decimal(1000)
 
 
@@ -58,7 +58,7 @@ def read_openai_models(body: bytes) -> ModelPage:
     """Read a list; it has one page.
 
     Raises:
-        ValueError: it is no list of models.
+        ValueError: it is not a list of models.
     """
     reader = Reader()
     models = reader.models(_list(body).data, _model)

@@ -70,7 +70,7 @@ _CHUNK = msgspec.json.Decoder(_Chunk, strict=False)
 
 
 class _State:
-    """What is known of one choice."""
+    """The state of one choice."""
 
     __slots__ = ("calls", "finish_chunk", "finish_reason", "has_content", "index")
 
@@ -223,7 +223,7 @@ class OpenAIStreamDecoder:
         return self._fail(malformed_failure(err))
 
     def _unusual(self, event: SSEEvent) -> list[StreamItem]:
-        """Handle what is no chunk: the end marker, an error, several lines at once, or nonsense."""
+        """Handle data that is not a chunk: the end marker, an error, several lines at once, or nonsense."""
         data = event.data.strip()
         if data == b"[DONE]":
             return self._done()

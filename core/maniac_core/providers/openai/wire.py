@@ -38,7 +38,7 @@ class WireCall(msgspec.Struct):
 
 
 class WireMessage(msgspec.Struct):
-    """A message or a delta. What is `Any` is passed on as it came, or left out where it is no text."""
+    """A message or a delta. Fields of type `Any` are passed on as they came, or left out if they are not text."""
 
     content: str | list[str | WirePart] | None = None
     reasoning: Any = None

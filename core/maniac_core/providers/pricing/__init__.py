@@ -1,1 +1,1 @@
-"""What a request may cost, and what it did cost."""
+"""The cost of a request: its upper bound before, its price after."""

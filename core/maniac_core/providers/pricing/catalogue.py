@@ -40,7 +40,7 @@ _NOT_CHAT = re.compile(
     r"embed|rerank|moderation|whisper|transcribe|tts|dall-e|image|imagen|banana|sora|veo|lyria|realtime"
     r"|live|robotics|omni|computer-use|ocr|instruct$|davinci|babbage|^ada$|^curie$|^ft:|\.ft-"
 )
-# What a provider's price list holds and its chat endpoint does not serve, or under another name.
+# Models in a provider's price list that its chat endpoint does not serve, or serves under another name.
 _NOT_SERVED = {
     "google": re.compile(r"^(?!gemini-\d|gemma-)"),
     "openai": re.compile(r"-pro$|codex|deep-research|gpt-oss|rosalind|-cyber$|:|gpt-3\.5-0301"),
@@ -49,7 +49,7 @@ _NOT_SERVED = {
 
 
 class ModelEntry:
-    """What is known of one model of one provider."""
+    """One model of one provider."""
 
     def __init__(self, provider_id: str, name: str, info: data.ModelInfo | None) -> None:
         """`name`: the provider's own name, as it was asked for. `info` None: nothing is known but that it is free."""
@@ -173,7 +173,7 @@ def _data() -> list[data.Provider]:
 
 
 def _period_s(info: data.ModelInfo) -> int:
-    """Return for how long a row holds: seconds, in multiples of which prices may change; 0: for ever."""
+    """Return how long a row is valid: seconds, in multiples of which prices may change; 0: forever."""
     rows = info.prices if isinstance(info.prices, list) else []
     constraints = [row.constraint for row in rows]
     constraints += [variant.constraint for variant in info.price_variants or ()]

@@ -44,7 +44,7 @@ def _jpeg(data: bytes) -> Size | None:
             position += 2
         elif marker in _JPEG_FRAMES:
             height, width = struct.unpack_from(">HH", data, position + 5)
-            # A height of 0 is told after the first lines.
+            # A height of 0 means that the height follows the first lines.
             return (width, height) if width and height else None
         else:
             position += 2 + int(struct.unpack_from(">H", data, position + 2)[0])

@@ -1,4 +1,4 @@
-"""What images and documents cost in tokens, by the published rules of their model's family.
+"""The cost of images and documents in tokens, by the published rules of their model's family.
 
 Where a rule can be read in several ways, the dearer one holds, and a model that no family knows costs what the dearest
 of all would: this is for reserving, and what was reserved too much comes back with the answer.
@@ -22,7 +22,7 @@ PAGE_TEXT_TOKENS = 3_000
 
 
 def _fitting(size: Size, longest: int) -> Size:
-    """Return the size after both sides were made to fit, rounded up."""
+    """Return the size after scaling both sides to the limits, rounded up."""
     scale = min(1.0, longest / max(size))
     return ceil(size[0] * scale), ceil(size[1] * scale)
 
@@ -104,7 +104,7 @@ class Crops(msgspec.Struct, frozen=True):
 
 
 class Family(msgspec.Struct, frozen=True):
-    """What is known of some models."""
+    """The rules for some models."""
 
     rules: tuple[ImageRule, ...]
     page: int

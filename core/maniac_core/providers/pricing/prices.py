@@ -1,4 +1,4 @@
-"""What tokens cost: one model's price row and the price of a usage in integers.
+"""The cost of tokens: one model's price row and the price of a usage in integers.
 
 Prices are femto-USD (1e-15 USD) per token, so that every row of the price data is a whole number of them: 1 USD per
 million tokens is 1,000,000,000. Sums are exact; only the result is rounded, to nano-USD.

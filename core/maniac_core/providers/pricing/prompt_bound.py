@@ -6,7 +6,7 @@ to that. In prose it is certain to be less: two common small letters side by sid
 is known, so no two of them stay apart, and of three letters at least two are joined. Only pieces that are prose for
 the most part are counted so.
 
-Images, pages and sound cost what `media_rules` says; their data is no text.
+Images, pages and sound are counted by `media_rules`; their data is not text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from maniac_core.providers.translation.parameters import plain
 
 REQUEST_TOKENS = 64
 MESSAGE_TOKENS = 16
-"""What frames a message: its role, and marks around it."""
+"""The frame of a message: its role, and the marks around it."""
 TOOLS_TOKENS = 1_024
 """What a provider says to the model about tools, or about a form of the answer, beside what the caller wrote."""
 _FRAMED_PARAMETERS = frozenset({"tools", "functions", "response_format"})
@@ -60,7 +60,7 @@ _MARKS = bytes.maketrans(
     ),
 )
 _PREFIX = 64 * 1024 // 3 * 4
-"""Of base64: in so much of a file the size of an image is nearly always told."""
+"""Characters of base64: this much of a file nearly always contains the size of an image."""
 _LEAST_AUDIO_BYTES = 500
 """Of a second: what speech is compressed to at the most."""
 _MOST_PAGES = 1_000

@@ -39,7 +39,7 @@ class _StreamOptions(msgspec.Struct):
 
 
 class WireRequest(msgspec.Struct):
-    """What is read of a chat request."""
+    """The fields of a chat request that are read."""
 
     model: str
     messages: list[_Message]

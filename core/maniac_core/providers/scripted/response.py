@@ -15,12 +15,12 @@ COMMENT = b": scripted\n\n"
 
 
 class Ending(enum.Enum):
-    """What follows the last byte of a script."""
+    """The event after the last byte of a script."""
 
     END = "end"
     """The clean end of the body."""
     HANG = "hang"
-    """Nothing, for ever."""
+    """Nothing, forever."""
     TRUNCATED = "truncated"
     RESET = "reset"
 

@@ -51,7 +51,7 @@ class ScriptedTransport:
             chat = _decode(request.body)
         except (msgspec.DecodeError, RecursionError) as error:
             chat = WireRequest(model="", messages=[])
-            message = f"The body is no chat request: {error}"
+            message = f"The body is not a chat request: {error}"
             rule = ScriptedRule(status=400, error=ScriptedError(message=message))
         else:
             rule = self._pick(chat, number)
@@ -103,7 +103,7 @@ class ScriptedTransport:
             )
 
     async def _wait(self, delay_s: float | None, limit_s: float | None) -> bool:
-        """Wait, for ever if `delay_s` is None; False if the limit came first.
+        """Wait, forever if `delay_s` is None; False if the limit came first.
 
         Raises:
             TransportError: CLOSED, when the transport is closed meanwhile.

@@ -1,1 +1,1 @@
-"""What the dialects share when they translate."""
+"""Translation that the dialects share."""

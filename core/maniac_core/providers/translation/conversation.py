@@ -56,7 +56,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What a call returned."""
+    """The result of a call."""
 
     call: Call
     parts: list[Part]

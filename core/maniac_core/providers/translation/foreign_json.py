@@ -19,7 +19,7 @@ from maniac_core.providers.base import UpstreamFailure
 _T = TypeVar("_T")
 
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding a provider's bytes may raise: bad syntax or types, bad UTF-8, deep nesting."""
+"""Raised by decoding a provider's bytes: bad syntax or types, bad UTF-8, deep nesting."""
 MAX_DEPTH = 64
 """Levels of a value that is passed on as it came, such as annotations."""
 
@@ -116,12 +116,12 @@ def loose_object(raw: bytes | msgspec.Raw) -> JsonObject:
 
 
 def is_other_than_object(err: msgspec.ValidationError) -> bool:
-    """Say whether the whole is no JSON object, rather than something in it being wrong."""
+    """Return whether the whole is not a JSON object, as opposed to a mistake inside it."""
     return " - at `" not in str(err)
 
 
 def malformed_failure(err: msgspec.ValidationError, where: str = "") -> UpstreamFailure:
-    """Return the failure for an answer of another shape; the caller is told which field, and not what it holds."""
+    """Return the failure for a malformed answer; it names the field for the caller, without its value."""
     match = _PROBLEM.fullmatch(str(err))
     assert match is not None, "it matches anything"
     problem, path = match[1], where + (match[2] or "")

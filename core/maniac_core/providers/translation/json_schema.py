@@ -58,7 +58,7 @@ class _Unsupported(Exception):
 
 
 class Room:
-    """What resolved references may add to the schemas of one request: references to references multiply."""
+    """Bytes that resolved references may add to the schemas of one request: references to references multiply."""
 
     def __init__(self) -> None:
         self._left_bytes = 1024 * 1024
@@ -75,7 +75,7 @@ class Room:
 
 
 class _Definitions:
-    """What the references of one schema lead to."""
+    """The targets of the references of one schema."""
 
     def __init__(self, schema: JsonObject, room: Room) -> None:
         self._named = {**_map(schema, "definitions"), **_map(schema, "$defs")}
@@ -110,7 +110,7 @@ def anthropic_schema(schema: JsonObject) -> JsonObject | None:
 def gemini_schema(schema: JsonObject, room: Room) -> JsonObject:
     """Return a schema in the OpenAPI subset of Gemini: references resolved, unions as anyOf, types that may be null.
 
-    A schema that refers to itself is cut off at the inner reference: any object fits there.
+    A schema that refers to itself is cut off at the inner reference: any object is allowed there.
 
     Raises:
         SchemaError: it is malformed, or grows beyond measure when its references are resolved.

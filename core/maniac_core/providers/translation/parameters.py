@@ -10,7 +10,7 @@ import msgspec
 from maniac_core.domain.chat import JsonObject
 from maniac_core.domain.errors import GatewayError, Reason
 
-# What only OpenAI's own wire knows.
+# Parameters that only OpenAI's own wire has.
 OPENAI_ONLY = (
     "service_tier",
     "prediction",
@@ -127,7 +127,7 @@ def take_tools(given: Given) -> list[Tool]:
     """Take the tools.
 
     Raises:
-        GatewayError: INVALID_VALUE for a tool that is no function.
+        GatewayError: INVALID_VALUE for a tool that is not a function.
     """
     tools: list[Tool] = []
     for position, tool in enumerate(given.take("tools") or ()):
@@ -168,7 +168,7 @@ def take_tool_choice(given: Given, tools: list[Tool]) -> ToolChoice:
     """Take the tool choice.
 
     Raises:
-        GatewayError: INVALID_VALUE for any other form, and for an allowed tool that is none of `tools`.
+        GatewayError: INVALID_VALUE for any other form, and for an allowed tool that is not in `tools`.
     """
     choice = given.take("tool_choice")
     if choice is None or choice in ("none", "auto", "required"):
@@ -208,13 +208,13 @@ def take_format(given: Given) -> Format | None:
     Raises:
         GatewayError: INVALID_VALUE for an unknown type.
     """
-    wish = given.take("response_format")
-    kind = wish.get("type") if isinstance(wish, dict) else None
-    if wish is None or kind == "text":
+    wanted = given.take("response_format")
+    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    if wanted is None or kind == "text":
         return None
     if kind == "json_object":
         return Format()
-    details = plain(wish.get("json_schema")) if kind == "json_schema" else None
+    details = plain(wanted.get("json_schema")) if kind == "json_schema" else None
     if not isinstance(details, dict):
         raise invalid("response_format", "must be of type text, json_object or json_schema")
     return Format(

@@ -44,16 +44,16 @@ def take_reasoning(given: Given) -> Reasoning | None:
     Raises:
         GatewayError: INVALID_VALUE for an unknown effort.
     """
-    wish = given.take("reasoning")
+    wanted = given.take("reasoning")
     effort = given.take("reasoning_effort")
-    if isinstance(wish, dict):
-        effort = wish.get("effort") or effort
-        tokens = wish.get("max_tokens")
+    if isinstance(wanted, dict):
+        effort = wanted.get("effort") or effort
+        tokens = wanted.get("max_tokens")
         if effort is None and isinstance(tokens, int) and tokens > 0:
             near = [name for name, budget in BUDGET_TOKENS.items() if budget >= tokens]
             return Reasoning(effort=near[0] if near else "xhigh", max_tokens=tokens)
-        if effort is None and isinstance(wish.get("enabled"), bool):
-            effort = "medium" if wish["enabled"] else "none"
+        if effort is None and isinstance(wanted.get("enabled"), bool):
+            effort = "medium" if wanted["enabled"] else "none"
     if effort is None:
         return None
     if not isinstance(effort, str) or (effort != "none" and effort not in BUDGET_TOKENS):
@@ -84,7 +84,7 @@ class GeminiThinking(msgspec.Struct, frozen=True, kw_only=True):
     config: JsonObject | None
     """`generationConfig.thinkingConfig`. None: the model cannot be asked."""
     budget_tokens: int = 0
-    """What the budget adds to the limit of output tokens."""
+    """The tokens that the budget adds to the limit of output tokens."""
     is_honoured: bool = True
     """False: the model cannot do what was asked, such as not to think."""
 

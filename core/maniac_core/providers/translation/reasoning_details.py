@@ -39,7 +39,7 @@ def merge_details(details: list[JsonObject]) -> list[JsonObject]:
     block_of: dict[tuple[object, object], _Block] = {}
     for detail in details:
         kind, index = detail.get("type"), detail.get("index")
-        # Clients send these; what is no name or number tells no block.
+        # Clients send these; a value that is not a name or a number does not identify a block.
         kind = kind if isinstance(kind, str) else None
         index = index if isinstance(index, int | str) else None
         block: _Block | None = None

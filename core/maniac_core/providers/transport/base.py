@@ -35,7 +35,7 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
 
 
 class Deadlines(msgspec.Struct, frozen=True):
-    """How long each stage of an exchange may take, in seconds; None waits for ever."""
+    """How long each stage of an exchange may take, in seconds; None waits forever."""
 
     connect_s: float | None = 5.0
     """Waiting for a free connection, DNS, TCP, proxy and TLS together."""
@@ -46,7 +46,7 @@ class Deadlines(msgspec.Struct, frozen=True):
 
 
 class UpstreamResponse(Protocol):
-    """A response whose head has arrived; whoever got it calls `close()`."""
+    """A response whose head has arrived; its receiver calls `close()`."""
 
     @property
     def status(self) -> int:
@@ -116,7 +116,7 @@ class Transport(Protocol):
 
 
 class TransportErrorKind(enum.Enum):
-    """What went wrong between the gateway and a provider."""
+    """The kind of a failure between the gateway and a provider."""
 
     CONNECT = "connect"
     """No TCP connection: refused, unreachable, reset while connecting."""

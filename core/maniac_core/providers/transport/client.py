@@ -86,7 +86,7 @@ class HttpTransport:
                 error.sent = True
                 raise
             response = await _exchange(connection, head, body, deadlines)
-        # A failure after the head is for whoever reads the body; both may have come at once.
+        # A failure after the head is for the reader of the body; both may have come at once.
         if not response.status and response.error is not None:
             raise response.error
         return response

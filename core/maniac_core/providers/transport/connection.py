@@ -26,7 +26,7 @@ _JOIN_LIMIT_BYTES = 65_536
 
 
 class ConnectionOwner(Protocol):
-    """Who keeps connections between exchanges."""
+    """The keeper of connections between exchanges."""
 
     def release(self, connection: Connection) -> None:
         """Take back an open connection whose exchange is over."""
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """Close at once, waking whoever waits; idempotent."""
+        """Close at once, waking every waiter; idempotent."""
         if not self.is_open:
             return
         self.is_open = False
@@ -144,7 +144,7 @@ class Connection(asyncio.Protocol):
             response.source = None
         self.abort()
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin as an idle connection."""

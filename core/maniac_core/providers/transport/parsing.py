@@ -70,13 +70,13 @@ class ResponseParser:
                 raise ParsingError(
                     TransportErrorKind.PROTOCOL, f"invalid HTTP response: {error}"
                 ) from error
-            # The response itself is whole; it is what follows that makes no sense.
+            # The response itself is complete; only the bytes after it are invalid.
             self.may_be_reused = False
         # The parser keeps unfinished headers and trailers, so an endless one must be cut off.
         if self._held_bytes > self._max_header_bytes and not self.is_complete:
             raise self._refuse_size()
 
-    # What httptools calls.
+    # Called by httptools.
 
     def on_message_begin(self) -> None:
         """Notice a second response where one was asked for."""

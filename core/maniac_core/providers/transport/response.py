@@ -13,7 +13,7 @@ from maniac_core.providers.transport.content import ContentDecoder
 
 
 class ResponseSource(Protocol):
-    """What a response needs of the connection it is still arriving on."""
+    """The interface that a response needs of the connection it is still arriving on."""
 
     def wait(self, timeout_s: float | None, *, is_poll: bool = False) -> asyncio.Future[None]:
         """Return a future that ends at the next progress, failure or timeout."""

@@ -29,7 +29,7 @@ class SSEEvent(msgspec.Struct, frozen=True):
     complete: bool = True
     """False if the stream ended before the blank line that dispatches the event."""
     is_framed: bool = True
-    """False for lines that are no fields of an event, joined with a line feed: an error that a server wrote into the
+    """False for lines that are not fields of an event, joined with a line feed: an error that a server wrote into the
     body as it is. The standard ignores them."""
 
 

@@ -25,7 +25,7 @@ class Target(msgspec.Struct, frozen=True):
     """Lower-cased name or IP address, IPv6 without its brackets."""
     port: int
     origin: str
-    """`scheme://host:port`, always with the port: the key of the pool, and fit for messages."""
+    """`scheme://host:port`, always with the port: the key of the pool, and safe in messages."""
     authority: str
     """The Host header: no default port, IPv6 in brackets."""
     path: str
@@ -113,7 +113,7 @@ def _host(parts: SplitResult) -> str:
             host = host.encode("idna").decode("ascii").lower()
         except UnicodeError:
             raise ValueError("URL has an invalid host name") from None
-    # Longer or empty labels make the resolver raise what is no OSError.
+    # For longer or empty labels the resolver raises an exception other than OSError.
     labels = host.removesuffix(".").split(".")
     if not _HOST.fullmatch(host) or not all(0 < len(label) < 64 for label in labels):
         raise ValueError("URL has an invalid host name")

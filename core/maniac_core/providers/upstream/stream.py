@@ -24,7 +24,7 @@ from maniac_core.providers.transport.sse import SSEDecoder, SSEError, SSEEvent
 from maniac_core.providers.upstream.transport_failure import deadline_failure, transport_failure
 
 _log = logging.getLogger(__name__)
-# What is kept of one answer in memory is bounded by this.
+# Bounds the part of one answer that is kept in memory.
 _MAX_STREAM_BYTES = 64 * 1024 * 1024
 # Events cost far more than their bytes. The longest answers have one for each of some 100,000 tokens; of those that
 # hold nothing for the caller (pings, tools that run at the provider, nonsense) there are far fewer, above all in a row.
@@ -39,7 +39,7 @@ _GRACE_WITHOUT_USAGE_S = 5.0
 
 
 class UpstreamStream:
-    """A streamed answer; whoever opened it closes it."""
+    """A streamed answer; its opener closes it."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class UpstreamStream:
         total_s: float = 0.0,
         on_error: Callable[[UpstreamFailure], None] = lambda _: None,
     ) -> None:
-        """`started` is monotonic seconds. `on_error` is told of errors that the provider reports in the stream."""
+        """`started` is monotonic seconds. `on_error` receives errors that the provider reports in the stream."""
         self.dropped = dropped
         self.upstream_model: str | None = None
         self.is_complete = False
@@ -87,7 +87,7 @@ class UpstreamStream:
 
     @property
     def malformed(self) -> int:
-        """How many events made no sense and were skipped."""
+        """The number of malformed events that were skipped."""
         return self._decoder.malformed if self._decoder is not None else 0
 
     def first_content_came(self) -> None:
@@ -137,7 +137,7 @@ class UpstreamStream:
                 self._on_error(failure)
                 raise failure
             elif kind is StreamEnd:
-                # What follows belongs to no answer of ours, such as a second stream spliced on.
+                # Later bytes do not belong to this answer, such as a second stream spliced on.
                 self.is_complete = True
                 self._finish()
                 return items[:position]
@@ -153,7 +153,7 @@ class UpstreamStream:
             if self._first_by is not None
             else (self._quiet_since + self._idle_s, "sent nothing for", self._idle_s),
         )
-        # Asked also when there is more to read: a flood is no answer either.
+        # Checked also when there is more to read: a flood is not an answer either.
         if now >= min(until, self._grace_by + _GRACE_S):
             if self._grace_s is not None:
                 return b""

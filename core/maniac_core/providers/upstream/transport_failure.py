@@ -1,6 +1,6 @@
-"""What a failure of the network means to a request: a sentence for the caller, and what may be tried next.
+"""The meaning of a network failure for a request: a sentence for the caller, and what may be tried next.
 
-The caller is not told addresses: they may be internal. The log is.
+Addresses may be internal: they are in the log, and not in the caller's error.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ _MAX_ERROR_BYTES = 256 * 1024
 # How long the explanation of an error may take; its status has said enough.
 _ERROR_BODY_S = 5.0
 _BRIEF_S = 1.0
-# What a wrong address answers: nothing is there, something else is, or it has moved.
+# Answers of a wrong address: nothing is there, something else is, or it has moved.
 _NOT_THERE = frozenset({301, 302, 307, 308, 404, 405})
 
 

@@ -1,1 +1,1 @@
-"""What every RPC passes on its way in and out: admission, errors, paging."""
+"""The boundary that every RPC passes: admission, errors, paging."""

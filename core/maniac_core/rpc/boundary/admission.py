@@ -98,7 +98,7 @@ class Gate:
         announce: Callable[[RateState], None],
         counts: bool = True,
     ) -> Call:
-        """Admit a call whose metadata is at hand. `announce` is told the window before any error is raised.
+        """Admit a call whose metadata is at hand. `announce` receives the window before any error is raised.
 
         `address`: of the client; callers without a good key are counted by it.
         """
@@ -154,7 +154,7 @@ class Gate:
             if err.reason != Reason.ERROR_REASON_AUTH_UNAVAILABLE:
                 _check(state, announce)
             elif state is not None:
-                # Its key may be good, and have an organization with room: it is not told to wait for a window.
+                # Its key may be valid, and its organization have room: the error does not ask it to wait.
                 announce(state)
             raise
         hit = self._limiter.hit if counts else self._limiter.peek
@@ -220,7 +220,7 @@ def unary(
             failure = error
         except grpc.aio.AbortError:
             raise
-        except Exception as error:  # noqa: BLE001 - the boundary: logged and told as INTERNAL
+        except Exception as error:  # noqa: BLE001 - the boundary: logged and returned as INTERNAL
             failure = _internal(error)
         let_go(failure)
         # grpc keeps the error that ends a call in a cycle with this frame, and the request may be large.
@@ -251,7 +251,7 @@ def streaming(
             failure = error
         except grpc.aio.AbortError:
             raise
-        except Exception as error:  # noqa: BLE001 - the boundary: logged and told as INTERNAL
+        except Exception as error:  # noqa: BLE001 - the boundary: logged and returned as INTERNAL
             failure = _internal(error)
         finally:
             # A cancelled call must not leave its upstream to the garbage collector.

@@ -37,7 +37,7 @@ class KeyCheck(grpc.aio.ServerInterceptor):
             for scope in SCOPES
         }
         self._refusal: _Handler = grpc.stream_stream_rpc_method_handler(self._refuse)
-        # Whoever asks without a key is told the state of the whole core, whichever service is named: probes and
+        # A caller without a key gets the state of the whole core, whichever service is named: probes and
         # edges that balance over cores have no key, and their message stays unread.
         serialize = health_pb2.HealthCheckResponse.SerializeToString
         self._keyless: dict[str, _Handler] = {

@@ -10,7 +10,7 @@ from maniac_core.domain.chat import Choice, ChoiceDelta, Chunk, Completion, Json
 
 _encode = msgspec.json.Encoder().encode
 
-# What a message in OpenAI's form may hold beside unknown keys.
+# The known keys of a message in OpenAI's form.
 _MESSAGE_KEYS = frozenset(
     {"role", "content", "name", "tool_calls", "reasoning", "reasoning_details", "refusal"}
 )

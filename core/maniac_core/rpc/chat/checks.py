@@ -1,4 +1,4 @@
-"""What the contract promises about the values of a chat request, checked for callers of the RPC."""
+"""Checks that the values of a chat request match the contract, for callers of the RPC."""
 
 from __future__ import annotations
 

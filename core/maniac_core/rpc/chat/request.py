@@ -52,7 +52,7 @@ def request_from_proto(params: chat_pb2.ChatCompletionParams) -> ChatRequest:
         GatewayError: INVALID_VALUE or MISSING_REQUIRED_PARAMETER, naming the field; callers of the RPC are not
             obliged to have checked what the edge checks.
     """
-    # Asking for each field that may be there costs more than being told those that are.
+    # Testing every possible field costs more than listing those that are set.
     given = {field.name: value for field, value in params.ListFields()}
     check_params(given)
     parameters: JsonObject = {}

@@ -219,7 +219,7 @@ class _Link:
         except asyncio.CancelledError:
             # The edge asked for it, or is gone.
             pass
-        except Exception as error:  # noqa: BLE001 - the boundary: logged and told as INTERNAL
+        except Exception as error:  # noqa: BLE001 - the boundary: logged and returned as INTERNAL
             self.send(Frame(call_id=relay_call.id, error=error_to_proto(_unexpected(error))))
 
     async def _check_access(self, relay_call: _RelayCall, access: relay_pb2.RelayAccess) -> None:

@@ -1,1 +1,1 @@
-"""Who may do what: keys, scopes, the audit of the configuration."""
+"""Access: keys, scopes, the audit of the configuration."""

@@ -56,7 +56,7 @@ def _builtins(table: object) -> Mapping[str, Any]:
 
 
 def _without_password(value: Any) -> Any:
-    """Return a value of which a digest may be kept: of an address only what is no credential."""
+    """Return a value whose digest may be kept: an address without its credentials."""
     if isinstance(value, str) and "://" in value:
         parts = urlsplit(value)
         return [parts.scheme, parts.netloc.rpartition("@")[2], parts.path]

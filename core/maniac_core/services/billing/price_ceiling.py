@@ -68,7 +68,7 @@ def output_tokens(step: Step) -> int:
     most = wanted_tokens(step)
     if most is None:
         most = step.max_output_tokens or step.context_window or ASSUMED_OUTPUT_TOKENS
-    # What was predicted and is not in the answer is paid like it.
+    # Predicted tokens that are not in the answer are charged like output.
     prediction = step.prompt.parameters.get("prediction")
     if prediction is not None:
         most += prompt_bound.most_text_tokens(msgspec.json.encode(prediction))

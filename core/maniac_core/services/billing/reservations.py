@@ -37,7 +37,7 @@ class Reservations:
         self._advances = Advances()
         self._waiting: list[_Waiting] = []
         self._unused: list[Hold] = []
-        """What is to be given back with the next transaction."""
+        """The reservations to release with the next transaction."""
         self._returning = 0
         """How many are given back by the transactions that run."""
         self._generation = 0
@@ -62,7 +62,7 @@ class Reservations:
         try:
             return await future
         except asyncio.CancelledError:
-            # The caller may have left after it was reserved, and before it was told.
+            # The caller may have left after the reservation and before its notification.
             if not future.cancelled() and (hold := _reserved(future)) is not None:
                 self._unused.append(hold)
                 self._watch()
@@ -130,7 +130,7 @@ class Reservations:
                 holder=self._holder,
                 unused=unused,
             )
-        except Exception as err:  # noqa: BLE001 - told to whoever waits
+        except Exception as err:  # noqa: BLE001 - passed to the waiters
             self._keep_for_later(unused)
             # It may have taken place all the same, and nobody would use what it reserved.
             self._keep_for_later(

@@ -32,7 +32,7 @@ class Speeds:
             self._speeds.clear()
         speed = min(_FASTEST, tokens / seconds)
         known = self._speeds.get(model, speed)
-        # What it may have generated is asked for: one fast answer counts at once, slow ones little by little.
+        # The estimate must not be too low: one fast answer counts at once, slow ones little by little.
         self._speeds[model] = max(speed, known + _WEIGHT * (speed - known))
 
     def tokens(self, candidate: Candidate, seconds: float) -> int:

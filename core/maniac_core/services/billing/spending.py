@@ -108,11 +108,11 @@ class Spending:
                 self._reservations.keep(holds)
                 return
             if number == 0 and self._reservations.recall_of(caller):
-                # What this core had reserved ahead may be what is missing.
+                # This core's reservations in advance may be the missing amount.
                 continue
             fits = await self._store.check(caller, amount, now_s())
             if not fits:
-                # The last budget was removed, and this core has not been told yet.
+                # The last budget was removed, and this core does not know yet.
                 return
             short = next((fit for fit in fits if fit.is_short), None)
             if short is not None:

@@ -1,1 +1,1 @@
-"""One record for every outcome, and where it waits if the database is away."""
+"""One record for every outcome, and its storage while the database is down."""

@@ -43,7 +43,7 @@ class Accountant:
         """Return what a usage costs, and the price row it was reckoned with."""
         entry = self._catalogue.find(candidate.provider, candidate.model)
         prices = entry.prices(service_tier=usage.service_tier) if entry else None
-        # What the provider says it charged wins over the catalogue.
+        # The charge that the provider reports takes precedence over the catalogue.
         spend = usage.cost_nano_usd
         if spend is None and prices is not None:
             spend = prices.cost_nano_usd(usage)

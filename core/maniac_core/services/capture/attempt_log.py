@@ -27,7 +27,7 @@ _COUNTS = (
 
 
 class Bill(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt cost."""
+    """The cost of an attempt."""
 
     usage: Usage
     source: UsageSource
@@ -49,7 +49,7 @@ class Spans(Protocol):
 
 
 class Trail:
-    """What was tried for one request, in order."""
+    """The steps tried for one request, in order."""
 
     def __init__(self, spans: Spans | None = None) -> None:
         self._spans = spans
@@ -65,9 +65,9 @@ class Trail:
         self.was_called = False
         """Whether any provider was called."""
         self.worst_nano_usd = 0
-        """What is reserved for the running attempt, or else for the next one."""
+        """The reservation for the running attempt, or else for the next one."""
         self.charge_nano_usd = 0
-        """What budgets are charged for the attempts that are over."""
+        """The charge to budgets for the attempts that are over."""
         self._bill: Bill | None = None
         self._bills: list[Bill] = []
         self._started_us = 0
@@ -118,7 +118,7 @@ class Trail:
             self._spans.end(attempt)
 
     def skip(self, step: Step, reason: UpstreamFailure | GatewayError) -> None:
-        """A step was passed over, or turned out not to be able to carry the request; nothing was sent."""
+        """A step was skipped, or cannot express the request; nothing was sent."""
         self.is_open = False
         self._bill = None
         self._first_token_us = None

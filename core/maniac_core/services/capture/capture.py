@@ -32,7 +32,7 @@ class Claim(Protocol):
 
     @property
     def given(self) -> KeyClaim | None:
-        """What its record is to carry; None: the key could not be claimed, and the request was done all the same."""
+        """The claim for the record; None: the key could not be claimed, and the request ran without it."""
 
     def answered(
         self, record: CompletionRecord, choices: list[Choice], pending: asyncio.Future[None]
@@ -92,7 +92,7 @@ class Call(msgspec.Struct, kw_only=True):
 
 
 class Capture:
-    """What is known of one running request; `finish` turns it into its record, once."""
+    """The state of one running request; `finish` turns it into its record, once."""
 
     def __init__(
         self, store: Recorder, call: Call, request: ChatRequest, *, streamed: bool
@@ -105,13 +105,13 @@ class Capture:
         self.trail = Trail(call.spans)
         self.steps: list[Step] = []
         self.folded = Accumulator()
-        """What has arrived of the running attempt's answer, if it is streamed."""
+        """The received part of the running attempt's answer, if it is streamed."""
         self.prices: Prices | None = None
         """By which the last attempt was billed."""
         self.holds: Holds | None = None
-        """What is reserved from budgets."""
+        """Reservations from budgets."""
         self.tokens: TokenHold | None = None
-        """What is reserved from windows of tokens."""
+        """Reservations from windows of tokens."""
         self.streamed = streamed
         self.place: Place | None = None
         """Where the running call is noted."""
@@ -244,7 +244,7 @@ class Capture:
             "prices": _price_row(self.prices) if self.prices is not None else None,
         }
         if self.request.store:
-            # What else it takes to send the request once more.
+            # The rest that is needed to send the request again.
             if self.request.stream_options is not None:
                 route["stream_options"] = self.request.stream_options
             if self.call.forwarded:

@@ -1,4 +1,4 @@
-"""What a running request has reserved from budgets; closed when its record takes it over."""
+"""A running request's reservations from budgets; closed when its record takes them over."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Holds:
 
     @property
     def total_nano_usd(self) -> int:
-        """What is reserved in all."""
+        """The sum of the reservations."""
         return sum(hold.amount_nano_usd for hold in self.taken)
 
     def close(self) -> tuple[Hold, ...]:

@@ -35,14 +35,14 @@ _LENGTH_BYTES = 2
 _NOTHING = bytes(_LENGTH_BYTES)
 _LONGEST_NAME = 128
 _SHORT_NAME = 24
-"""Characters that are noted of names where there is no room for the longest ones."""
+"""Characters of a name that are noted if the longest names do not fit."""
 _RETRY_S = 2.0
 _SETTLE_S = 5.0
 _UNKNOWN = "The gateway was killed while the provider was called; whether it answered is not known."
 
 
 class _Call(msgspec.Struct, array_like=True, kw_only=True):
-    """What is noted of a call."""
+    """The note about a call."""
 
     id: str
     key: int | None
@@ -97,7 +97,7 @@ class RunningCalls:
         return settling
 
     def _make_file(self) -> None:
-        # Where there is no room for it, nothing is noted.
+        # If there is no room for the note, it is left out.
         size = _SLOTS * _SLOT_BYTES
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ class RunningCalls:
         if len(text) > room:
             text = _encode(_note_of(capture, step, _SHORT_NAME))
         if len(text) > room:
-            # What was noted of the attempts before stays.
+            # Notes about earlier attempts stay.
             return
         start, end = place.offset, place.offset + _LENGTH_BYTES
         self._map[start:end] = _NOTHING

@@ -64,7 +64,7 @@ class Spool:
         self._lock = asyncio.Lock()
         self._settling: set[asyncio.Task[None]] = set()
         self._block: list[Waiting] = []
-        """What is being committed: a part of the file."""
+        """The part of the file that is being committed."""
         self._offset = 0
         """Up to where the file is done with. Only memory knows: a record that is tried again is committed once."""
         self._block_end = 0

@@ -50,7 +50,7 @@ class Waiting(msgspec.Struct):
 
 
 class Read(msgspec.Struct, frozen=True):
-    """What lines hold."""
+    """The form of the lines."""
 
     records: list[Waiting]
     damaged: list[bytes]

@@ -27,9 +27,9 @@ Perform = Callable[[Upstream, Step, float | None], Awaitable[_T]]
 
 _BACKOFF_S = 0.25
 _LONGEST_BACKOFF_S = 4.0
-# A provider that wants a longer pause than this is left; what it wishes is told to the caller.
+# Longest Retry-After that is waited for. Beyond it the provider is abandoned and the value is passed to the caller.
 _LONGEST_WAIT_S = 10.0
-# Another candidate answers sooner than one that wants a longer pause than this.
+# The same while another candidate is left, which would answer sooner.
 _LONGEST_WAIT_WITH_OTHERS_S = 2.0
 _LONGEST_RETRY_AFTER_S = 60
 # Timers may end a little early.
@@ -174,7 +174,7 @@ def _report(
     unreachable: set[str],
     provider: str,
 ) -> None:
-    """Tell the breakers; what no retry would mend (an account without credit, a wrong address) is no outage."""
+    """Tell the breakers. A failure that no retry cures (no credit, a wrong address) does not count as an outage."""
     is_timeout = _outcome_of(failure) == "timeout"
     if is_timeout and deadline is not None and time.monotonic() > deadline - _DEADLINE_SLACK_S:
         # The caller was in a hurry, which says nothing of the provider.
@@ -207,7 +207,7 @@ def _pause(
 
 
 def gateway_error(failure: UpstreamFailure) -> GatewayError:
-    """Return what the caller is told of a provider's failure."""
+    """Return the error for the caller after a provider's failure."""
     retry_after_s = None
     if failure.retry_after_s is not None:
         # Clients sleep 60 s at most, and some accept whole seconds only.

@@ -53,7 +53,7 @@ class Breaker:
 
     @property
     def state(self) -> BreakerState:
-        """What it does at present; an open one goes on to a probe when it is next asked."""
+        """The present state; an open breaker moves on to a probe when it is next asked."""
         if self._open_until is None:
             return "closed"
         return "half_open" if self._is_probing else "open"
@@ -92,7 +92,7 @@ class Breaker:
                 self._first_probe = self._permit + 1
 
     def abandoned(self, permit: int) -> None:
-        """The call ended before it told anything. A probe is not repeated at once: callers may be in a hurry."""
+        """The call ended without an outcome. A probe is not repeated at once: callers may be in a hurry."""
         if permit == self._permit and self._is_probing:
             self._pause(self._pause_s)
 

@@ -47,7 +47,7 @@ class Permit:
             breaker.abandoned(model)
 
     def abandoned(self) -> None:
-        """The call ended before it told anything."""
+        """The call ended without an outcome."""
         connection, model = self._permits
         self._owner.connection.abandoned(connection)
         if (breaker := self._owner.models.get(self._model)) is not None:

@@ -63,7 +63,7 @@ class CompletionService:
         """Answer whole; returns after the record is committed.
 
         Raises:
-            GatewayError: the reason of the error table that the caller is told.
+            GatewayError: the failure, with its reason of the error table.
         """
         capture = Capture(self._store, call, request, streamed=False)
         try:
@@ -107,7 +107,7 @@ class CompletionService:
         Nothing is yielded before the first content, so an error before that is the whole answer.
 
         Raises:
-            GatewayError: the reason of the error table that the caller is told.
+            GatewayError: the failure, with its reason of the error table.
         """
         capture = Capture(self._store, call, request, streamed=True)
         stream: UpstreamStream | None = None

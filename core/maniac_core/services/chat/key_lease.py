@@ -71,7 +71,7 @@ class KeyLease:
 
     @property
     def given(self) -> KeyClaim | None:
-        """What the record of the request carries."""
+        """The claim that the record of the request carries."""
         if not self._is_taken:
             return None
         return KeyClaim(key=self._key, owner=self._owner, until=now_s() + _KEPT_S)
@@ -82,7 +82,7 @@ class KeyLease:
         """The request is completed; its key is not to be released unless the record cannot be kept."""
         self._recorded = pending
         if not record.store:
-            # Before it is committed, because who waits for it may read that sooner than the writer's loop hears of it.
+            # Set before the commit: a waiter may read the row before this task is resumed.
             self._remember(record, choices)
 
     @property
@@ -105,7 +105,7 @@ class KeyLease:
             raise GatewayError(Reason.ERROR_REASON_CONFLICT, _SUPERSEDED) from lost
 
     async def take(self) -> bool:
-        """Try to claim the key; also True when there is none to be had, and the request is done all the same."""
+        """Try to claim the key; also True if it cannot be claimed and the request runs without it."""
         self._running[self.place] = self
         started = elapsed_s()
         claiming = asyncio.ensure_future(
@@ -149,7 +149,7 @@ class KeyLease:
         """Free the key unless its request was answered."""
         settling = self._start(self._settle())
         if kind is None or issubclass(kind, Exception):
-            # Who is told of a failure may repeat the request at once.
+            # The caller may repeat the request as soon as it has received the failure.
             await asyncio.shield(settling)
 
     async def _renew(self) -> None:

@@ -44,7 +44,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 class FilterError(Exception):
-    """What is wrong with one filter."""
+    """The mistake in one filter."""
 
     def __init__(self, field: str, message: str, kind: str) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What an evaluator must be like to be stored. Its code is read as a syntax tree and never run."""
+"""Rules that an evaluator must meet to be stored. Its code is only parsed, never run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from maniac_core.domain.evaluators import Code, Evaluator, Judge
 from maniac_core.services.routing.containers import KNOWN_APIS
 
 ENTRY_POINTS = ("run_evaluation", "evaluate")
-"""What the function may be called; of both the first is meant."""
+"""Names that the function may have; if both are defined, the first one counts."""
 MAX_SOURCE = 64 * 1024
 """Characters of source. Parsing it holds up everything else: at most for some 0.15 s."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -97,7 +97,7 @@ def source_problem(source: str) -> str | None:
         where = f"line {err.lineno}: " if err.lineno else ""
         return f"is not valid Python: {where}{err.msg}"
     except (ValueError, RecursionError, MemoryError):
-        # What the parser says of a zero byte in some versions, and of code that is nested too deeply.
+        # Some versions of the parser raise this for a zero byte, and for code that is nested too deeply.
         return "is not valid Python, or is nested too deeply"
     for name in ENTRY_POINTS:
         for statement in tree.body:
@@ -111,7 +111,7 @@ def source_problem(source: str) -> str | None:
 
 
 def _takes_one(arguments: ast.arguments) -> bool:
-    """Whether a call with one positional argument and no other fits."""
+    """Whether it can be called with exactly one positional argument."""
     positional = len(arguments.posonlyargs) + len(arguments.args)
     required = positional - len(arguments.defaults)
     return (

@@ -146,7 +146,7 @@ class FileService:
 
 
 def span(file: File, offset: int, limit: int) -> tuple[int, int]:
-    """Return start and length of the range asked for: a negative offset counts from the end, limit 0 is no limit.
+    """Return start and length of the requested range: a negative offset counts from the end, limit 0 means none.
 
     Raises:
         GatewayError: RANGE_NOT_SATISFIABLE, with the size in details.

@@ -1,1 +1,1 @@
-"""What was captured: lists, export, registration, traces, usage, retention."""
+"""Captured completions: lists, export, registration, traces, usage, retention."""

@@ -16,7 +16,7 @@ from maniac_core.storage.stores.audit import audited
 from maniac_core.storage.stores.completions import CompletionDetail, CompletionStore, TakenError
 
 MAX_METADATA_KEYS = 32
-"""Of one filter: each is looked up by itself, and checked for every candidate."""
+"""Per filter: each key is looked up separately, and checked for every candidate."""
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode = msgspec.json.Decoder().decode
 
@@ -95,7 +95,7 @@ class StoredCompletions:
         """Return a page and the count of all matches. Empty filters do not filter.
 
         Raises:
-            GatewayError: VALIDATION_ERROR for metadata that is no object; DEPENDENCY_UNAVAILABLE.
+            GatewayError: VALIDATION_ERROR for metadata that is not an object; DEPENDENCY_UNAVAILABLE.
         """
         wanted = await self.select(
             caller, model=model, container=container, metadata_json=metadata_json
@@ -117,7 +117,7 @@ class StoredCompletions:
         """Return the filter that these stand for; None for an unknown container, of which there is nothing.
 
         Raises:
-            GatewayError: VALIDATION_ERROR for metadata that is no object; DEPENDENCY_UNAVAILABLE.
+            GatewayError: VALIDATION_ERROR for metadata that is not an object; DEPENDENCY_UNAVAILABLE.
         """
         metadata = _metadata_pairs(metadata_json)
         route = await self._containers.lookup_any(caller, container) if container else None

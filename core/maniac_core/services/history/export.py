@@ -1,7 +1,7 @@
 """Export: captured completions as JSON Lines, in the order of commits.
 
 The full form holds the request and the record, and can be registered again as it is. The fine-tuning form is OpenAI's:
-`messages` with the answer as the last one, and `tools`; what is no whole answer is left out of it.
+`messages` with the answer as the last one, and `tools`; incomplete answers are omitted.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Exporter:
         """Yield a line per completion, each with its line end. The filters are those of the list.
 
         Raises:
-            GatewayError: VALIDATION_ERROR for metadata that is no object; DEPENDENCY_UNAVAILABLE.
+            GatewayError: VALIDATION_ERROR for metadata that is not an object; DEPENDENCY_UNAVAILABLE.
         """
         wanted = await self._stored.select(
             caller, model=model, container=container, metadata_json=metadata_json
@@ -186,7 +186,7 @@ def _usage_json(usage: Usage) -> JsonObject:
 
 
 def fine_tuning_line(completion: StoredCompletion, body: bytes | None) -> bytes | None:
-    """Return a line of OpenAI's form for training; None for what is no whole answer."""
+    """Return a line of OpenAI's form for training; None for an incomplete answer."""
     body = readable_input(body)
     if completion.status not in ("completed", "registered") or not completion.output or not body:
         return None

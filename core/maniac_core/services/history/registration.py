@@ -101,7 +101,7 @@ class Registration:
             await asyncio.sleep((time.monotonic() - began) * _PAUSE)
 
     def refuse(self, index: int, error: GatewayError) -> None:
-        """Report an item that is no example at all."""
+        """Report an item that is not an example."""
         self.result.received += 1
         self._fail(index, error)
 

@@ -94,7 +94,7 @@ class Quotas:
 
 
 class _Held:
-    """What a project holds, as far as this core knows."""
+    """The holdings of a project, as far as this core knows."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
@@ -102,7 +102,7 @@ class _Held:
         self.counted = -_FRESH_S
         """When the database was last asked, in monotonic seconds."""
         self.stored = 0
-        """What it said."""
+        """The database's count."""
         self.ended = 0
         """Requests of this core that have ended since it was asked. Each may have added something."""
         self.running = 0
@@ -141,7 +141,7 @@ _ANY = Room(_Held(), 0)
 
 
 def files_exceeded() -> GatewayError:
-    """Return the error of a file for which there is no room."""
+    """Return the error for a file that exceeds the quota."""
     return _exceeded(
         "The files of this project would exceed its quota ([core] project_max_file_bytes). Delete some first."
     )

@@ -20,7 +20,7 @@ _LONGEST_ADDRESS = 64
 
 
 class Charge(msgspec.Struct, frozen=True):
-    """What is to be counted in one scope."""
+    """A count for one scope."""
 
     scope: str
     limit: int
@@ -32,7 +32,7 @@ class Windows(Protocol):
     """Counts units per scope and window."""
 
     async def add(self, window: int, charges: Sequence[Charge]) -> tuple[bool, list[int]] | None:
-        """Count all charges if each fits into its limit, else none.
+        """Count all charges if each is within its limit, else none.
 
         Returns whether they fit, and what is counted in each scope now; None if it cannot be counted at present.
         """
@@ -122,7 +122,7 @@ class RateLimiter:
         """Count one request without a valid key."""
         if not self._limit:
             return None
-        # Whatever a client says its address is, it is no organization's name, and takes little room.
+        # The prefix keeps an address apart from an organization's name; the cut bounds its memory.
         scope = f"{{address:{address[:_LONGEST_ADDRESS]}}}:requests"
         return await self._hit([Charge(scope, self._limit, 1)])
 
@@ -133,7 +133,7 @@ class RateLimiter:
     async def take_tokens(self, caller: Caller, tokens: int) -> TokenHold | None:
         """Reserve tokens in the windows of a caller; None: no limit holds, or it cannot be counted at present.
 
-        A request that alone is larger than a limit is counted as that limit: it fits into an unused window only.
+        A request that exceeds a limit on its own is counted as that limit: it passes only in an unused window.
 
         Raises:
             GatewayError: RATE_LIMIT_EXCEEDED.

@@ -61,7 +61,7 @@ class RedisWindows:
         """Connects with the first request.
 
         Raises:
-            ConfigError: the client is not installed, or the URL is none of Redis.
+            ConfigError: the client is not installed, or the URL is not a Redis URL.
         """
         try:
             from redis import asyncio as client  # noqa: PLC0415 - an extra
@@ -215,7 +215,7 @@ async def _patiently(work: Coroutine[Any, Any, Any], timeout_s: float) -> Any:
     """Return the result of work that waits for the network alone.
 
     Raises:
-        TimeoutError: nothing has come in the time, of which what this process was busy elsewhere is no part.
+        TimeoutError: no answer in time; time that this process was busy elsewhere does not count.
     """
     task = asyncio.ensure_future(work)
     try:

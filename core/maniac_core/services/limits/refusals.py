@@ -42,7 +42,7 @@ class Refusals:
             self._counts[key] = self._counts.get(key, 0) + 1
 
     async def run(self) -> None:
-        """Write what was counted every two seconds, for ever."""
+        """Write the counts every two seconds, forever."""
         while True:
             await asyncio.sleep(_FLUSH_S)
             try:

@@ -1,4 +1,4 @@
-"""What a core counts anyway, read when Prometheus asks; loaded only where a listener is configured."""
+"""Values that a core has anyway, read when Prometheus asks; loaded only if a listener is configured."""
 
 from __future__ import annotations
 

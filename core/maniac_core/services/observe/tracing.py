@@ -54,7 +54,7 @@ class Tracing:
         self._outage = _Outage()
         self._provider.add_span_processor(BatchSpanProcessor(_Exporter(self._outage)))
         self._is_closed = False
-        # What the exporter has to say of every batch.
+        # The exporter's message about every batch.
         library = logging.getLogger("opentelemetry")
         library.addHandler(self._outage)
         library.propagate = False

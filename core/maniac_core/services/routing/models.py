@@ -181,7 +181,7 @@ class ModelService:
             input_modalities=common("input_modalities"),
             output_modalities=common("output_modalities"),
             supported_parameters=common("supported_parameters"),
-            # What it costs depends on who answers.
+            # The cost depends on the model that answers.
             pricing=first.pricing if all(o.pricing == first.pricing for o in others) else None,
             alias_models=tuple([target.id for target in targets]),
         )

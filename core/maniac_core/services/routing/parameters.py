@@ -1,4 +1,4 @@
-"""Map-or-reject: what happens to OpenAI parameters that have no counterpart, in one place for every caller."""
+"""Map or reject OpenAI parameters that have no counterpart, in one place for every caller."""
 
 from __future__ import annotations
 

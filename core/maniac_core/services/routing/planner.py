@@ -20,7 +20,7 @@ _TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 
 
 class Addition(msgspec.Struct, frozen=True):
-    """What of a prompt its container added."""
+    """The parts of a prompt that its container added."""
 
     messages: tuple[int, ...]
     """Positions, from 0."""
@@ -34,7 +34,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     prompt: Prompt
     container: Container | None = None
     added: Addition | None = None
-    """What the container added."""
+    """The container's additions."""
     dropped: tuple[str, ...] = ()
     """Parameters that were accepted but are not sent."""
     max_output_tokens: int | None = None

@@ -54,7 +54,7 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run has done."""
+    """The outcome of a run."""
 
     is_finished: bool
     """False: the gateway runs, and what it writes is still to be copied."""

@@ -13,7 +13,7 @@ from maniac_core.storage.postgres.connection import without_nul
 
 RowValues = tuple[Any, ...]
 _LONGEST_KEY = 512
-"""Characters; what is longer fits into no index of PostgreSQL."""
+"""Characters; longer text is too long for an index of PostgreSQL."""
 _CUT = frozenset({"model", "trace_id", "trace"})
 _KEPT_APART = frozenset({"schema_migrations", "cache_versions"})
 _LEDGER = ("completions", "completion_bodies", "attempts", "completion_facets")

@@ -18,7 +18,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Copied(msgspec.Struct, frozen=True, kw_only=True):
-    """What was copied of a table so far."""
+    """The progress of copying a table."""
 
     last_key: list[Any] | None
     """None: the next row is the first of its pass."""

@@ -20,7 +20,7 @@ from maniac_core.storage.queries import Queries
 
 _INSERT = re.compile(r"INSERT INTO (\w+) \(([^)]+)\) VALUES \([?, ]+\)")
 _LONGEST_KEY = 512
-"""Characters; what is longer fits into no index."""
+"""Characters; longer text is too long for an index."""
 _IDS = "insert_completion_id"
 # All cores execute them in this order, so that whoever waits for a row of another holds none that the other waits for.
 _STATEMENTS = (

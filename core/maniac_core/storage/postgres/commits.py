@@ -1,4 +1,4 @@
-"""What the writers commit: batches of captured records, and lists of statements."""
+"""The units that the writers commit: batches of captured records, and lists of statements."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from maniac_core.storage.base import ConstraintError, Params, RefusedError, Row,
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 CONNECT_TIMEOUT_S = 2.0
-"""How long a connection may take to stand: whoever waits for it is told promptly that the server is away."""
+"""How long connecting may take; a waiting request fails promptly if the server is down."""
 LOCK_TIMEOUT_S = 5.0
 """How long a write waits for another process that writes."""
 _MARGIN_S = 2.0
@@ -24,11 +24,11 @@ _ARGUMENT = re.compile(r"(invalid input for query argument \$\d+).*", re.DOTALL)
 _NUL = "\0"
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
-# What another try of the same transaction may well not meet again.
+# Errors that another try of the same transaction may avoid.
 _PASSING = (pg.DeadlockDetectedError, pg.SerializationError, pg.InvalidCachedStatementError)
 _ABOUT_VALUES = (
     *(pg.DataError, pg.IntegrityConstraintViolationError, pg.ProgramLimitExceededError),
-    # What an operator's trigger raises.
+    # Raised by an operator's trigger.
     pg.RaiseError,
 )
 _ABOUT_PROGRAM = (TypeError, ValueError, LookupError, pg.SyntaxOrAccessError)

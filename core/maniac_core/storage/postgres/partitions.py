@@ -140,7 +140,7 @@ async def _attach(
 async def drop_empty_months(connection: Connection, now_s: int) -> list[str]:
     """Drop the first months of which retention has left nothing; returns what was dropped.
 
-    Deleted rows leave their space to new ones, but there are none of a month that is over.
+    Deleted rows leave their space to new ones, but a past month gets no new rows.
     """
     dropped: list[str] = []
     for table in PARTITIONED:
@@ -151,7 +151,7 @@ async def drop_empty_months(connection: Connection, now_s: int) -> list[str]:
 
 
 async def drop_first_month(connection: Connection, table: str, month: Month, kept: str) -> bool:
-    """Drop the first month of a table, but for rows `b` that a condition fits: they join what is older.
+    """Drop the first month of a table, except rows `b` that match a condition: they join the older rows.
 
     Returns whether it was there and the first. It is one transaction, with whatever the caller does in it.
     """

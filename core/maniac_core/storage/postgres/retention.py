@@ -18,7 +18,7 @@ _TABLE = "completion_bodies"
 _BATCH = 1000
 """How many rows of the ledger one transaction changes."""
 _MOST_KEPT_BYTES = 64 * 1024 * 1024
-"""What may be copied while captures wait. A month of which datasets have taken more is left to go row by row."""
+"""Bytes that may be copied while captures wait. If datasets hold more of a month, it is deleted row by row."""
 _KEPT = "EXISTS (SELECT 1 FROM dataset_items i WHERE i.seq = b.seq)"
 _FORGET = """
 WITH gone AS (
@@ -60,7 +60,7 @@ async def _drop(acquire: Acquire, month: Month) -> bool:
         async with acquire() as connection, connection.transaction():
             last = await _forget(connection, month, last, _BATCH)
     async with acquire() as connection, connection.transaction():
-        # What a dataset has given up since, while none can take anything any more.
+        # Bodies that a dataset has released since; no dataset can take new ones now.
         await _forget(connection, month, 0, None)
         return await drop_first_month(connection, _TABLE, month, _KEPT)
 

@@ -1,4 +1,4 @@
-"""What a core does beside its work: it folds what captures added up, makes partitions ahead and drops empty ones."""
+"""Upkeep by a core: folds the sums of captures, makes partitions ahead and drops empty ones."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Upkeep:
             async with self._acquire() as connection:
                 await work(connection)
         except (StorageError, *FAILURES) as err:
-            # Tried again at the next round; told once.
+            # Retried in the next round; logged once.
             if not self._is_failing:
                 _log.warning("storage: upkeep failed: %s", as_storage_error(err))
             self._is_failing = True

@@ -53,7 +53,7 @@ class BodyCipher:
         try:
             return cipher.decrypt(nonce, body[_HEAD_BYTES:], _bound(completion, column))
         except InvalidTag:
-            # Changed, or moved here from elsewhere. Readers show what is no JSON as unreadable.
+            # Changed, or moved here from elsewhere. Readers show a value that is not JSON as unreadable.
             return body
 
     def is_current(self, body: bytes) -> bool:

@@ -28,7 +28,7 @@ def connect(
     """Open an existing database file, in autocommit mode.
 
     Raises:
-        StorageError: there is no such file, or it is no database.
+        StorageError: there is no such file, or it is not a database.
     """
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise StorageError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or newer is needed")

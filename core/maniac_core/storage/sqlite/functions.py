@@ -1,7 +1,7 @@
 """Functions in SQL that SQLite lacks: into JSON documents, and the texts of bodies.
 
 They are all that filters need beyond standard SQL; another engine has functions of these names in its schema. None
-raises: what is not there, or is no JSON, is NULL. A path is a JSON array of keys.
+raises: a value that is missing, or is not JSON, is NULL. A path is a JSON array of keys.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Watcher:
             try:
                 self._poll()
             except sqlite3.Error:
-                # Tried again at the next poll; told once, not four times a second.
+                # Retried at the next poll; logged once, not four times a second.
                 if not is_failing:
                     _log.exception("storage: changes of other processes cannot be read")
                     self._notify_contact(False)

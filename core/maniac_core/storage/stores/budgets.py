@@ -29,13 +29,13 @@ _FIND_OWNER = {
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """What one request wants to reserve."""
+    """The reservation for one request."""
 
     id: str
     caller: Caller
     amount_nano_usd: int
     room_nano_usd: int = 0
-    """What must be free, if that is more than the amount."""
+    """The amount that must be free, if it is larger."""
     is_ahead: bool = False
     """Whether it is for requests that are still to come."""
 
@@ -107,7 +107,7 @@ class BudgetStore:
         return [_hold(claim, rows) for claim, rows in zip(claims, results, strict=True)]
 
     async def check(self, caller: Caller, amount_nano_usd: int, now: int) -> list[Fit]:
-        """Return the budgets of a caller, narrowest first, and whether an amount fits into them now."""
+        """Return the budgets of a caller, narrowest first, and whether they have room for an amount now."""
         rows = await self._database.fetch_all(
             "check_budgets", {**_scope(caller, now), "amount": amount_nano_usd}
         )

@@ -154,7 +154,7 @@ class CompletionStore:
 
         Ascending, what comes after the last item of a page is all that is committed later, and nothing else: who
         follows the list misses nothing and sees nothing twice.
-        An `after` that is no listed completion of the project gives an empty page.
+        An `after` that is not a listed completion of the project gives an empty page.
         """
         created, seq = (-1, -1) if page.ascending else (_LAST, _LAST)
         settled = await self._database.settled_position() if page.ascending else _LAST

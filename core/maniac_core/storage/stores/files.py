@@ -1,4 +1,4 @@
-"""What is known of files; their bytes are the object store's."""
+"""The descriptions of files; their bytes are in the object store."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from maniac_core.storage.base import Database, Statement
 
 
 class KeyState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a key stands for."""
+    """The request and answer of a key."""
 
     fingerprint: bytes
     completion: str | None

@@ -17,7 +17,7 @@ from maniac_core.storage.stores.audit import audited_key
 
 
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What a key resolves to; whether it may be used now is for the caller to decide."""
+    """A resolved key; the caller decides whether it may be used now."""
 
     caller: Caller
     expires: int | None

@@ -86,8 +86,8 @@ class ProjectStore:
         Its keys are refused everywhere within a second. The sums of usage stay.
         """
         params = {"project": project.row, "now": now_s()}
-        told = {"name": project.name, "organization": project.organization}
+        details = {"name": project.name, "organization": project.organization}
         statements = [Statement(name, params) for name in _DELETION]
-        event = audited(by, "project.deleted", project.id, told)
+        event = audited(by, "project.deleted", project.id, details)
         *_, deleted, _ = await self._database.write([*statements, event])
         return bool(deleted)

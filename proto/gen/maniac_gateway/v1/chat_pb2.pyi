@@ -778,7 +778,7 @@ Global___ResponseFormat: _TypeAlias = ResponseFormat  # noqa: Y015
 
 @_typing.final
 class JsonSchemaFormat(_message.Message):
-    """JsonSchemaFormat is the schema an answer has to fit."""
+    """JsonSchemaFormat is the schema that an answer must match."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1398,7 +1398,7 @@ class CompletionError(_message.Message):
     code: _builtins.str
     """A code of the error table. Empty: a later version wrote the reason."""
     message: _builtins.str
-    """What the caller was told. Empty: not stored."""
+    """The message that the caller received. Empty: not stored."""
     def __init__(
         self,
         *,
@@ -1825,7 +1825,7 @@ class ExplainChatCompletionResponse(_message.Message):
     latency_us: _builtins.int
     """From the receipt of the request to its end."""
     error_message: _builtins.str
-    """What the caller was told of an error. Empty: it did not fail, or content was not stored."""
+    """The error message that the caller received. Empty: it did not fail, or content was not stored."""
     streamed: _builtins.bool
     """Whether it was answered as a stream."""
     stream_options_json: _builtins.bytes

@@ -135,7 +135,7 @@ class Dataset(_message.Message):
     """
     @_builtins.property
     def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatasetFilter]:
-        """Optional. All must fit."""
+        """Optional. A completion must match all."""
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -176,7 +176,7 @@ Global___Dataset: _TypeAlias = Dataset  # noqa: Y015
 @_typing.final
 class DatasetFilter(_message.Message):
     """DatasetFilter is one condition on a completion. A completion whose value has another type than the operator needs
-    does not fit.
+    does not match.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -75,7 +75,7 @@ class DatasetServiceServicer:
     """
 
     def CreateDataset(self, request, context):
-        """Takes the newest completions of a container that fit all filters, at most as many as asked for. The same filters
+        """Takes the newest completions of a container that match all filters, at most `requested_size`. The same filters
         on the same completions always give the same content_sha256. CONTAINER_NOT_FOUND for an unknown container,
         VALIDATION_ERROR for an invalid field or filter.
         """
@@ -84,7 +84,7 @@ class DatasetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetDataset(self, request, context):
-        """Reads what is known of a dataset.
+        """Reads the description of a dataset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

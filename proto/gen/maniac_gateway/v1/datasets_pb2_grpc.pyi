@@ -39,12 +39,12 @@ class DatasetServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DatasetServiceAsyncStub: ...
     CreateDataset: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.CreateDatasetRequest, _datasets_pb2.CreateDatasetResponse]
-    """Takes the newest completions of a container that fit all filters, at most as many as asked for. The same filters
+    """Takes the newest completions of a container that match all filters, at most `requested_size`. The same filters
     on the same completions always give the same content_sha256. CONTAINER_NOT_FOUND for an unknown container,
     VALIDATION_ERROR for an invalid field or filter.
     """
     GetDataset: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.GetDatasetRequest, _datasets_pb2.GetDatasetResponse]
-    """Reads what is known of a dataset."""
+    """Reads the description of a dataset."""
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.ListDatasetsRequest, _datasets_pb2.ListDatasetsResponse]
     """Lists the datasets, newest first."""
     ExportDataset: _grpc.UnaryStreamMultiCallable[_datasets_pb2.ExportDatasetRequest, _datasets_pb2.ExportDatasetResponse]
@@ -65,12 +65,12 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateDataset: _aio.UnaryUnaryMultiCallable[_datasets_pb2.CreateDatasetRequest, _datasets_pb2.CreateDatasetResponse]  # type: ignore[assignment]
-    """Takes the newest completions of a container that fit all filters, at most as many as asked for. The same filters
+    """Takes the newest completions of a container that match all filters, at most `requested_size`. The same filters
     on the same completions always give the same content_sha256. CONTAINER_NOT_FOUND for an unknown container,
     VALIDATION_ERROR for an invalid field or filter.
     """
     GetDataset: _aio.UnaryUnaryMultiCallable[_datasets_pb2.GetDatasetRequest, _datasets_pb2.GetDatasetResponse]  # type: ignore[assignment]
-    """Reads what is known of a dataset."""
+    """Reads the description of a dataset."""
     ListDatasets: _aio.UnaryUnaryMultiCallable[_datasets_pb2.ListDatasetsRequest, _datasets_pb2.ListDatasetsResponse]  # type: ignore[assignment]
     """Lists the datasets, newest first."""
     ExportDataset: _aio.UnaryStreamMultiCallable[_datasets_pb2.ExportDatasetRequest, _datasets_pb2.ExportDatasetResponse]  # type: ignore[assignment]
@@ -94,7 +94,7 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datasets_pb2.CreateDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datasets_pb2.CreateDatasetResponse, _abc.Awaitable[_datasets_pb2.CreateDatasetResponse]]:
-        """Takes the newest completions of a container that fit all filters, at most as many as asked for. The same filters
+        """Takes the newest completions of a container that match all filters, at most `requested_size`. The same filters
         on the same completions always give the same content_sha256. CONTAINER_NOT_FOUND for an unknown container,
         VALIDATION_ERROR for an invalid field or filter.
         """
@@ -105,7 +105,7 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datasets_pb2.GetDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datasets_pb2.GetDatasetResponse, _abc.Awaitable[_datasets_pb2.GetDatasetResponse]]:
-        """Reads what is known of a dataset."""
+        """Reads the description of a dataset."""
 
     @_abc_1.abstractmethod
     def ListDatasets(

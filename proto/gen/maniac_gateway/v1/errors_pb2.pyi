@@ -338,7 +338,7 @@ class FieldViolation(_message.Message):
     field: _builtins.str
     """Required. Path of the field, dotted, for example `body.messages.0.role`."""
     message: _builtins.str
-    """Required. What is wrong with it."""
+    """Required. The mistake in it."""
     type: _builtins.str
     """Required. A short machine-readable kind, for example `missing`, `string_type`, `enum`."""
     def __init__(
@@ -358,4 +358,4 @@ Global___FieldViolation: _TypeAlias = FieldViolation  # noqa: Y015
 
 ERROR_MAPPING_FIELD_NUMBER: _builtins.int
 error_mapping: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOptions, Global___ErrorMapping]
-"""What a reason means to a client; every ErrorReason value carries one."""
+"""The meaning of a reason for a client; every ErrorReason value carries one."""

@@ -57,7 +57,7 @@ class KeyServiceServicer:
     """
 
     def CreateKey(self, request, context):
-        """Makes a key. The answer is the only time its secret is told.
+        """Creates a key. Its secret is returned only here.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

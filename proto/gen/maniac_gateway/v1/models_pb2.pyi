@@ -47,7 +47,7 @@ class Model(_message.Message):
     uid: _builtins.str
     """UUID; the `model_id` of captured completions and the `best_model_id` of containers. It never changes."""
     slug: _builtins.str
-    """Short name, without provider or container. Accepted as the `model` of a chat request where it fits one model only."""
+    """Short name, without provider or container. Accepted as the `model` of a chat request if it matches only one model."""
     provider: _builtins.str
     """Name of the provider; maniac for sub-models of containers."""
     owned_by: _builtins.str
@@ -234,7 +234,7 @@ class GetModelRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Required. Full slug (`/` and `:` are the same), short slug where it fits one model only, or `uid`."""
+    """Required. Full slug (`/` and `:` are the same), short slug if it matches only one model, or `uid`."""
     def __init__(
         self,
         *,

@@ -58,7 +58,7 @@ class ModelServiceServicer:
     """
 
     def GetModel(self, request, context):
-        """Reads one model. MODEL_NOT_FOUND if there is none of that name, or if a short slug fits several.
+        """Reads one model. MODEL_NOT_FOUND if there is none of that name, or if a short slug matches several.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,7 @@ class ModelServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     GetModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.GetModelResponse]
-    """Reads one model. MODEL_NOT_FOUND if there is none of that name, or if a short slug fits several."""
+    """Reads one model. MODEL_NOT_FOUND if there is none of that name, or if a short slug matches several."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]
     """Lists the models by id, in ascending order."""
 
@@ -52,7 +52,7 @@ class ModelServiceAsyncStub(ModelServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetModel: _aio.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.GetModelResponse]  # type: ignore[assignment]
-    """Reads one model. MODEL_NOT_FOUND if there is none of that name, or if a short slug fits several."""
+    """Reads one model. MODEL_NOT_FOUND if there is none of that name, or if a short slug matches several."""
     ListModels: _aio.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models by id, in ascending order."""
 
@@ -69,7 +69,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.GetModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.GetModelResponse, _abc.Awaitable[_models_pb2.GetModelResponse]]:
-        """Reads one model. MODEL_NOT_FOUND if there is none of that name, or if a short slug fits several."""
+        """Reads one model. MODEL_NOT_FOUND if there is none of that name, or if a short slug matches several."""
 
     @_abc_1.abstractmethod
     def ListModels(
