@@ -234,7 +234,7 @@ async def test_unknown_host_is_dns(
     async def resolve(_host: str, _port: int) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr("maniac_core.providers.transport.dial._resolve", resolve)
+    monkeypatch.setattr("maniac_core.providers.transport.dial.resolve", resolve)
     transport = make_transport(max_connections_per_origin=1)
     for _ in range(2):
         with pytest.raises(TransportError) as failure:
