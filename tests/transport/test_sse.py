@@ -202,3 +202,15 @@ def test_many_small_pieces_of_a_large_event_stay_cheap() -> None:
     events += decoder.feed(b"\n\n")
 
     assert [len(event.data) for event in events] == [200 * 65_536]
+
+
+@pytest.mark.parametrize("nothing", [b"\n", b"event: ping\n\n", b"id: 1\n\n"])
+def test_a_stream_of_nothing_ends(nothing: bytes) -> None:
+    """Blank lines and events without data are bounded as events are; comments, which keep alive, are not."""
+    decoder = SSEDecoder()
+    piece = nothing * 100_000
+    with pytest.raises(SSEError, match="blank lines and empty events"):
+        list(map(decoder.feed, [piece] * 30))
+    patient = SSEDecoder()
+    for _ in range(30):
+        assert patient.feed(b": wait\n\n" * 50_000) == []

@@ -10,6 +10,8 @@ import msgspec
 DEFAULT_MAX_EVENT_BYTES = 16 * 1024 * 1024
 # Lines cost far more than their bytes. Servers that forget the blank line between events send many, but not so many.
 MAX_EVENT_LINES = 10_000
+# Of one stream: blank lines, and blocks that hold no data. As many as a stream may have events.
+MAX_EMPTY_BLOCKS = 1_000_000
 
 _BOM = b"\xef\xbb\xbf"
 _JSON_STARTS = (b"{", b"[")
@@ -34,7 +36,7 @@ class SSEEvent(msgspec.Struct, frozen=True):
 
 
 class SSEError(Exception):
-    """An event is larger than the decoder accepts, or has more lines."""
+    """An event is larger than the decoder accepts or has more lines, or a stream has too many that are empty."""
 
 
 class SSEDecoder:
@@ -53,6 +55,7 @@ class SSEDecoder:
         # so that a large event in small pieces does not cost the square of its size.
         self._rest = bytearray()
         self._after_cr = False
+        self._empty = 0
         self._is_start = True
         self._error: SSEError | None = None
 
@@ -117,6 +120,7 @@ class SSEDecoder:
             if not block or (block[0] == 58 and b"\n" not in block):
                 # Nothing, or a comment: floods of them should cost little.
                 self.comments += bool(block)
+                self._empty += not block
                 continue
             # Nearly all events of nearly all providers look like one of these two.
             if block.startswith(b"data: ") and b"\n" not in block:
@@ -130,7 +134,11 @@ class SSEDecoder:
             if block.count(b"\n") >= MAX_EVENT_LINES:
                 self._error = SSEError(f"an event of more than {MAX_EVENT_LINES} lines")
                 break
-            events += self._parse(block)
+            found = self._parse(block)
+            self._empty += not found
+            events += found
+        if self._empty > MAX_EMPTY_BLOCKS:
+            self._error = SSEError(f"more than {MAX_EMPTY_BLOCKS} blank lines and empty events")
         if self._error is None and rest:
             self._keep(rest)
             events += self._whole_unframed()
