@@ -141,7 +141,7 @@ def test_what_is_not_carried_is_listed_without_secrets(run: Run, given: Path) ->
         "model_list[0] (gpt-4o): litellm_params.rpm",
         "model_list[1] (gpt-4o): api_key is the secret itself (not shown): put it into the variable OPENAI_API_KEY_2",
         "model_list[3] (az): provider 'azure'",
-        "model_list[6] (vllm): api_base stands in the variable VLLM_BASE, which is not set",
+        "model_list[6] (vllm): api_base is in the variable VLLM_BASE, which is not set",
         "fallbacks: 'elsewhere'",
         "router_settings.routing_strategy",
         "litellm_settings.drop_params",

@@ -252,5 +252,5 @@ async def test_request_that_is_no_chat_is_refused() -> None:
     assert response.status == 400
     error = json.loads(await response.read_all(1000))["error"]
     assert error["type"] == "invalid_request_error"
-    assert "no chat request" in error["message"]
+    assert "not a chat request" in error["message"]
     response.close()
