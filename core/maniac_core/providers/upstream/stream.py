@@ -187,11 +187,13 @@ class UpstreamStream:
         assert decoder is not None, "an answer that came whole needs no decoder"
         self._received += len(data)
         if self._received > _MAX_STREAM_BYTES:
-            raise self._broken("sent an answer that is too large", retry=False)
+            self._ready += self._flood("sent an answer that is too large")
+            return
         try:
             events = self._sse.feed(data) if data else self._sse.finish()
         except SSEError as err:
-            raise self._broken(f"sent {err}", retry=False) from err
+            self._ready += self._flood(f"sent {err}")
+            return
         self._decode(decoder, events)
         if events:
             # Comments only keep the connection alive: they say nothing about the answer.
@@ -210,7 +212,7 @@ class UpstreamStream:
         """Decode events into `_ready`; an error ends them if there are more than any answer has."""
         self._events += len(events)
         if self._events > _MAX_EVENTS:
-            self._ready.append(self._flood(f"sent more than {_MAX_EVENTS} events"))
+            self._ready += self._flood(f"sent more than {_MAX_EVENTS} events")
             return
         for event in events:
             if len(event.data) > _LARGE_EVENT_BYTES:
@@ -227,11 +229,16 @@ class UpstreamStream:
             self._barren_run += 1
             if self._barren_run > _MAX_BARREN_RUN or self._barren > _MAX_BARREN_EVENTS:
                 count = min(self._barren, _MAX_BARREN_EVENTS)
-                self._ready.append(self._flood(f"sent {count} events without content"))
+                self._ready += self._flood(f"sent {count} events without content")
                 return
 
-    def _flood(self, what: str) -> StreamError:
-        return StreamError(failure=self._broken(what, retry=False))
+    def _flood(self, what: str) -> list[StreamItem]:
+        """End an answer that is more than any answer is. One that had come as a whole is still a whole one."""
+        decoder = self._decoder
+        assert decoder is not None, "an answer that came whole has no more than that"
+        if decoder.has_finished and decoder.has_usage:
+            return decoder.finish()
+        return [StreamError(failure=self._broken(what, retry=False))]
 
     def _note_finish(self, decoder: StreamDecoder) -> None:
         """Bound the wait for the end marker, since nothing else is owed but perhaps the usage."""
