@@ -21,7 +21,7 @@ IS_NOT_FOR_US = $(OFFERED) --platform manylinux2014_x86_64 >/dev/null 2>&1 && ! 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench soak clean baseline generate dist lock sbom audit \
+.PHONY: help run test check bench instructions soak clean baseline generate dist lock sbom audit \
         proto-format proto-lint proto-breaking proto-generated fmt lint types imports
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make test       run the whole suite (ARGS='tests/cli -k pull' selects)"
 	@echo "make check      contracts, generated code, format, lint, types, imports"
 	@echo "make bench      measure the gateway (ARGS='--quick'; docs/performance.md has more)"
+	@echo "make instructions   compare what a request costs with the committed figures (needs valgrind)"
 	@echo "make soak       does memory stay flat under mixed load? (ARGS='--minutes 3'; an hour without)"
 	@echo "make generate   regenerate proto/gen from the contracts"
 	@echo "make baseline   take the contracts as released: what 'buf breaking' compares with"
@@ -47,6 +48,9 @@ test: .venv/dev.stamp
 
 bench: .venv/dev.stamp
 	@$(BIN)/python -m bench.run $(ARGS)
+
+instructions: .venv/dev.stamp
+	@$(BIN)/python -m bench.instructions $(ARGS)
 
 soak: .venv/dev.stamp
 	@$(BIN)/python -m bench.soak $(ARGS)
