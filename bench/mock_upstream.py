@@ -49,7 +49,7 @@ def _usage(deltas: int) -> str:
     return _USAGE % (deltas, deltas + 24)
 
 
-_UNARY = _json_response(
+ANSWER = (
     _HEAD % "chat.completion"
     + '{"index":0,"message":{"role":"assistant","content":"'
     + DELTA * UNARY_DELTAS
@@ -57,6 +57,8 @@ _UNARY = _json_response(
     + _usage(UNARY_DELTAS)
     + "}"
 )
+"""A whole answer, as JSON."""
+_UNARY = _json_response(ANSWER)
 _MODELS = _json_response('{"object":"list","data":[{"id":"gpt-4o-mini","object":"model"}]}')
 
 
@@ -69,6 +71,26 @@ _FIRST_EVENT = _event('{"index":0,"delta":{"role":"assistant","content":""},"fin
 _FINISH_EVENT = _event('{"index":0,"delta":{},"finish_reason":"stop"}')
 
 
+def asked(body: bytes) -> tuple[int, int, float] | None:
+    """Return what a request asks for: deltas, deltas per write and the pause in seconds; None: a whole answer."""
+    if _STREAM.search(body) is None:
+        return None
+    script = _SCRIPT.search(body)
+    deltas, pause_ms, per_write = map(int, script.groups()) if script else (20, 0, 1)
+    return deltas, per_write, pause_ms / 1000
+
+
+@functools.lru_cache(maxsize=64)
+def events(deltas: int, per_write: int) -> tuple[tuple[str, ...], ...]:
+    """Return the events of a stream, write by write."""
+    size = per_write or deltas or 1
+    groups = [(_DELTA_EVENT,) * min(size, deltas - at) for at in range(0, deltas, size)] or [()]
+    groups[0] = (_FIRST_EVENT, *groups[0])
+    end = (_FINISH_EVENT, _event("", "," + _usage(deltas)), "data: [DONE]\n\n")
+    groups[-1] = (*groups[-1], *end)
+    return tuple(groups)
+
+
 def _chunk(text: str) -> bytes:
     return f"{len(text):x}\r\n{text}\r\n".encode()
 
@@ -76,13 +98,9 @@ def _chunk(text: str) -> bytes:
 @functools.lru_cache(maxsize=64)
 def _pieces(deltas: int, per_write: int) -> tuple[bytes, ...]:
     """Return what is written of a stream, write by write, head and end included."""
-    size = per_write or deltas or 1
-    groups = [_chunk(_DELTA_EVENT) * min(size, deltas - at) for at in range(0, deltas, size)]
-    end = _chunk(_FINISH_EVENT) + _chunk(_event("", "," + _usage(deltas)))
-    end += _chunk("data: [DONE]\n\n") + b"0\r\n\r\n"
-    groups = groups or [b""]
-    groups[0] = _STREAM_HEAD + _chunk(_FIRST_EVENT) + groups[0]
-    groups[-1] += end
+    groups = [b"".join(map(_chunk, group)) for group in events(deltas, per_write)]
+    groups[0] = _STREAM_HEAD + groups[0]
+    groups[-1] += b"0\r\n\r\n"
     return tuple(groups)
 
 
@@ -136,12 +154,11 @@ class _Connection(asyncio.Protocol):
             self._transport.write(_MODELS)
         elif not self._url.endswith(b"/chat/completions"):
             self._transport.write(_NOT_FOUND)
-        elif _STREAM.search(self._body) is None:
+        elif (stream := asked(self._body)) is None:
             self._transport.write(_UNARY)
         else:
-            script = _SCRIPT.search(self._body)
-            deltas, pause_ms, per_write = map(int, script.groups()) if script else (20, 0, 1)
-            self._send(_pieces(deltas, per_write), 0, pause_ms / 1000)
+            deltas, per_write, pause_s = stream
+            self._send(_pieces(deltas, per_write), 0, pause_s)
 
     def _send(self, pieces: tuple[bytes, ...], at: int, pause_s: float) -> None:
         """Write one piece and come back for the next, after the pause or at the loop's next turn."""

@@ -15,6 +15,8 @@ from bench.procstat import Memory
 DIRECTORY = Path(__file__).with_name("results")
 DIRECT = "direct"
 """Name of the target that is the mock upstream itself."""
+PLAIN = "plain uvicorn app"
+"""Name of the target that the others are compared with, by ratio."""
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,7 +29,7 @@ from bench.host import ROOT, free_port, machine, module_command, software
 from bench.load import LoadResult
 from bench.others import OTHERS, other
 from bench.process import Running, StartError, fetch, started, stop_on_sigterm
-from bench.results import DIRECT, Run, Sample, Scenario, TargetReport
+from bench.results import DIRECT, PLAIN, Run, Sample, Scenario, TargetReport
 from bench.target import Target
 
 SCENARIOS = tuple(Scenario(stream=None, connections=count) for count in (1, 32, 128)) + tuple(
@@ -78,6 +78,29 @@ def mock_upstream(directory: Path, cpu: int | None = None) -> Iterator[Running]:
         )
 
 
+@contextlib.contextmanager
+def plain_app(directory: Path, cpu: int | None = None) -> Iterator[Running]:
+    """Run the plain ASGI app.
+
+    Raises:
+        StartError: it did not come up.
+    """
+    port = free_port()
+    with started(
+        module_command("plain_app", "--port", port),
+        ready_url=f"http://127.0.0.1:{port}/v1/models",
+        log=directory / "plain.log",
+        cpu=cpu,
+    ) as pid:
+        yield Running(
+            name=PLAIN,
+            target=Target(url=f"http://127.0.0.1:{port}/v1"),
+            roles={"app": [pid]},
+            features=("answers prepared bytes",),
+            version="",
+        )
+
+
 def run_load(
     target: Target, scenario: Scenario, seconds: float, cpu: int | None = None
 ) -> LoadResult:
@@ -120,6 +143,7 @@ def _start_all(
     upstream = stack.enter_context(mock_upstream(directory, plan.load_cpu))
     targets, unavailable = [upstream], {}
     url, cpu = upstream.target.url, plan.gateway_cpu
+    targets.append(stack.enter_context(plain_app(directory, cpu)))
     targets.append(stack.enter_context(gateway(url, directory / "sqlite", cpu=cpu)))
     if options.postgres:
         name = "maniac-gateway, PostgreSQL"

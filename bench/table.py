@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.host import ROOT
 from bench.procstat import Memory
-from bench.results import DIRECT, Run, Sample, Scenario, TargetReport, median
+from bench.results import DIRECT, PLAIN, Run, Sample, Scenario, TargetReport, median
 
 PAGE = ROOT / "docs" / "performance.md"
 _START = "<!-- bench:start (written by `python -m bench.run --table`) -->"
@@ -17,7 +17,8 @@ _MIB = 2**20
 
 def render(run: Run) -> str:
     """Return the tables of a run, and what is needed to judge them."""
-    parts = [_conditions(run), _unary(run), _streams(run), _memory(run), _targets(run)]
+    parts = [_conditions(run), _ratios(run), _unary(run), _streams(run)]
+    parts += [_memory(run), _targets(run)]
     if run.unavailable:
         missing = [
             f"- {name}: not available ({reason})" for name, reason in run.unavailable.items()
@@ -54,6 +55,31 @@ def _conditions(run: Run) -> str:
     if run.is_quick:
         lines.append("**A quick run: these numbers only show that the benchmark works.**")
     return "\n".join(lines)
+
+
+def _ratios(run: Run) -> str:
+    """Compare with the plain app: both were measured on the same machine in the same minutes."""
+    unary, single = Scenario(stream=None, connections=32), Scenario(stream=None, connections=1)
+    paced = Scenario(stream="paced", connections=64)
+    app_cpu = median(s.cpu_per_request_us for s in run.select(PLAIN, unary))
+    app_p50 = median(s.load.p50_us for s in run.select(PLAIN, single))
+    if not app_cpu or not app_p50:
+        return f"The {PLAIN} was not measured."
+    rows = []
+    for target in run.targets:
+        if target.name in {DIRECT, PLAIN}:
+            continue
+        name = target.name
+        measures = (
+            (median(s.cpu_per_request_us for s in run.select(name, unary) if s.cpu_us), app_cpu),
+            (median(s.load.p50_us for s in run.select(name, single)), app_p50),
+            (median(s.cpu_per_delta_us for s in run.select(name, paced) if s.cpu_us), app_cpu),
+        )
+        cells = ("" if value is None else f"{value / base:.1f} x" for value, base in measures)
+        rows.append((name, *cells))
+    first = ("gateway", "CPU per request, 32 connections", "p50, 1 connection")
+    columns = (*first, "CPU per paced delta, to the app's CPU per request")
+    return f"To the {PLAIN}:\n\n" + _table(columns, rows)
 
 
 def _unary(run: Run) -> str:
