@@ -173,13 +173,11 @@ async def make_transport() -> AsyncIterator[MakeTransport]:
         environ: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         max_connections_per_origin: int = 1000,
-        max_idle_per_origin: int = 100,
         idle_expiry_s: float = 55.0,
         max_header_bytes: int = 65_536,
     ) -> HttpTransport:
         transport = HttpTransport(
             max_connections_per_origin=max_connections_per_origin,
-            max_idle_per_origin=max_idle_per_origin,
             idle_expiry_s=idle_expiry_s,
             max_header_bytes=max_header_bytes,
             ssl_context=ssl_context,

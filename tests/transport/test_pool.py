@@ -85,29 +85,28 @@ async def test_last_used_connection_is_reused_first(serve: Serve, get: Get, unti
     assert await fetch(get(server.url)) == b"00"
 
 
-async def test_surplus_idle_connections_are_closed(
+async def test_a_second_wave_reuses_every_connection_of_the_first(
     serve: Serve, get: Get, make_transport: MakeTransport
 ) -> None:
-    """At most `max_idle_per_origin` connections wait for reuse; the oldest goes."""
-    arrived = asyncio.Barrier(3)
-    gone: list[int] = []
-    closed = asyncio.Event()
+    """However many requests come together, the next as many open no connection."""
+    count = 150
+    waves = [asyncio.Barrier(count), asyncio.Barrier(count)]
+    opened: list[int] = []
 
     async def script(peer: Peer) -> None:
-        await peer.request()
-        await arrived.wait()
-        await peer.send(OK)
+        opened.append(peer.number)
+        for wave in waves:
+            await peer.request()
+            await wave.wait()
+            await peer.send(OK)
         await peer.gone()
-        gone.append(peer.number)
-        if len(gone) == 2:
-            closed.set()
 
     server = await serve(script)
-    transport = make_transport(max_idle_per_origin=1)
-    await asyncio.gather(*(fetch(get(server.url, over=transport)) for _ in range(3)))
-    await closed.wait()
+    transport = make_transport()
+    for _ in waves:
+        await asyncio.gather(*(fetch(get(server.url, over=transport)) for _ in range(count)))
 
-    assert len(gone) == 2
+    assert len(opened) == count
 
 
 async def test_idle_connection_expires(

@@ -13,7 +13,7 @@ import msgspec
 
 from maniac_core.domain.chat import Usage
 from maniac_core.providers.translation.counts import amount_usd, service_tier_of, token_count
-from maniac_core.providers.translation.foreign_json import loose_object
+from maniac_core.providers.translation.foreign_json import NOT_JSON, loose_object
 
 
 class _Details(msgspec.Struct):
@@ -41,6 +41,14 @@ class _WireUsage(msgspec.Struct):
     cost_in_usd_ticks: Any = None
 
 
+class _PlainUsage(_WireUsage):
+    """The same from servers whose details are objects, which is nearly all of them."""
+
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+
+
+_PLAIN = msgspec.json.Decoder(_PlainUsage)
 _NOTHING = _Details()
 _TICKS_PER_USD = 10_000_000_000
 
@@ -50,11 +58,17 @@ def usage_of(raw: bytes | msgspec.Raw, service_tier: Any = None) -> Usage | None
 
     A prompt or an answer of 0 tokens is one that was not counted. `service_tier` is what the answer beside it says.
     """
-    # A count that cannot be read is estimated; it must not cost the caller the answer.
-    given = loose_object(raw)
-    if not given:
+    if raw == b"null":
         return None
-    wire = msgspec.convert(given, _WireUsage)
+    wire: _WireUsage
+    try:
+        wire = _PLAIN.decode(raw)
+    except NOT_JSON:
+        # A count that cannot be read is estimated; it must not cost the caller the answer.
+        given = loose_object(raw)
+        if not given:
+            return None
+        wire = msgspec.convert(given, _WireUsage)
     prompt, completion = token_count(wire.prompt_tokens), token_count(wire.completion_tokens)
     total = token_count(wire.total_tokens) or 0
     # Some servers give the total and one of its parts only.
@@ -96,6 +110,8 @@ def usage_of(raw: bytes | msgspec.Raw, service_tier: Any = None) -> Usage | None
 
 
 def _details(value: Any) -> _Details:
+    if value.__class__ is _Details:
+        return value
     return msgspec.convert(value, _Details) if isinstance(value, dict) else _NOTHING
 
 

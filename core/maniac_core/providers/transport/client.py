@@ -36,7 +36,8 @@ _CACHED_HEADS = 256
 class HttpTransport:
     """Implements `Transport` over asyncio sockets; belongs to the event loop that first uses it.
 
-    Connections are kept alive and reused; redirects are not followed and cookies not kept.
+    Connections are kept alive and reused, and closed when they have been idle for `idle_expiry_s`. Redirects are not
+    followed and cookies not kept.
     `environ` is read once, for the proxy variables and `SSL_CERT_FILE`, `SSL_CERT_DIR`.
     """
 
@@ -44,14 +45,12 @@ class HttpTransport:
         self,
         *,
         max_connections_per_origin: int = 1000,
-        max_idle_per_origin: int = 100,
         idle_expiry_s: float = 55.0,
         max_header_bytes: int = 65_536,
         ssl_context: ssl.SSLContext | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._max_connections = max_connections_per_origin
-        self._max_idle = max_idle_per_origin
         self._idle_expiry_s = idle_expiry_s
         self._max_header_bytes = max_header_bytes
         self._ssl_context = ssl_context
@@ -123,7 +122,6 @@ class HttpTransport:
             lambda owner: self._connect(owner, target, proxy),
             origin=target.origin,
             max_connections=self._max_connections,
-            max_idle=self._max_idle,
             idle_expiry_s=self._idle_expiry_s,
         )
         route = self._routes[target.origin] = _Route(pool, proxy)

@@ -24,13 +24,11 @@ class OriginPool:
         *,
         origin: str,
         max_connections: int,
-        max_idle: int,
         idle_expiry_s: float,
     ) -> None:
         self._connect = connect
         self.origin = origin
         self._max_connections = max_connections
-        self._max_idle = max_idle
         self._idle_expiry_s = idle_expiry_s
         self._loop = asyncio.get_running_loop()
         self._idle: list[Connection] = []
@@ -103,9 +101,7 @@ class OriginPool:
             expiry_s = min(expiry_s, connection.keep_alive_s)
         connection.idle_until = self._loop.time() + expiry_s
         self._idle.append(connection)
-        if len(self._idle) > self._max_idle:
-            self._idle.pop(0).abort()
-        elif self._sweep is None:
+        if self._sweep is None:
             self._sweep = self._loop.call_at(connection.idle_until, self._close_expired)
 
     def discard(self, connection: Connection) -> None:
