@@ -11,9 +11,8 @@ from pathlib import Path
 
 from maniac_core.cli.hints import with_options
 from maniac_core.config.core import ConfigError
-from maniac_core.domain.errors import GatewayError
+from maniac_core.domain.errors import DependencyError, GatewayError
 from maniac_core.masking import mask
-from maniac_core.storage.base import StorageError
 
 FAILED = 1
 MISUSED = 2
@@ -46,10 +45,10 @@ def report(err: Exception, arguments: argparse.Namespace) -> int:
     """
     if isinstance(err, ConfigError):
         text, status = str(err), MISUSED
+    elif isinstance(err, DependencyError | UsageError | OSError):
+        text, status = describe(err), FAILED
     elif isinstance(err, GatewayError):
         text, status = f"{err.message}{f' ({err.__cause__})' if err.__cause__ else ''}", FAILED
-    elif isinstance(err, StorageError | UsageError | OSError):
-        text, status = describe(err), FAILED
     else:
         raise err
     text = with_options(" ".join(text.split()), arguments)

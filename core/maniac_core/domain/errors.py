@@ -59,6 +59,21 @@ class GatewayError(Exception):
         return self.mapping.code
 
 
+class DependencyError(GatewayError):
+    """A part that the gateway needs cannot be reached or does not work.
+
+    Callers get `message`. The error's own text says what happened, for the operator.
+    """
+
+    def __init__(self, happened: str, message: str) -> None:
+        super().__init__(Reason.ERROR_REASON_DEPENDENCY_UNAVAILABLE, message, retry_after_s=1)
+        self._happened = happened
+
+    def __str__(self) -> str:
+        """Return what happened."""
+        return self._happened
+
+
 def mapping_of(reason: errors_pb2.ErrorReason.ValueType) -> errors_pb2.ErrorMapping:
     """Return the row of the error table for a reason."""
     value = errors_pb2.ErrorReason.DESCRIPTOR.values_by_number[reason]

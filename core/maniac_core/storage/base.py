@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from maniac_core.domain.errors import DependencyError
 from maniac_core.domain.records import CompletionRecord
 
 Params = Mapping[str, Any]
@@ -22,8 +23,11 @@ BODY_COLUMNS = ("input", "output", "route")
 NO_PARAMS: Params = MappingProxyType({})
 
 
-class StorageError(Exception):
+class StorageError(DependencyError):
     """The database cannot be reached or refused to work; nothing of the failed write is kept."""
+
+    def __init__(self, happened: str) -> None:
+        super().__init__(happened, "The database cannot be reached; try again shortly.")
 
 
 class ConstraintError(StorageError):

@@ -18,6 +18,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from maniac_core.config.core import CoreConfig
+from maniac_core.domain.errors import DependencyError
 
 # Bytes below the first are sent as one request; above, S3 takes no more than 10,000 parts and none under 5 MiB.
 _PART_BYTES = 8 * 1024 * 1024
@@ -32,8 +33,11 @@ _RETRIES = 3
 _RETRY_FOR = timedelta(seconds=15)
 
 
-class ObjectStoreError(Exception):
+class ObjectStoreError(DependencyError):
     """The object store cannot be reached, refused to work, or lacks the object."""
+
+    def __init__(self, happened: str) -> None:
+        super().__init__(happened, "The object store cannot be reached; try again shortly.")
 
 
 class ObjectStore:

@@ -12,8 +12,6 @@ from maniac_core.domain.ids import now_s
 from maniac_core.domain.records import ApiKey
 from maniac_core.domain.scopes import DEFAULT_SCOPES, scopes_of
 from maniac_core.services.access.authenticator import hash_key
-from maniac_core.services.outage import unavailable
-from maniac_core.storage.base import StorageError
 from maniac_core.storage.stores.keys import KeyStore
 
 _PREFIX_LENGTH = 9
@@ -66,22 +64,19 @@ class KeyService:
         _check_positive("token_limit", token_limit)
         _check_positive("budget", budget.nano_usd if budget else None)
         secret = secret or "mk-" + secrets.token_urlsafe(32)
-        try:
-            key = await self._store.create(
-                name=name,
-                secret_hash=hash_key(secret),
-                prefix=secret[:_PREFIX_LENGTH],
-                project=project,
-                organization=organization,
-                expires=expires,
-                rate_limit=rate_limit,
-                token_limit=token_limit,
-                budget=budget,
-                scopes=granted,
-                by=by,
-            )
-        except StorageError as err:
-            raise unavailable() from err
+        key = await self._store.create(
+            name=name,
+            secret_hash=hash_key(secret),
+            prefix=secret[:_PREFIX_LENGTH],
+            project=project,
+            organization=organization,
+            expires=expires,
+            rate_limit=rate_limit,
+            token_limit=token_limit,
+            budget=budget,
+            scopes=granted,
+            by=by,
+        )
         return key, secret
 
     async def list(self, project: str | None = None) -> list[ApiKey]:
@@ -90,10 +85,7 @@ class KeyService:
         Raises:
             GatewayError: DEPENDENCY_UNAVAILABLE.
         """
-        try:
-            return await self._store.list(project)
-        except StorageError as err:
-            raise unavailable() from err
+        return await self._store.list(project)
 
     async def revoke(self, key_id: str, by: Actor = COMMAND) -> ApiKey:
         """Revoke a key by id or prefix; revoking twice changes nothing.
@@ -101,10 +93,7 @@ class KeyService:
         Raises:
             GatewayError: API_KEY_NOT_FOUND; DEPENDENCY_UNAVAILABLE.
         """
-        try:
-            key = await self._store.revoke(key_id, now_s(), by)
-        except StorageError as err:
-            raise unavailable() from err
+        key = await self._store.revoke(key_id, now_s(), by)
         if key is None:
             raise GatewayError(
                 Reason.ERROR_REASON_API_KEY_NOT_FOUND, f"There is no key {key_id!r}."

@@ -6,8 +6,6 @@ from maniac_core.domain.audit import COMMAND, Actor
 from maniac_core.domain.budgets import Budget, Limit, Owner, OwnerKind, Period
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import now_s
-from maniac_core.services.outage import unavailable
-from maniac_core.storage.base import StorageError
 from maniac_core.storage.stores.budgets import BudgetStore
 
 _NOT_FOUND = {
@@ -37,10 +35,7 @@ class BudgetService:
             raise GatewayError(
                 Reason.ERROR_REASON_VALIDATION_ERROR, "A budget must not be below 0.", param="limit"
             )
-        try:
-            await self._store.set(await self._owner(kind, name), limit, now_s(), by)
-        except StorageError as err:
-            raise unavailable() from err
+        await self._store.set(await self._owner(kind, name), limit, now_s(), by)
 
     async def remove(self, kind: OwnerKind, name: str, period: Period, by: Actor = COMMAND) -> bool:
         """Remove a budget and return whether there was one; see `set` for the rest.
@@ -48,10 +43,7 @@ class BudgetService:
         Raises:
             GatewayError: as `set`.
         """
-        try:
-            return await self._store.remove(await self._owner(kind, name), period, by)
-        except StorageError as err:
-            raise unavailable() from err
+        return await self._store.remove(await self._owner(kind, name), period, by)
 
     async def list(self) -> list[Budget]:
         """Return all budgets, by organization, with what is spent and reserved of their running periods.
@@ -59,10 +51,7 @@ class BudgetService:
         Raises:
             GatewayError: DEPENDENCY_UNAVAILABLE.
         """
-        try:
-            return await self._store.list(now_s())
-        except StorageError as err:
-            raise unavailable() from err
+        return await self._store.list(now_s())
 
     async def _owner(self, kind: OwnerKind, name: str) -> Owner:
         owners = await self._store.find_owners(kind, name)

@@ -14,7 +14,6 @@ from maniac_core.services.billing.price_ceiling import ceiling_nano_usd
 from maniac_core.services.billing.reservations import Reservations
 from maniac_core.services.capture.capture import Capture
 from maniac_core.services.capture.holds import Holds
-from maniac_core.services.outage import unavailable
 from maniac_core.services.routing.planner import Step
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.stores.budgets import BudgetStore
@@ -67,10 +66,7 @@ class Spending:
             return
         if holds is None:
             holds = capture.holds = Holds()
-        try:
-            await self._take(capture, holds, missing)
-        except StorageError as err:
-            raise unavailable() from err
+        await self._take(capture, holds, missing)
         holds.covered = step
 
     def learn(self, step: Step, cost_nano_usd: int) -> None:

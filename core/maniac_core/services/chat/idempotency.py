@@ -36,8 +36,6 @@ from maniac_core.services.chat.key_lease import KeyLease, is_superseded
 from maniac_core.services.chat.remembered import RememberedAnswers
 from maniac_core.services.limits.concurrency import Concurrency
 from maniac_core.services.limits.quotas import Quotas, Room
-from maniac_core.services.outage import unavailable
-from maniac_core.storage.base import StorageError
 from maniac_core.storage.stores.completions import CompletionStore
 from maniac_core.storage.stores.idempotency import IdempotencyStore
 
@@ -200,10 +198,7 @@ class IdempotentCompletions:
         remembered = self._remembered.get(completion_id)
         if remembered is not None:
             return remembered
-        try:
-            stored = await self._store.get(call.caller.project, completion_id)
-        except StorageError as err:
-            raise unavailable() from err
+        stored = await self._store.get(call.caller.project, completion_id)
         if stored is None or stored.output is None:
             raise GatewayError(
                 Reason.ERROR_REASON_CONFLICT,

@@ -13,7 +13,6 @@ from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import elapsed_s, now_s, uuid_id
 from maniac_core.domain.records import CompletionRecord, KeyClaim
 from maniac_core.services.capture.capture import Call
-from maniac_core.services.outage import unavailable
 from maniac_core.storage.base import ClaimLostError, StorageError
 from maniac_core.storage.stores.idempotency import IdempotencyStore, KeyState
 
@@ -96,10 +95,7 @@ class KeyLease:
         Raises:
             GatewayError: CONFLICT: another request has taken it over; DEPENDENCY_UNAVAILABLE.
         """
-        try:
-            await self._renew_once()
-        except StorageError as err:
-            raise unavailable() from err
+        await self._renew_once()
         if self._is_lost:
             lost = ClaimLostError("another request has the key")
             raise GatewayError(Reason.ERROR_REASON_CONFLICT, _SUPERSEDED) from lost
@@ -122,7 +118,7 @@ class KeyLease:
         except StorageError as err:
             if not self._is_optional:
                 self._end()
-                raise unavailable() from err
+                raise
             _log.warning(
                 "a request is answered although its idempotency key is not claimed: %s", err
             )
@@ -136,10 +132,10 @@ class KeyLease:
         """Return what the key stands for."""
         try:
             return await self._keys.find(*self.place, lease_s=_LEASE_S)
-        except StorageError as err:
+        except StorageError:
             if self._is_optional:
                 return None
-            raise unavailable() from err
+            raise
 
     async def __aenter__(self) -> None:
         """Renew the claim from now on."""

@@ -22,9 +22,7 @@ from maniac_core.services.history.export import (
     request_json,
 )
 from maniac_core.services.history.pacing import Pace
-from maniac_core.services.outage import unavailable
 from maniac_core.services.routing.containers import ContainerService
-from maniac_core.storage.base import StorageError
 from maniac_core.storage.stores.audit import audited
 from maniac_core.storage.stores.datasets import DatasetStore
 
@@ -54,10 +52,7 @@ class DatasetService:
         Raises:
             GatewayError: DATASET_NOT_FOUND; DEPENDENCY_UNAVAILABLE.
         """
-        try:
-            found = await self._store.get(caller.project, dataset_id)
-        except StorageError as err:
-            raise unavailable() from err
+        found = await self._store.get(caller.project, dataset_id)
         if found is None:
             raise _not_found(dataset_id)
         return found
@@ -73,13 +68,10 @@ class DatasetService:
             # List endpoints know no 404.
             return [], 0
         key = None if route is None else route.key
-        try:
-            return (
-                await self._store.list(caller.project, key, page),
-                await self._store.count(caller.project, key),
-            )
-        except StorageError as err:
-            raise unavailable() from err
+        return (
+            await self._store.list(caller.project, key, page),
+            await self._store.count(caller.project, key),
+        )
 
     async def create(self, caller: Caller, wanted: Dataset) -> Dataset:
         """Take the newest completions of a container that fit all filters; returns once the dataset is complete.
@@ -96,12 +88,9 @@ class DatasetService:
             raise _invalid(*violations)
         filters = tuple(kept_form(given) for given in wanted.filters)
         dataset = msgspec.structs.replace(wanted, id=uuid_id(), filters=filters, created=now_s())
-        try:
-            async with self._turn:
-                await self._store.clean_up()
-                await self._store.create(caller.project, container.key, dataset, conditions)
-        except StorageError as err:
-            raise unavailable() from err
+        async with self._turn:
+            await self._store.clean_up()
+            await self._store.create(caller.project, container.key, dataset, conditions)
         return await self.get(caller, dataset.id)
 
     async def delete(self, caller: Caller, dataset_id: str) -> None:
@@ -117,10 +106,7 @@ class DatasetService:
             dataset_id,
             {"name": dataset.name, "size": dataset.size},
         )
-        try:
-            was_there = await self._store.delete(caller.project, dataset_id, event)
-        except StorageError as err:
-            raise unavailable() from err
+        was_there = await self._store.delete(caller.project, dataset_id, event)
         if not was_there:
             raise _not_found(dataset_id)
 
@@ -143,8 +129,6 @@ class DatasetService:
                         if line is not None:
                             yield line + b"\n"
                     pace.begin()
-        except StorageError as err:
-            raise unavailable() from err
         finally:
             await batches.aclose()
         if missing:

@@ -13,10 +13,9 @@ from maniac_core.domain.evaluators import Code, Evaluator, Judge
 from maniac_core.domain.ids import now_s, uuid_id
 from maniac_core.domain.records import Caller, Page
 from maniac_core.services.evaluators.rules import check_evaluator, invalid
-from maniac_core.services.outage import unavailable
 from maniac_core.services.routing.containers import ContainerService
 from maniac_core.services.routing.planner import Planner
-from maniac_core.storage.base import ConstraintError, StorageError
+from maniac_core.storage.base import ConstraintError
 from maniac_core.storage.stores.audit import audited
 from maniac_core.storage.stores.evaluators import EvaluatorStore
 
@@ -37,10 +36,7 @@ class EvaluatorService:
         Raises:
             GatewayError: EVALUATOR_NOT_FOUND; DEPENDENCY_UNAVAILABLE.
         """
-        try:
-            found = await self._store.find(caller.project, name)
-        except StorageError as err:
-            raise unavailable() from err
+        found = await self._store.find(caller.project, name)
         if found is None:
             raise GatewayError(
                 Reason.ERROR_REASON_EVALUATOR_NOT_FOUND,
@@ -60,13 +56,10 @@ class EvaluatorService:
             # List endpoints know no 404.
             return [], 0
         key = None if route is None else route.key
-        try:
-            return (
-                await self._store.list(caller.project, key, page),
-                await self._store.count(caller.project, key),
-            )
-        except StorageError as err:
-            raise unavailable() from err
+        return (
+            await self._store.list(caller.project, key, page),
+            await self._store.count(caller.project, key),
+        )
 
     async def create(self, caller: Caller, wanted: Evaluator) -> Evaluator:
         """Make an evaluator from the values of `wanted`; its id and time are made here, and its name if it has none.
@@ -84,8 +77,6 @@ class EvaluatorService:
             await self._store.add(caller.project, evaluator)
         except ConstraintError as err:
             raise _name_taken(evaluator) from err
-        except StorageError as err:
-            raise unavailable() from err
         return await self.get(caller, evaluator.id)
 
     async def update(self, caller: Caller, name: str, changes: dict[str, Any]) -> Evaluator:
@@ -104,8 +95,6 @@ class EvaluatorService:
             await self._store.update(caller.project, changed, changes.keys())
         except ConstraintError as err:
             raise _name_taken(changed) from err
-        except StorageError as err:
-            raise unavailable() from err
         return await self.get(caller, evaluator.id)
 
     async def delete(self, caller: Caller, name: str) -> Evaluator:
@@ -115,13 +104,8 @@ class EvaluatorService:
             GatewayError: EVALUATOR_NOT_FOUND; DEPENDENCY_UNAVAILABLE.
         """
         evaluator = await self.get(caller, name)
-        try:
-            event = audited(
-                actor(caller), "evaluator.deleted", evaluator.id, {"name": evaluator.name}
-            )
-            await self._store.delete(caller.project, evaluator.id, event)
-        except StorageError as err:
-            raise unavailable() from err
+        event = audited(actor(caller), "evaluator.deleted", evaluator.id, {"name": evaluator.name})
+        await self._store.delete(caller.project, evaluator.id, event)
         return evaluator
 
     async def _resolved(self, caller: Caller, evaluator: Evaluator, fields: set[str]) -> Evaluator:

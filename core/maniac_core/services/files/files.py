@@ -15,8 +15,6 @@ from maniac_core.domain.records import Caller, Page
 from maniac_core.services.files.sweep import Sweeper
 from maniac_core.services.files.upload import Upload
 from maniac_core.services.limits.quotas import Quotas
-from maniac_core.services.outage import objects_unavailable, unavailable
-from maniac_core.storage.base import StorageError
 from maniac_core.storage.object_store import ObjectStore, ObjectStoreError
 from maniac_core.storage.stores.audit import audited
 from maniac_core.storage.stores.files import FileStore
@@ -52,10 +50,7 @@ class FileService:
             GatewayError: QUOTA_EXCEEDED; DEPENDENCY_UNAVAILABLE.
         """
         file_id = uuid_id()
-        try:
-            await self._store.begin(file_id, now_s())
-        except StorageError as err:
-            raise unavailable() from err
+        await self._store.begin(file_id, now_s())
         upload = Upload(
             caller.project,
             file_id,
@@ -81,10 +76,7 @@ class FileService:
         Raises:
             GatewayError: FILE_NOT_FOUND; DEPENDENCY_UNAVAILABLE.
         """
-        try:
-            file = await self._store.find(caller.project, file_id)
-        except StorageError as err:
-            raise unavailable() from err
+        file = await self._store.find(caller.project, file_id)
         if file is None:
             raise _not_found(file_id)
         return file
@@ -95,13 +87,10 @@ class FileService:
         Raises:
             GatewayError: DEPENDENCY_UNAVAILABLE.
         """
-        try:
-            return (
-                await self._store.list(caller.project, purpose, page),
-                await self._store.count(caller.project, purpose),
-            )
-        except StorageError as err:
-            raise unavailable() from err
+        return (
+            await self._store.list(caller.project, purpose, page),
+            await self._store.count(caller.project, purpose),
+        )
 
     async def delete(self, caller: Caller, file_id: str) -> File:
         """Delete a file softly and return it; its bytes are freed after that, once nobody reads them.
@@ -116,10 +105,7 @@ class FileService:
             file_id,
             {"bytes": there.size_bytes, "sha256": there.sha256},
         )
-        try:
-            file = await self._store.delete(caller.project, file_id, now_s(), event)
-        except StorageError as err:
-            raise unavailable() from err
+        file = await self._store.delete(caller.project, file_id, now_s(), event)
         if file is None:
             raise _not_found(file_id)
         self._sweeper.drop(file_id)
@@ -139,7 +125,7 @@ class FileService:
                     block = await self._objects.read(file.id, start, size)
                 except ObjectStoreError as err:
                     _log.error("files: a download failed: %s", err)
-                    raise objects_unavailable() from err
+                    raise
                 for at in range(0, size, _CHUNK_BYTES):
                     yield bytes(block[at : at + _CHUNK_BYTES])
                 start += size

@@ -12,7 +12,6 @@ from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.files import File
 from maniac_core.domain.ids import now_s
 from maniac_core.services.limits.quotas import files_exceeded
-from maniac_core.services.outage import objects_unavailable, unavailable
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.object_store import ObjectStoreError, ObjectWriter
 from maniac_core.storage.stores.files import FileStore
@@ -98,7 +97,8 @@ class Upload:
         try:
             await self._writer.write(chunk)
         except ObjectStoreError as err:
-            raise _down(err) from err
+            _log.error("files: an upload failed: %s", err)
+            raise
 
     async def finish(self, size_bytes: int) -> File:
         """Store the file, whose caller has sent so many bytes.
@@ -129,12 +129,10 @@ class Upload:
                 await self._writer.finish()
                 is_stored = await self._store.add(self._project, file)
         except ObjectStoreError as err:
-            raise _down(err) from err
-        except StorageError as err:
-            raise unavailable() from err
+            _log.error("files: an upload failed: %s", err)
+            raise
         if not is_stored:
-            # The database was away for so long that this upload was taken for abandoned.
-            raise unavailable()
+            raise StorageError("it was away for so long that the upload was taken for abandoned")
         self.file = file
         return file
 
@@ -160,8 +158,3 @@ def _check_purpose(purpose: str) -> None:
         raise invalid(
             "purpose", "must have 1 to 64 visible ASCII characters", "string_pattern_mismatch"
         )
-
-
-def _down(err: ObjectStoreError) -> GatewayError:
-    _log.error("files: an upload failed: %s", err)
-    return objects_unavailable()

@@ -8,10 +8,8 @@ from maniac_core.domain.audit import actor
 from maniac_core.domain.canonical_json import canonical_json
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.records import Caller, CompletionFilter, Page, StoredCompletion
-from maniac_core.services.outage import unavailable
 from maniac_core.services.routing.containers import ContainerService
 from maniac_core.services.routing.router import Router
-from maniac_core.storage.base import StorageError
 from maniac_core.storage.stores.audit import audited
 from maniac_core.storage.stores.completions import CompletionDetail, CompletionStore, TakenError
 
@@ -37,10 +35,7 @@ class StoredCompletions:
         Raises:
             GatewayError: COMPLETION_NOT_FOUND; DEPENDENCY_UNAVAILABLE.
         """
-        try:
-            found = await self._store.get(caller.project, completion_id)
-        except StorageError as err:
-            raise unavailable() from err
+        found = await self._store.get(caller.project, completion_id)
         if found is None:
             raise _not_found(completion_id)
         return found
@@ -51,10 +46,7 @@ class StoredCompletions:
         Raises:
             GatewayError: COMPLETION_NOT_FOUND; DEPENDENCY_UNAVAILABLE.
         """
-        try:
-            found = await self._store.explain(caller.project, completion_id)
-        except StorageError as err:
-            raise unavailable() from err
+        found = await self._store.explain(caller.project, completion_id)
         if found is None:
             raise _not_found(completion_id)
         return found
@@ -84,8 +76,6 @@ class StoredCompletions:
                 f"{holder} holds the completion {completion_id!r}; delete that dataset first.",
                 param="id",
             ) from err
-        except StorageError as err:
-            raise unavailable() from err
         if not was_there:
             raise _not_found(completion_id)
 
@@ -103,13 +93,10 @@ class StoredCompletions:
         if wanted is None:
             # List endpoints know no 404.
             return [], 0
-        try:
-            return (
-                await self._store.list(caller.project, wanted, page),
-                await self._store.count(caller.project, wanted),
-            )
-        except StorageError as err:
-            raise unavailable() from err
+        return (
+            await self._store.list(caller.project, wanted, page),
+            await self._store.count(caller.project, wanted),
+        )
 
     async def select(
         self, caller: Caller, *, model: str, container: str, metadata_json: bytes

@@ -17,8 +17,6 @@ from maniac_core.domain.readable import readable_input, readable_route
 from maniac_core.domain.records import Caller, CompletionFilter, Page, StoredCompletion, StoredInput
 from maniac_core.services.history.completions import StoredCompletions
 from maniac_core.services.history.pacing import Pace
-from maniac_core.services.outage import unavailable
-from maniac_core.storage.base import StorageError
 from maniac_core.storage.stores.completions import CompletionStore
 
 ExportFormat = Literal["full", "fine_tuning"]
@@ -99,19 +97,13 @@ class Exporter:
     async def _page(
         self, caller: Caller, wanted: CompletionFilter, page: Page
     ) -> list[StoredCompletion]:
-        try:
-            return await self._store.list(caller.project, wanted, page)
-        except StorageError as err:
-            raise unavailable() from err
+        return await self._store.list(caller.project, wanted, page)
 
     async def _inputs(
         self, caller: Caller, completions: list[StoredCompletion]
     ) -> dict[str, StoredInput]:
-        try:
-            ids = [completion.id for completion in completions]
-            return await self._store.inputs(caller.project, ids)
-        except StorageError as err:
-            raise unavailable() from err
+        ids = [completion.id for completion in completions]
+        return await self._store.inputs(caller.project, ids)
 
 
 def _full_line(completion: StoredCompletion, given: StoredInput) -> bytes:

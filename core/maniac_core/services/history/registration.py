@@ -24,7 +24,6 @@ from maniac_core.domain.records import Caller, CompletionRecord
 from maniac_core.services.capture.capture import Call
 from maniac_core.services.history.examples import ExampleReader
 from maniac_core.services.limits.quotas import Quotas
-from maniac_core.services.outage import unavailable
 from maniac_core.services.routing.containers import ContainerService
 from maniac_core.services.routing.router import Router
 from maniac_core.storage.base import ConstraintError, StorageError
@@ -161,11 +160,10 @@ class Registration:
 
     def _lose(self, indexes: list[int], cause: StorageError) -> None:
         """Report examples that the database did not take; an error of the whole call says that nothing was kept."""
-        error = unavailable()
         if not self.result.inserted:
-            raise error from cause
+            raise cause
         for index in indexes:
-            self._fail(index, error)
+            self._fail(index, cause)
 
     def _fail(self, index: int, error: GatewayError) -> None:
         self.result.failed += 1

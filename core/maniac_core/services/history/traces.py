@@ -5,8 +5,6 @@ from __future__ import annotations
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.records import Caller, Page
 from maniac_core.domain.traces import TraceDetail, TraceSummary
-from maniac_core.services.outage import unavailable
-from maniac_core.storage.base import StorageError
 from maniac_core.storage.stores.traces import TraceStore
 
 
@@ -22,10 +20,7 @@ class TraceService:
         Raises:
             GatewayError: TRACE_NOT_FOUND; DEPENDENCY_UNAVAILABLE.
         """
-        try:
-            found = await self._store.get(caller.project, trace_id)
-        except StorageError as err:
-            raise unavailable() from err
+        found = await self._store.get(caller.project, trace_id)
         if found is None:
             raise GatewayError(
                 Reason.ERROR_REASON_TRACE_NOT_FOUND,
@@ -40,10 +35,7 @@ class TraceService:
         Raises:
             GatewayError: DEPENDENCY_UNAVAILABLE.
         """
-        try:
-            return (
-                await self._store.list(caller.project, page),
-                await self._store.count(caller.project),
-            )
-        except StorageError as err:
-            raise unavailable() from err
+        return (
+            await self._store.list(caller.project, page),
+            await self._store.count(caller.project),
+        )

@@ -12,10 +12,8 @@ from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.records import Caller
 from maniac_core.domain.usage import Dimension, UsageReport, UsageSelection, UsageTotals
 from maniac_core.services.limits.refusals import Refusals
-from maniac_core.services.outage import unavailable
 from maniac_core.services.routing.containers import ContainerService
 from maniac_core.services.routing.router import Router
-from maniac_core.storage.base import StorageError
 from maniac_core.storage.stores.usage import UsageStore
 
 _DAYS = 30
@@ -86,24 +84,21 @@ class UsageService:
             container = await self._containers.lookup_any(caller, wanted.container)
             if container is None:
                 return _NOTHING
-        try:
-            if self._refusals is not None:
-                await self._refusals.flush()
-            key = await self._store.find_key(caller, wanted.key) if wanted.key else None
-            if wanted.key and key is None:
-                return _NOTHING
-            model = self._router.find(wanted.model) if wanted.model else None
-            selection = UsageSelection(
-                first_day=first,
-                last_day=last,
-                model=model.slug if model else wanted.model or None,
-                container=container.key if container else None,
-                key=key,
-                tag=wanted.tag or None,
-            )
-            return await self._store.report(caller, selection, by, limit=limit, skip=skip)
-        except StorageError as err:
-            raise unavailable() from err
+        if self._refusals is not None:
+            await self._refusals.flush()
+        key = await self._store.find_key(caller, wanted.key) if wanted.key else None
+        if wanted.key and key is None:
+            return _NOTHING
+        model = self._router.find(wanted.model) if wanted.model else None
+        selection = UsageSelection(
+            first_day=first,
+            last_day=last,
+            model=model.slug if model else wanted.model or None,
+            container=container.key if container else None,
+            key=key,
+            tag=wanted.tag or None,
+        )
+        return await self._store.report(caller, selection, by, limit=limit, skip=skip)
 
 
 def _day(text: str, name: str) -> date | None:

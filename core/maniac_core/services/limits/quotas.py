@@ -10,8 +10,6 @@ from types import TracebackType
 from maniac_core.config.core import CoreConfig
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.records import Caller, CompletionFilter
-from maniac_core.services.outage import unavailable
-from maniac_core.storage.base import StorageError
 from maniac_core.storage.stores.completions import CompletionStore
 from maniac_core.storage.stores.files import FileStore
 
@@ -63,10 +61,7 @@ class Quotas:
             counted = time.monotonic()
             # What had ended by then is in the answer; until that is here it still counts as it did.
             ended = held.ended
-            try:
-                held.stored = await self._completions.count(project, CompletionFilter())
-            except StorageError as err:
-                raise unavailable() from err
+            held.stored = await self._completions.count(project, CompletionFilter())
             held.ended -= ended
             held.counted = counted
 
@@ -84,10 +79,7 @@ class Quotas:
         """
         if not self._max_file_bytes:
             return None
-        try:
-            held = await self._files.total_bytes(caller.project)
-        except StorageError as err:
-            raise unavailable() from err
+        held = await self._files.total_bytes(caller.project)
         if held >= self._max_file_bytes:
             raise files_exceeded()
         return self._max_file_bytes - held

@@ -11,9 +11,8 @@ from maniac_core.domain.containers import Container, SubModel
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.ids import now_s, uuid_id
 from maniac_core.domain.records import Caller, Page
-from maniac_core.services.outage import unavailable
 from maniac_core.services.routing.router import Router, model_id, normalise
-from maniac_core.storage.base import ConstraintError, StorageError
+from maniac_core.storage.base import ConstraintError
 from maniac_core.storage.stores.audit import audited
 from maniac_core.storage.stores.containers import ContainerStore
 
@@ -61,10 +60,7 @@ class ContainerService:
         if key in self._cache:
             return self._cache[key]
         generation = self._generation
-        try:
-            container = await self._store.find_by_label(caller.project, label)
-        except StorageError as err:
-            raise unavailable() from err
+        container = await self._store.find_by_label(caller.project, label)
         if generation == self._generation:
             # Otherwise a change came while it was read, and what was read may be from before.
             if len(self._cache) >= _MAX_CACHED:
@@ -79,12 +75,9 @@ class ContainerService:
             GatewayError: DEPENDENCY_UNAVAILABLE.
         """
         label = bare_label(name)
-        try:
-            container = await self._store.find_by_label(caller.project, label)
-            if container is None:
-                container = await self._store.find_by_id(caller.project, name)
-        except StorageError as err:
-            raise unavailable() from err
+        container = await self._store.find_by_label(caller.project, label)
+        if container is None:
+            container = await self._store.find_by_id(caller.project, name)
         return container if container is not None and container.deleted is None else None
 
     async def lookup_any(self, caller: Caller, name: str) -> Container | None:
@@ -92,10 +85,7 @@ class ContainerService:
         container = await self.lookup(caller, name)
         if container is not None:
             return container
-        try:
-            return await self._store.find_by_id(caller.project, name)
-        except StorageError as err:
-            raise unavailable() from err
+        return await self._store.find_by_id(caller.project, name)
 
     async def get(self, caller: Caller, name: str) -> Container:
         """Return the live container of a label, `maniac:label` or id.
@@ -118,12 +108,7 @@ class ContainerService:
         Raises:
             GatewayError: DEPENDENCY_UNAVAILABLE.
         """
-        try:
-            return await self._store.list(caller.project, page), await self._store.count(
-                caller.project
-            )
-        except StorageError as err:
-            raise unavailable() from err
+        return await self._store.list(caller.project, page), await self._store.count(caller.project)
 
     async def create(self, caller: Caller, wanted: Container) -> Container:
         """Make a container from the values of `wanted`; its ids and times are made here.
@@ -152,8 +137,6 @@ class ContainerService:
                 if existing
                 else None,
             ) from err
-        except StorageError as err:
-            raise unavailable() from err
         self.forget()
         return await self.get(caller, container.label)
 
@@ -174,10 +157,7 @@ class ContainerService:
                 container, str(wanted) if wanted else None
             )
         changed = msgspec.structs.replace(container, **changes)
-        try:
-            await self._store.update(caller.project, changed, changes.keys())
-        except StorageError as err:
-            raise unavailable() from err
+        await self._store.update(caller.project, changed, changes.keys())
         self.forget()
         return await self.get(caller, container.id)
 
@@ -189,13 +169,10 @@ class ContainerService:
         """
         container = await self.get(caller, name)
         deleted = now_s()
-        try:
-            event = audited(
-                actor(caller), "container.deleted", container.id, {"label": container.label}
-            )
-            await self._store.delete(caller.project, container.id, deleted, event)
-        except StorageError as err:
-            raise unavailable() from err
+        event = audited(
+            actor(caller), "container.deleted", container.id, {"label": container.label}
+        )
+        await self._store.delete(caller.project, container.id, deleted, event)
         self.forget()
         return msgspec.structs.replace(container, deleted=deleted)
 
@@ -221,8 +198,6 @@ class ContainerService:
                 f"The container {container.label!r} already has a model {wanted.slug!r}.",
                 param="slug",
             ) from err
-        except StorageError as err:
-            raise unavailable() from err
         self.forget()
         return container, model
 

@@ -18,10 +18,8 @@ from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.providers.pricing.prices import Prices
 from maniac_core.providers.registry import DIALECTS
 from maniac_core.providers.transport import Transport
-from maniac_core.services.outage import unavailable
 from maniac_core.services.routing.containers import ContainerService
 from maniac_core.services.routing.router import Candidate, Router, model_id, normalise
-from maniac_core.storage.base import StorageError
 from maniac_core.storage.stores.containers import ContainerStore
 from maniac_core.supervised import supervised
 
@@ -134,10 +132,7 @@ class ModelService:
         return models
 
     async def _sub_models(self, caller: Caller) -> list[Model]:
-        try:
-            rows = await self._store.models_of_project(caller.project)
-        except StorageError as err:
-            raise unavailable() from err
+        rows = await self._store.models_of_project(caller.project)
         return [self._sub_model(label, sub) for label, sub in rows]
 
     def _is_enabled(self, candidate: Candidate) -> bool:
