@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from maniac_gateway.v1 import keys_pb2
 
-from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
+from maniac_core.rpc.boundary.admission import Gate
+from maniac_core.rpc.boundary.heads import Context, head_metadata
+from maniac_core.rpc.boundary.methods import with_status
 
 
 class AccessServicer:
@@ -13,8 +15,8 @@ class AccessServicer:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
 
-    @unary
-    async def CheckAccess(  # noqa: N802 - the contract's name
+    @with_status
+    async def CheckAccess(
         self, request: keys_pb2.CheckAccessRequest, context: Context
     ) -> keys_pb2.CheckAccessResponse:
         """Authenticate and count."""

@@ -10,8 +10,10 @@ from maniac_gateway.v1 import containers_pb2
 
 from maniac_core.domain.containers import Container, SubModel
 from maniac_core.domain.errors import GatewayError, Reason, Violation
-from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
+from maniac_core.rpc.boundary.admission import Gate
+from maniac_core.rpc.boundary.methods import unary
 from maniac_core.rpc.boundary.paging import page_from_proto
+from maniac_core.services.capture.capture import Call
 from maniac_core.services.routing.containers import SERVED_API, ContainerService
 
 _encode = msgspec.json.Encoder().encode
@@ -38,11 +40,10 @@ class ContainerServicer:
         self._containers = containers
 
     @unary
-    async def CreateContainer(  # noqa: N802 - the contract's name
-        self, request: containers_pb2.CreateContainerRequest, context: Context
+    async def CreateContainer(
+        self, request: containers_pb2.CreateContainerRequest, call: Call
     ) -> containers_pb2.CreateContainerResponse:
         """Make a container."""
-        call = await self._gate.admit(context)
         values = request.container
         wanted = Container(
             key=0,
@@ -60,28 +61,23 @@ class ContainerServicer:
             created = await self._containers.update(
                 call.caller, created.id, {"default_model": wanted.default_model}
             )
-        await context.send_initial_metadata(head_metadata(call))
         return containers_pb2.CreateContainerResponse(container=container_to_proto(created))
 
     @unary
-    async def GetContainer(  # noqa: N802 - the contract's name
-        self, request: containers_pb2.GetContainerRequest, context: Context
+    async def GetContainer(
+        self, request: containers_pb2.GetContainerRequest, call: Call
     ) -> containers_pb2.GetContainerResponse:
         """Read a container."""
-        call = await self._gate.admit(context)
         found = await self._containers.get(call.caller, request.container)
-        await context.send_initial_metadata(head_metadata(call))
         return containers_pb2.GetContainerResponse(container=container_to_proto(found))
 
     @unary
-    async def ListContainers(  # noqa: N802 - the contract's name
-        self, request: containers_pb2.ListContainersRequest, context: Context
+    async def ListContainers(
+        self, request: containers_pb2.ListContainersRequest, call: Call
     ) -> containers_pb2.ListContainersResponse:
         """List containers."""
-        call = await self._gate.admit(context)
         page = page_from_proto(request)
         found, total = await self._containers.list(call.caller, page)
-        await context.send_initial_metadata(head_metadata(call))
         return containers_pb2.ListContainersResponse(
             containers=[container_to_proto(container) for container in found],
             next_page_token=found[-1].id if len(found) == page.limit else "",
@@ -89,36 +85,31 @@ class ContainerServicer:
         )
 
     @unary
-    async def UpdateContainer(  # noqa: N802 - the contract's name
-        self, request: containers_pb2.UpdateContainerRequest, context: Context
+    async def UpdateContainer(
+        self, request: containers_pb2.UpdateContainerRequest, call: Call
     ) -> containers_pb2.UpdateContainerResponse:
         """Change the masked fields of a container."""
-        call = await self._gate.admit(context)
         changes: dict[str, object] = {}
         for path in request.update_mask.paths:
             if path not in _MUTABLE:
                 raise _invalid("update_mask", f"{path!r} cannot be changed", "enum")
             changes[_MUTABLE[path][0]] = _value(request.values, path)
         changed = await self._containers.update(call.caller, request.container, changes)
-        await context.send_initial_metadata(head_metadata(call))
         return containers_pb2.UpdateContainerResponse(container=container_to_proto(changed))
 
     @unary
-    async def DeleteContainer(  # noqa: N802 - the contract's name
-        self, request: containers_pb2.DeleteContainerRequest, context: Context
+    async def DeleteContainer(
+        self, request: containers_pb2.DeleteContainerRequest, call: Call
     ) -> containers_pb2.DeleteContainerResponse:
         """Delete a container softly."""
-        call = await self._gate.admit(context)
         deleted = await self._containers.delete(call.caller, request.container)
-        await context.send_initial_metadata(head_metadata(call))
         return containers_pb2.DeleteContainerResponse(container=container_to_proto(deleted))
 
     @unary
-    async def AddContainerModel(  # noqa: N802 - the contract's name
-        self, request: containers_pb2.AddContainerModelRequest, context: Context
+    async def AddContainerModel(
+        self, request: containers_pb2.AddContainerModelRequest, call: Call
     ) -> containers_pb2.AddContainerModelResponse:
         """Attach a model."""
-        call = await self._gate.admit(context)
         wanted = SubModel(
             id="",
             slug=request.slug,
@@ -132,7 +123,6 @@ class ContainerServicer:
             created=0,
         )
         container, model = await self._containers.add_model(call.caller, request.container, wanted)
-        await context.send_initial_metadata(head_metadata(call))
         return containers_pb2.AddContainerModelResponse(
             model=containers_pb2.ContainerModel(
                 id=model.id,

@@ -11,8 +11,10 @@ from maniac_gateway.v1 import chat_pb2, datasets_pb2
 
 from maniac_core.domain.datasets import Dataset, DatasetFilter
 from maniac_core.domain.errors import GatewayError, Reason, Violation
-from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, streaming, unary
+from maniac_core.rpc.boundary.admission import Gate
+from maniac_core.rpc.boundary.methods import streaming, unary
 from maniac_core.rpc.boundary.paging import page_from_proto
+from maniac_core.services.capture.capture import Call
 from maniac_core.services.datasets.datasets import DatasetService
 
 _DEFAULT_PAGE = 100
@@ -29,34 +31,28 @@ class DatasetServicer:
         self._datasets = datasets
 
     @unary
-    async def CreateDataset(  # noqa: N802 - the contract's name
-        self, request: datasets_pb2.CreateDatasetRequest, context: Context
+    async def CreateDataset(
+        self, request: datasets_pb2.CreateDatasetRequest, call: Call
     ) -> datasets_pb2.CreateDatasetResponse:
         """Take a snapshot."""
-        call = await self._gate.admit(context)
         created = await self._datasets.create(call.caller, _from_proto(request.dataset))
-        await context.send_initial_metadata(head_metadata(call))
         return datasets_pb2.CreateDatasetResponse(dataset=_to_proto(created))
 
     @unary
-    async def GetDataset(  # noqa: N802 - the contract's name
-        self, request: datasets_pb2.GetDatasetRequest, context: Context
+    async def GetDataset(
+        self, request: datasets_pb2.GetDatasetRequest, call: Call
     ) -> datasets_pb2.GetDatasetResponse:
         """Read what is known of a dataset."""
-        call = await self._gate.admit(context)
         found = await self._datasets.get(call.caller, request.id)
-        await context.send_initial_metadata(head_metadata(call))
         return datasets_pb2.GetDatasetResponse(dataset=_to_proto(found))
 
     @unary
-    async def ListDatasets(  # noqa: N802 - the contract's name
-        self, request: datasets_pb2.ListDatasetsRequest, context: Context
+    async def ListDatasets(
+        self, request: datasets_pb2.ListDatasetsRequest, call: Call
     ) -> datasets_pb2.ListDatasetsResponse:
         """List datasets."""
-        call = await self._gate.admit(context)
         page = page_from_proto(request, default=_DEFAULT_PAGE)
         found, total = await self._datasets.list(call.caller, request.container, page)
-        await context.send_initial_metadata(head_metadata(call))
         return datasets_pb2.ListDatasetsResponse(
             datasets=[_to_proto(dataset) for dataset in found],
             next_page_token=found[-1].id if len(found) == page.limit else "",
@@ -64,14 +60,12 @@ class DatasetServicer:
         )
 
     @streaming
-    async def ExportDataset(  # noqa: N802 - the contract's name
-        self, request: datasets_pb2.ExportDatasetRequest, context: Context
+    async def ExportDataset(
+        self, request: datasets_pb2.ExportDatasetRequest, call: Call
     ) -> AsyncGenerator[datasets_pb2.ExportDatasetResponse, None]:
         """Send the items."""
-        call = await self._gate.admit(context)
         dataset = await self._datasets.get(call.caller, request.id)
         is_training = request.format == chat_pb2.EXPORT_FORMAT_FINE_TUNING
-        await context.send_initial_metadata(head_metadata(call))
         yield datasets_pb2.ExportDatasetResponse(dataset=_to_proto(dataset))
         lines = self._datasets.lines(dataset, "fine_tuning" if is_training else "full")
         held = bytearray()
@@ -85,13 +79,11 @@ class DatasetServicer:
             yield datasets_pb2.ExportDatasetResponse(chunk=bytes(held))
 
     @unary
-    async def DeleteDataset(  # noqa: N802 - the contract's name
-        self, request: datasets_pb2.DeleteDatasetRequest, context: Context
+    async def DeleteDataset(
+        self, request: datasets_pb2.DeleteDatasetRequest, call: Call
     ) -> datasets_pb2.DeleteDatasetResponse:
         """Delete a dataset."""
-        call = await self._gate.admit(context)
         await self._datasets.delete(call.caller, request.id)
-        await context.send_initial_metadata(head_metadata(call))
         return datasets_pb2.DeleteDatasetResponse()
 
 

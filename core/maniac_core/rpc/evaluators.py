@@ -10,8 +10,10 @@ from maniac_gateway.v1 import evaluators_pb2
 
 from maniac_core.domain.errors import Violation
 from maniac_core.domain.evaluators import Code, Evaluator, EvaluatorMode, Judge
-from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
+from maniac_core.rpc.boundary.admission import Gate
+from maniac_core.rpc.boundary.methods import unary
 from maniac_core.rpc.boundary.paging import page_from_proto
+from maniac_core.services.capture.capture import Call
 from maniac_core.services.evaluators.evaluators import EvaluatorService
 from maniac_core.services.evaluators.rules import invalid
 
@@ -42,34 +44,28 @@ class EvaluatorServicer:
         self._evaluators = evaluators
 
     @unary
-    async def CreateEvaluator(  # noqa: N802 - the contract's name
-        self, request: evaluators_pb2.CreateEvaluatorRequest, context: Context
+    async def CreateEvaluator(
+        self, request: evaluators_pb2.CreateEvaluatorRequest, call: Call
     ) -> evaluators_pb2.CreateEvaluatorResponse:
         """Make an evaluator."""
-        call = await self._gate.admit(context)
         created = await self._evaluators.create(call.caller, _from_proto(request.evaluator))
-        await context.send_initial_metadata(head_metadata(call))
         return evaluators_pb2.CreateEvaluatorResponse(evaluator=_to_proto(created))
 
     @unary
-    async def GetEvaluator(  # noqa: N802 - the contract's name
-        self, request: evaluators_pb2.GetEvaluatorRequest, context: Context
+    async def GetEvaluator(
+        self, request: evaluators_pb2.GetEvaluatorRequest, call: Call
     ) -> evaluators_pb2.GetEvaluatorResponse:
         """Read an evaluator."""
-        call = await self._gate.admit(context)
         found = await self._evaluators.get(call.caller, request.evaluator)
-        await context.send_initial_metadata(head_metadata(call))
         return evaluators_pb2.GetEvaluatorResponse(evaluator=_to_proto(found))
 
     @unary
-    async def ListEvaluators(  # noqa: N802 - the contract's name
-        self, request: evaluators_pb2.ListEvaluatorsRequest, context: Context
+    async def ListEvaluators(
+        self, request: evaluators_pb2.ListEvaluatorsRequest, call: Call
     ) -> evaluators_pb2.ListEvaluatorsResponse:
         """List evaluators."""
-        call = await self._gate.admit(context)
         page = page_from_proto(request)
         found, total = await self._evaluators.list(call.caller, request.container, page)
-        await context.send_initial_metadata(head_metadata(call))
         return evaluators_pb2.ListEvaluatorsResponse(
             evaluators=[_to_proto(evaluator) for evaluator in found],
             next_page_token=found[-1].id if len(found) == page.limit else "",
@@ -77,11 +73,10 @@ class EvaluatorServicer:
         )
 
     @unary
-    async def UpdateEvaluator(  # noqa: N802 - the contract's name
-        self, request: evaluators_pb2.UpdateEvaluatorRequest, context: Context
+    async def UpdateEvaluator(
+        self, request: evaluators_pb2.UpdateEvaluatorRequest, call: Call
     ) -> evaluators_pb2.UpdateEvaluatorResponse:
         """Change the masked fields of an evaluator."""
-        call = await self._gate.admit(context)
         changes: dict[str, Any] = {}
         for path in request.update_mask.paths:
             if path not in _MUTABLE:
@@ -89,17 +84,14 @@ class EvaluatorServicer:
                 raise invalid(Violation(("body", "update_mask"), message, "enum"))
             changes[_MUTABLE[path]] = _value(request.values, path)
         changed = await self._evaluators.update(call.caller, request.evaluator, changes)
-        await context.send_initial_metadata(head_metadata(call))
         return evaluators_pb2.UpdateEvaluatorResponse(evaluator=_to_proto(changed))
 
     @unary
-    async def DeleteEvaluator(  # noqa: N802 - the contract's name
-        self, request: evaluators_pb2.DeleteEvaluatorRequest, context: Context
+    async def DeleteEvaluator(
+        self, request: evaluators_pb2.DeleteEvaluatorRequest, call: Call
     ) -> evaluators_pb2.DeleteEvaluatorResponse:
         """Delete an evaluator."""
-        call = await self._gate.admit(context)
         deleted = await self._evaluators.delete(call.caller, request.evaluator)
-        await context.send_initial_metadata(head_metadata(call))
         return evaluators_pb2.DeleteEvaluatorResponse(id=deleted.id)
 
 

@@ -12,9 +12,12 @@ from maniac_gateway.v1 import files_pb2
 
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.files import File
-from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
+from maniac_core.rpc.boundary.admission import Gate
+from maniac_core.rpc.boundary.heads import Context, head_metadata
 from maniac_core.rpc.boundary.messages import Unreadable, all_readable
+from maniac_core.rpc.boundary.methods import unary, with_status
 from maniac_core.rpc.boundary.paging import page_from_proto
+from maniac_core.services.capture.capture import Call
 from maniac_core.services.files.files import FileService, span
 from maniac_core.services.files.upload import Upload, invalid
 
@@ -29,8 +32,8 @@ class FileServicer:
         self._gate = gate
         self._files = files
 
-    @unary
-    async def CreateFile(  # noqa: N802 - the contract's name
+    @with_status
+    async def CreateFile(
         self,
         requests: AsyncIterator[files_pb2.CreateFileRequest | Unreadable],
         context: Context,
@@ -43,10 +46,8 @@ class FileServicer:
             file = await _receive(all_readable(requests), upload)
         return files_pb2.CreateFileResponse(file=file_to_proto(file))
 
-    @unary
-    async def DownloadFile(  # noqa: N802 - the contract's name
-        self, request: files_pb2.DownloadFileRequest, context: Context
-    ) -> None:
+    @with_status
+    async def DownloadFile(self, request: files_pb2.DownloadFileRequest, context: Context) -> None:
         """Send a file's bytes."""
         call = await self._gate.admit(context)
         if request.limit < 0:
@@ -69,24 +70,20 @@ class FileServicer:
                 await _write(context, files_pb2.DownloadFileResponse(chunk=chunk))
 
     @unary
-    async def GetFile(  # noqa: N802 - the contract's name
-        self, request: files_pb2.GetFileRequest, context: Context
+    async def GetFile(
+        self, request: files_pb2.GetFileRequest, call: Call
     ) -> files_pb2.GetFileResponse:
         """Read a file's facts."""
-        call = await self._gate.admit(context)
         file = await self._files.get(call.caller, request.id)
-        await context.send_initial_metadata(head_metadata(call))
         return files_pb2.GetFileResponse(file=file_to_proto(file))
 
     @unary
-    async def ListFiles(  # noqa: N802 - the contract's name
-        self, request: files_pb2.ListFilesRequest, context: Context
+    async def ListFiles(
+        self, request: files_pb2.ListFilesRequest, call: Call
     ) -> files_pb2.ListFilesResponse:
         """List files."""
-        call = await self._gate.admit(context)
         page = page_from_proto(request, default=_DEFAULT_PAGE, maximum=_MAX_PAGE)
         found, total = await self._files.list(call.caller, request.purpose or None, page)
-        await context.send_initial_metadata(head_metadata(call))
         return files_pb2.ListFilesResponse(
             files=[file_to_proto(file) for file in found],
             next_page_token=found[-1].id if len(found) == page.limit else "",
@@ -94,13 +91,11 @@ class FileServicer:
         )
 
     @unary
-    async def DeleteFile(  # noqa: N802 - the contract's name
-        self, request: files_pb2.DeleteFileRequest, context: Context
+    async def DeleteFile(
+        self, request: files_pb2.DeleteFileRequest, call: Call
     ) -> files_pb2.DeleteFileResponse:
         """Delete a file softly."""
-        call = await self._gate.admit(context)
         deleted = await self._files.delete(call.caller, request.id)
-        await context.send_initial_metadata(head_metadata(call))
         return files_pb2.DeleteFileResponse(file=file_to_proto(deleted))
 
 

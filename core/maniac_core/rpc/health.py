@@ -6,7 +6,7 @@ import asyncio
 
 from grpc_health.v1 import health, health_pb2
 
-from maniac_core.rpc.boundary.admission import Context
+from maniac_core.rpc.boundary.heads import Context
 
 # How long those who watch the health may take to send their calls elsewhere.
 _MOVE_ON_S = 0.5
@@ -19,9 +19,7 @@ class HealthServicer(health.aio.HealthServicer):  # type: ignore[misc, name-defi
         super().__init__()
         self._watchers = 0
 
-    async def Watch(  # noqa: N802 - the contract's name
-        self, request: health_pb2.HealthCheckRequest, context: Context
-    ) -> None:
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
         """Tell a client the state, and each change of it."""
         self._watchers += 1
         try:

@@ -10,8 +10,10 @@ from maniac_core.domain.budgets import Limit, Period
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.records import ApiKey
 from maniac_core.domain.scopes import DEFAULT_SCOPES
-from maniac_core.rpc.boundary.admission import Context, Gate, unary
+from maniac_core.rpc.boundary.admission import Gate
+from maniac_core.rpc.boundary.methods import unary
 from maniac_core.services.access.keys import KeyService
+from maniac_core.services.capture.capture import Call
 
 _PERIODS: dict[int, Period] = {
     keys_pb2.BUDGET_PERIOD_DAY: "day",
@@ -28,11 +30,10 @@ class KeyServicer:
         self._keys = keys
 
     @unary
-    async def CreateKey(  # noqa: N802 - the contract's name
-        self, request: keys_pb2.CreateKeyRequest, context: Context
+    async def CreateKey(
+        self, request: keys_pb2.CreateKeyRequest, call: Call
     ) -> keys_pb2.CreateKeyResponse:
         """Make a key."""
-        call = await self._gate.admit(context)
         key, secret = await self._keys.create(
             request.name,
             project=request.project or "default",
@@ -47,20 +48,18 @@ class KeyServicer:
         return keys_pb2.CreateKeyResponse(key=_to_proto(key), secret=secret)
 
     @unary
-    async def ListKeys(  # noqa: N802 - the contract's name
-        self, request: keys_pb2.ListKeysRequest, context: Context
+    async def ListKeys(
+        self, request: keys_pb2.ListKeysRequest, _call: Call
     ) -> keys_pb2.ListKeysResponse:
         """List keys."""
-        await self._gate.admit(context)
         keys = await self._keys.list(request.project or None)
         return keys_pb2.ListKeysResponse(keys=[_to_proto(key) for key in keys])
 
     @unary
-    async def RevokeKey(  # noqa: N802 - the contract's name
-        self, request: keys_pb2.RevokeKeyRequest, context: Context
+    async def RevokeKey(
+        self, request: keys_pb2.RevokeKeyRequest, call: Call
     ) -> keys_pb2.RevokeKeyResponse:
         """Revoke a key."""
-        call = await self._gate.admit(context)
         key = await self._keys.revoke(request.id, actor(call.caller))
         return keys_pb2.RevokeKeyResponse(key=_to_proto(key))
 

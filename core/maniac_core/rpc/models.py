@@ -6,8 +6,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from maniac_gateway.v1 import models_pb2
 
 from maniac_core.domain.models import Model, Pricing
-from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
+from maniac_core.rpc.boundary.admission import Gate
+from maniac_core.rpc.boundary.methods import unary
 from maniac_core.rpc.boundary.paging import page_from_proto
+from maniac_core.services.capture.capture import Call
 from maniac_core.services.routing.models import ModelService
 
 
@@ -19,24 +21,20 @@ class ModelServicer:
         self._models = models
 
     @unary
-    async def GetModel(  # noqa: N802 - the contract's name
-        self, request: models_pb2.GetModelRequest, context: Context
+    async def GetModel(
+        self, request: models_pb2.GetModelRequest, call: Call
     ) -> models_pb2.GetModelResponse:
         """Read a model."""
-        call = await self._gate.admit(context)
         model = await self._models.get(call.caller, request.id)
-        await context.send_initial_metadata(head_metadata(call))
         return models_pb2.GetModelResponse(model=_to_proto(model))
 
     @unary
-    async def ListModels(  # noqa: N802 - the contract's name
-        self, request: models_pb2.ListModelsRequest, context: Context
+    async def ListModels(
+        self, request: models_pb2.ListModelsRequest, call: Call
     ) -> models_pb2.ListModelsResponse:
         """List models."""
-        call = await self._gate.admit(context)
         page = page_from_proto(request, default=100, maximum=1000)
         found, total = await self._models.list(call.caller, page, request.container)
-        await context.send_initial_metadata(head_metadata(call))
         return models_pb2.ListModelsResponse(
             models=[_to_proto(model) for model in found],
             next_page_token=found[-1].id if len(found) == page.limit else "",

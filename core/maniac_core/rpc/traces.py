@@ -6,10 +6,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from maniac_gateway.v1 import traces_pb2
 
 from maniac_core.domain.traces import TraceSpan, TraceSummary
-from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
+from maniac_core.rpc.boundary.admission import Gate
+from maniac_core.rpc.boundary.methods import unary
 from maniac_core.rpc.boundary.paging import page_from_proto
 from maniac_core.rpc.chat.answer import trace_to_proto
 from maniac_core.rpc.chat.stored import status_to_proto
+from maniac_core.services.capture.capture import Call
 from maniac_core.services.history.traces import TraceService
 
 
@@ -21,13 +23,11 @@ class TraceServicer:
         self._traces = traces
 
     @unary
-    async def GetTrace(  # noqa: N802 - the contract's name
-        self, request: traces_pb2.GetTraceRequest, context: Context
+    async def GetTrace(
+        self, request: traces_pb2.GetTraceRequest, call: Call
     ) -> traces_pb2.GetTraceResponse:
         """Read a trace with its spans."""
-        call = await self._gate.admit(context)
         found = await self._traces.get(call.caller, request.id)
-        await context.send_initial_metadata(head_metadata(call))
         trace = _trace_to_proto(found.summary)
         if found.latest_context is not None:
             trace.latest_context.CopyFrom(trace_to_proto(found.latest_context))
@@ -35,14 +35,12 @@ class TraceServicer:
         return traces_pb2.GetTraceResponse(trace=trace)
 
     @unary
-    async def ListTraces(  # noqa: N802 - the contract's name
-        self, request: traces_pb2.ListTracesRequest, context: Context
+    async def ListTraces(
+        self, request: traces_pb2.ListTracesRequest, call: Call
     ) -> traces_pb2.ListTracesResponse:
         """List traces."""
-        call = await self._gate.admit(context)
         page = page_from_proto(request)
         found, total = await self._traces.list(call.caller, page)
-        await context.send_initial_metadata(head_metadata(call))
         return traces_pb2.ListTracesResponse(
             traces=[_trace_to_proto(trace) for trace in found],
             next_page_token=found[-1].id if len(found) == page.limit else "",

@@ -6,8 +6,10 @@ from maniac_gateway.v1 import usage_pb2
 
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.usage import Dimension, UsageGroup, UsageTotals
-from maniac_core.rpc.boundary.admission import Context, Gate, head_metadata, unary
+from maniac_core.rpc.boundary.admission import Gate
+from maniac_core.rpc.boundary.methods import unary
 from maniac_core.rpc.chat.answer import usage_to_proto
+from maniac_core.services.capture.capture import Call
 from maniac_core.services.history.usage import MAX_GROUPS, UsageFilter, UsageService
 
 _MAX_SKIP = 2**63 - 1
@@ -28,11 +30,10 @@ class UsageServicer:
         self._usage = usage
 
     @unary
-    async def GetUsage(  # noqa: N802 - the contract's name
-        self, request: usage_pb2.GetUsageRequest, context: Context
+    async def GetUsage(
+        self, request: usage_pb2.GetUsageRequest, call: Call
     ) -> usage_pb2.GetUsageResponse:
         """Add up what was used."""
-        call = await self._gate.admit(context)
         skip = _skip(request)
         wanted = request.filter
         report = await self._usage.report(
@@ -49,7 +50,6 @@ class UsageServicer:
             limit=min(request.page_size or MAX_GROUPS, MAX_GROUPS),
             skip=skip,
         )
-        await context.send_initial_metadata(head_metadata(call))
         end = skip + len(report.groups)
         return usage_pb2.GetUsageResponse(
             groups=[_group_to_proto(group) for group in report.groups],

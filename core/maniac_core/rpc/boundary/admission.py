@@ -1,40 +1,23 @@
-"""The gate every RPC passes: request id, authentication, rate limit; and the way back: errors as google.rpc.Status."""
+"""The gate every call passes: request id, authentication, rate limit."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-import grpc
-import msgspec
-from google.protobuf.duration_pb2 import Duration
-from google.rpc import error_details_pb2, status_pb2
-
-from maniac_core.domain.errors import GatewayError, Reason, let_go
+from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import request_id
 from maniac_core.domain.scopes import ALL_SCOPES, Scope
 from maniac_core.rpc.boundary.edges import CLIENT_ADDRESS, EdgeCredential, peer_address
-from maniac_core.rpc.boundary.messages import readable
+from maniac_core.rpc.boundary.heads import Context, rate_metadata
 from maniac_core.services.access.authenticator import Authenticator
-from maniac_core.services.capture.attempt_log import reason_name
 from maniac_core.services.capture.capture import Call
 from maniac_core.services.limits.rate_limiter import RateLimiter, RateState, rate_error
 from maniac_core.services.limits.refusals import Refusals
 
-_log = logging.getLogger(__name__)
-_S = TypeVar("_S")
-_Q = TypeVar("_Q")
-_R = TypeVar("_R")
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Metadata = tuple[tuple[str, str], ...]
-
 _FORWARDED = ("traceparent", "anthropic-beta")
-_MAX_MESSAGE = 1000
-_STATUS_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class Gate:
@@ -171,143 +154,3 @@ def _check(state: RateState | None, announce: Callable[[RateState], None]) -> Ra
         if not state.allowed:
             raise rate_error(state)
     return state
-
-
-def rate_metadata(state: RateState) -> Metadata:
-    """Return a window as metadata."""
-    return (
-        ("x-ratelimit-limit", str(state.limit)),
-        ("x-ratelimit-remaining", str(state.remaining)),
-        ("x-ratelimit-reset", str(state.reset)),
-    )
-
-
-def head_metadata(call: Call) -> Metadata:
-    """Return what an answer's initial metadata says."""
-    metadata: Metadata = (("x-request-id", call.request_id),)
-    if call.rate is not None:
-        metadata += rate_metadata(call.rate)
-    if call.dropped:
-        metadata += (("x-maniac-dropped-params", ",".join(dict.fromkeys(call.dropped))),)
-    if call.first_token_us is not None:
-        metadata += (("server-timing", server_timing(call)),)
-    return metadata
-
-
-def server_timing(call: Call) -> str:
-    """Return the Server-Timing header of an answer: durations in milliseconds."""
-    first_token = call.first_token_us or 0
-    upstream = call.upstream_us or first_token - call.queue_us
-    parts = {
-        "queue": call.queue_us,
-        "upstream": upstream,
-        "first-token": first_token,
-        "gateway": max(0, call.elapsed_us() - upstream),
-    }
-    return ", ".join(f"{name};dur={value / 1000:.1f}" for name, value in parts.items())
-
-
-def unary(
-    handler: Callable[[_S, _Q, Context], Awaitable[_R]],
-) -> Callable[[_S, _Q, Context], Awaitable[_R]]:
-    """Wrap a unary servicer method so that its errors leave as google.rpc.Status."""
-
-    @functools.wraps(handler)
-    async def wrapped(self: _S, request: _Q, context: Context) -> _R:
-        try:
-            return await handler(self, readable(request), context)
-        except GatewayError as error:
-            failure = error
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the boundary: logged and returned as INTERNAL
-            failure = _internal(error)
-        let_go(failure)
-        # grpc keeps the error that ends a call in a cycle with this frame, and the request may be large.
-        del request
-        return await abort(context, failure)
-
-    return wrapped
-
-
-def streaming(
-    handler: Callable[[_S, _Q, Context], AsyncGenerator[_R, None]],
-) -> Callable[[_S, _Q, Context], AsyncGenerator[_R, None]]:
-    """Wrap a server-streaming servicer method so that its errors leave as google.rpc.Status."""
-
-    @functools.wraps(handler)
-    async def wrapped(self: _S, request: _Q, context: Context) -> AsyncGenerator[_R, None]:
-        try:
-            messages = handler(self, readable(request), context)
-        except GatewayError as error:
-            await abort(context, error)
-        # As above.
-        del request
-        failure: GatewayError | None = None
-        try:
-            async for message in messages:
-                yield message
-        except GatewayError as error:
-            failure = error
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the boundary: logged and returned as INTERNAL
-            failure = _internal(error)
-        finally:
-            # A cancelled call must not leave its upstream to the garbage collector.
-            await messages.aclose()
-        if failure is not None:
-            let_go(failure)
-            await abort(context, failure)
-
-    return wrapped
-
-
-async def abort(context: Context, error: GatewayError) -> NoReturn:
-    """End an RPC with an error: a google.rpc.Status with one ErrorInfo, and the window if there is one."""
-    mapping = error.mapping
-    # It may quote what the caller sent, and metadata above 8 KiB breaks the connection instead of being delivered.
-    message = _shortened(error.message)
-    status = status_pb2.Status(code=mapping.grpc_code, message=message)
-    info = error_details_pb2.ErrorInfo(reason=reason_name(error.reason), domain="maniac_gateway")
-    if error.param is not None:
-        info.metadata["param"] = error.param
-    if error.details is not None:
-        info.metadata["details_json"] = msgspec.json.encode(error.details).decode()
-    status.details.add().Pack(info)
-    if error.violations:
-        bad = error_details_pb2.BadRequest()
-        for violation in error.violations:
-            bad.field_violations.add(
-                field=".".join(str(part) for part in violation.loc),
-                description=violation.message,
-                reason=violation.type,
-            )
-        status.details.add().Pack(bad)
-    if error.retry_after_s is not None:
-        status.details.add().Pack(
-            error_details_pb2.RetryInfo(retry_delay=Duration(seconds=error.retry_after_s))
-        )
-    trailing = tuple(context.trailing_metadata() or ())
-    await context.abort(
-        _STATUS_CODES[mapping.grpc_code],
-        message,
-        (
-            *trailing,
-            ("grpc-status-details-bin", status.SerializeToString()),
-            # Clients that repeat calls by themselves do so when a core breaks off, not when it has answered.
-            ("grpc-retry-pushback-ms", "-1"),
-        ),
-    )
-    raise AssertionError("abort always raises")
-
-
-def _shortened(message: str) -> str:
-    return message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}…"
-
-
-def _internal(error: Exception) -> GatewayError:
-    _log.error("a call failed unexpectedly", exc_info=error)
-    return GatewayError(
-        Reason.ERROR_REASON_INTERNAL_ERROR, "The gateway failed to handle the request."
-    )

@@ -11,7 +11,9 @@ from grpc_health.v1 import health_pb2
 
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.scopes import SCOPES, Scope
-from maniac_core.rpc.boundary.admission import Context, Gate, abort
+from maniac_core.rpc.boundary.admission import Gate
+from maniac_core.rpc.boundary.errors import abort
+from maniac_core.rpc.boundary.heads import Context
 from maniac_core.rpc.boundary.scopes import insufficient_scope, required_scope
 from maniac_core.rpc.health import HealthServicer
 

@@ -22,7 +22,8 @@ from maniac_gateway.v1 import (
 )
 
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.rpc.boundary.admission import Context, abort
+from maniac_core.rpc.boundary.errors import abort
+from maniac_core.rpc.boundary.heads import Context
 from maniac_core.rpc.boundary.messages import reader
 
 _FILES = (

@@ -18,7 +18,9 @@ from maniac_gateway.v1 import chat_pb2, errors_pb2, relay_pb2
 
 from maniac_core.domain.chat import Chunk
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.rpc.boundary.admission import Context, Gate, abort
+from maniac_core.rpc.boundary.admission import Gate
+from maniac_core.rpc.boundary.errors import abort
+from maniac_core.rpc.boundary.heads import Context
 from maniac_core.rpc.boundary.messages import Unreadable, readable
 from maniac_core.rpc.boundary.scopes import insufficient_scope
 from maniac_core.rpc.chat.answer import completion_to_proto, delta_to_proto, usage_to_proto
@@ -55,7 +57,7 @@ class RelayServicer:
         self._links: set[_Link] = set()
         self._is_draining = False
 
-    async def Relay(  # noqa: N802 - the contract's name
+    async def Relay(
         self,
         request_iterator: AsyncIterable[relay_pb2.RelayRequest | Unreadable],
         context: Context,
