@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from pathlib import Path
 
@@ -9,8 +10,14 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from maniac_core.domain.canonical_json import canonical_json, canonicalize, facet
+from maniac_core.domain.canonical_json import (
+    canonical_json,
+    canonicalize,
+    content_hash,
+    facet,
+)
 from maniac_core.storage.queries import Queries
+from maniac_core.storage.sqlite import connection as sqlite_connection
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, width=32) | st.text(),
@@ -96,3 +103,40 @@ def test_facets_differ_by_project_key_and_value() -> None:
         (1, "", b"1"),
     ]
     assert len({facet(*triple) for triple in triples}) == len(triples)
+
+
+def test_content_has_one_hash() -> None:
+    """The SHA-256 of the canonical request, a line feed and the canonical answer: it stays so across versions."""
+    request, answer = b'{ "b": 1.0, "a": [] }', b"[ 2e0 ]"
+    both = hashlib.sha256(b'{"a":[],"b":1}\n[2]').digest()
+    assert content_hash(request, answer) == both
+    assert content_hash(request, None) == hashlib.sha256(b'{"a":[],"b":1}').digest()
+    assert content_hash(request, answer) == both
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "stored"),
+    [
+        (None, "null", None),
+        (b"", "blob", b""),
+        (b"\0x", "blob", b"\0x"),
+        (True, "integer", 1),
+        (False, "integer", 0),
+        ("1", "text", "1"),
+        (1, "integer", 1),
+        (1.5, "real", 1.5),
+    ],
+)
+def test_sqlite_stores_values_as_what_they_are(
+    tmp_path: Path, value: object, kind: str, stored: object
+) -> None:
+    """None is NULL, bytes are a blob and a bool is an integer, in statements for one row and for many."""
+    (tmp_path / "t.db").touch()
+    connection = sqlite_connection.connect(tmp_path / "t.db", read_only=False, synchronous="normal")
+    connection.execute("CREATE TABLE t (v)")
+    connection.execute("INSERT INTO t VALUES (?)", (value,))
+    connection.execute("INSERT INTO t VALUES (:v)", {"v": value})
+    connection.executemany("INSERT INTO t VALUES (?)", [(value,), (value,)])
+    rows = connection.execute("SELECT typeof(v), v FROM t").fetchall()
+    connection.close()
+    assert rows == [(kind, stored)] * 4

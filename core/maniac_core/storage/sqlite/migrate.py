@@ -42,8 +42,6 @@ def migrate(path: Path, migrations: Sequence[Migration] | None = None) -> list[s
     try:
         # Another process may be migrating a large file.
         connection.execute(f"PRAGMA busy_timeout = {_LOCK_TIMEOUT_S * 1000}")
-        # Only a new file takes it. Twice SQLite's own: fewer pages per commit, and bodies of a few kB share one.
-        connection.execute("PRAGMA page_size = 8192")
         _use_write_ahead_log(connection)
         return [step.label for step in steps if _apply(connection, step, steps)]
     except sqlite3.Error as err:
