@@ -11,7 +11,7 @@ from maniac_core.domain.budgets import Hold, Limit, Owner
 from maniac_core.domain.chat import Usage
 from maniac_core.domain.ids import now_s
 from maniac_core.domain.records import Caller, CompletionRecord
-from maniac_core.services.billing.advances import REQUESTS, ROOM
+from maniac_core.services.billing.advances import MOST_REQUESTS, REQUESTS, ROOM
 from maniac_core.services.billing.reservations import Reservations
 from maniac_core.services.capture.holds import Holds
 from maniac_core.storage.base import Database, StorageError
@@ -96,6 +96,66 @@ async def test_small_budgets_are_reserved_request_by_request(
     taken += await _take(cores[0], spender, 10)
     assert [hold.is_part for hold in taken] == [False] * 20
     assert await _reserved(budgets) == 20
+
+
+class _Watched(BudgetStore):
+    """Notes the amounts that are reserved ahead, and when no transaction runs."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.ahead: list[tuple[int, bool]] = []
+        self.is_idle = asyncio.Event()
+
+    async def reserve(self, claims: Sequence[Claim], **more: Any) -> list[Hold | None]:
+        self.is_idle.clear()
+        holds = await super().reserve(claims, **more)
+        self.ahead += [
+            (claim.amount_nano_usd, hold is not None)
+            for claim, hold in zip(claims, holds, strict=True)
+            if claim.is_ahead
+        ]
+        asyncio.get_running_loop().call_soon(self.is_idle.set)
+        return holds
+
+
+async def _take_at_once(core: Reservations, spender: Caller) -> tuple[Hold | None, bool]:
+    """Return a hold, and whether it was there without waiting."""
+    taking = asyncio.create_task(core.take(spender, 1))
+    await asyncio.sleep(0)
+    is_at_once = taking.done()
+    return await taking, is_at_once
+
+
+@pytest.mark.parametrize(
+    ("limit", "first", "largest"),
+    [
+        # (budget, takes, the largest advance)
+        (10**9, 4 * MOST_REQUESTS, MOST_REQUESTS),
+        # Room for 128 at a time at first, later for less.
+        (200 * ROOM, 100 * ROOM, 128),
+    ],
+)
+async def test_a_caller_who_goes_on_waits_once(
+    database: Database, spender: Caller, limit: int, first: int, largest: int
+) -> None:
+    """The next advance is there before the present one is used up; it doubles as far as budgets have room."""
+    budgets = _Watched(database)
+    await _limit(budgets, spender, limit)
+    core = Reservations(budgets)
+    waited = []
+    for number in range(first):
+        hold, is_at_once = await _take_at_once(core, spender)
+        assert hold is not None
+        if not is_at_once:
+            waited.append(number)
+        # As if the transaction took no time, compared with the requests.
+        await asyncio.sleep(0)
+        await budgets.is_idle.wait()
+    assert waited == [0]
+    assert max(amount for amount, is_taken in budgets.ahead if is_taken) == largest
+    assert len(budgets.ahead) < first / REQUESTS
+    await core.close()
+    assert await _reserved(budgets) == first
 
 
 async def test_records_give_their_parts_back(

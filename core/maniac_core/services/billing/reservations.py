@@ -53,12 +53,13 @@ class Reservations:
         """
         hold = self._advances.take(caller, amount_nano_usd, now_s())
         if hold is not None:
+            if self._advances.are_wanted:
+                self._start_taking()
             return hold
         claim = Claim(id=uuid_id(), caller=caller, amount_nano_usd=amount_nano_usd)
         future: asyncio.Future[Hold | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((claim, future))
-        if self._taking is None:
-            self._taking = asyncio.create_task(self._take_all())
+        self._start_taking()
         try:
             return await future
         except asyncio.CancelledError:
@@ -98,9 +99,13 @@ class Reservations:
         if self._unused:
             await self._renew([])
 
+    def _start_taking(self) -> None:
+        if self._taking is None:
+            self._taking = asyncio.create_task(self._take_all())
+
     async def _take_all(self) -> None:
         try:
-            while self._waiting:
+            while self._waiting or self._advances.are_wanted:
                 batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
                 await self._take(batch)
         finally:
@@ -110,16 +115,17 @@ class Reservations:
         now, generation = now_s(), self._generation
         # The transaction before this one may have brought an advance.
         batch = [waiting for waiting in batch if not self._serve_from_advance(*waiting, now)]
-        if not batch:
-            return
         largest: dict[Spender, Claim] = {}
         for claim, _ in batch:
             other = largest.get(claim.caller.spender)
             if other is None or other.amount_nano_usd < claim.amount_nano_usd:
                 largest[claim.caller.spender] = claim
-        # After what is wanted now, so that none of it is refused for what is wanted later.
-        ahead = [_ahead(claim) for claim in largest.values()]
         self._unused += self._advances.remove(largest)
+        # After what is wanted now, so that none of it is refused for what is wanted later.
+        ahead = [_ahead(one.caller, REQUESTS * one.amount_nano_usd) for one in largest.values()]
+        ahead += [_ahead(caller, amount) for caller, amount in self._advances.take_wanted()]
+        if not batch and not ahead:
+            return
         unused, self._unused = self._unused, []
         self._returning += len(unused)
         try:
@@ -142,6 +148,8 @@ class Reservations:
             for _, future in batch:
                 if not future.done():
                     future.set_exception(err)
+            if not batch:
+                _log.warning("budgets: nothing could be reserved ahead: %s", err)
             return
         finally:
             self._returning -= len(unused)
@@ -153,9 +161,9 @@ class Reservations:
                 self._unused.append(hold)
         for claim, hold in zip(ahead, holds[len(batch) :], strict=True):
             if hold is None:
-                continue
-            if generation == self._generation:
-                self._advances.add(claim.caller, hold, now)
+                self._advances.refuse(claim.caller)
+            elif generation == self._generation:
+                self._unused += self._advances.add(claim.caller, hold, now)
             else:
                 # Reserved by budgets that were changed meanwhile.
                 self._unused.append(hold)
@@ -230,12 +238,11 @@ def _reserved(future: asyncio.Future[Hold | None]) -> Hold | None:
     return future.result() if future.done() and future.exception() is None else None
 
 
-def _ahead(claim: Claim) -> Claim:
-    amount = REQUESTS * claim.amount_nano_usd
+def _ahead(caller: Caller, amount_nano_usd: int) -> Claim:
     return Claim(
         id=uuid_id(),
-        caller=claim.caller,
-        amount_nano_usd=amount,
-        room_nano_usd=ROOM * amount,
+        caller=caller,
+        amount_nano_usd=amount_nano_usd,
+        room_nano_usd=ROOM * amount_nano_usd,
         is_ahead=True,
     )
