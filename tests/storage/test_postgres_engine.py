@@ -15,6 +15,7 @@ from maniac_core.domain.records import Caller, CompletionFilter, CompletionRecor
 from maniac_core.storage.base import Database, StorageError
 from maniac_core.storage.postgres.database import PostgresDatabase
 from maniac_core.storage.postgres.migrate import migrate_postgres
+from maniac_core.storage.postgres.writer import Writer
 from maniac_core.storage.stores.completions import CompletionStore
 from maniac_core.storage.stores.keys import KeyStore
 from plain_sql import PostgresSession
@@ -252,3 +253,27 @@ async def test_captures_in_flight_when_the_server_dies_are_kept_or_refused(
                 assert await connection.fetchval(f"SELECT SUM({column}) FROM {table}") == len(ids)
     finally:
         await connection.close()
+
+
+async def test_a_mistake_of_the_writer_refuses_its_batch_only(
+    server: PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever waits for that batch learns of it, and the next one is written."""
+    answers: list[list[str]] = [[], ["kept"]]
+
+    async def commit(_: asyncpg.Connection, __: list[str]) -> list[str]:
+        return answers.pop(0)
+
+    writer: Writer[str, str] = Writer(
+        lambda: asyncpg.connect(f"{server.url}/postgres"),
+        commit,
+        size=lambda _: 1,
+        max_size=10,
+    )
+    await writer.start()
+    async with asyncio.timeout(10):
+        with pytest.raises(StorageError):
+            await writer.put("lost")
+        assert await writer.put("next") == "kept"
+    await writer.close()
+    assert "a batch could not be written" in caplog.text

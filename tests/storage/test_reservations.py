@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
+from maniac_core import supervised
 from maniac_core.domain.budgets import Hold, Limit, Owner
 from maniac_core.domain.chat import Usage
 from maniac_core.domain.ids import now_s
@@ -393,3 +394,65 @@ async def test_a_refusal_costs_other_organizations_nothing(
     (theirs,) = await _take(core, other, 1)
     (own,) = await _take(core, spender, 1)
     assert (theirs.is_part, own.is_part) == (True, False)
+
+
+class _Mistaken(BudgetStore):
+    """Does what no store may do, once."""
+
+    is_mistaken = True
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.renewed = asyncio.Event()
+
+    async def reserve(self, claims: Sequence[Claim], **more: Any) -> list[Hold | None]:
+        if self.is_mistaken:
+            self.is_mistaken = False
+            return []
+        return await super().reserve(claims, **more)
+
+    async def renew(self, ids: Sequence[str], **more: Any) -> None:
+        if self.is_mistaken:
+            self.is_mistaken = False
+            raise AttributeError("odd")
+        await super().renew(ids, **more)
+        self.renewed.set()
+
+
+async def test_a_mistake_while_reserving_lets_nobody_wait_for_ever(
+    database: Database, spender: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those of that batch learn of it, the log says so, and the next ones are served."""
+    budgets = _Mistaken(database)
+    await _limit(budgets, spender, PLENTY)
+    core = Reservations(budgets)
+    async with asyncio.timeout(10):
+        outcomes = await asyncio.gather(
+            *(core.take(spender, 1) for _ in range(3)), return_exceptions=True
+        )
+        assert [type(outcome) for outcome in outcomes] == [StorageError] * 3
+        assert await core.take(spender, 1) is not None
+    assert "reservations could not be taken" in caplog.text
+    await core.close()
+
+
+async def test_a_mistake_while_renewing_is_made_good(
+    database: Database,
+    spender: Caller,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What came back is given back all the same, and the log says what happened."""
+    monkeypatch.setattr(supervised, "_FIRST_PAUSE_S", 0.001)
+    budgets = _Mistaken(database)
+    budgets.is_mistaken = False
+    await _limit(budgets, spender, PLENTY)
+    core = Reservations(budgets)
+    assert await core.take(spender, 1) is not None
+    budgets.is_mistaken = True
+    core.recall()
+    async with asyncio.timeout(30):
+        await budgets.renewed.wait()
+    assert await _reserved(budgets) == 1
+    assert "keeping budget reservations failed" in caplog.text
+    await core.close()

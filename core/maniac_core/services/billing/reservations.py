@@ -17,6 +17,7 @@ from maniac_core.services.billing.advances import REQUESTS, ROOM, Advances
 from maniac_core.services.capture.holds import Holds
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.stores.budgets import BudgetStore, Claim
+from maniac_core.supervised import supervised
 
 _log = logging.getLogger(__name__)
 _LEASE_S = 120
@@ -107,7 +108,13 @@ class Reservations:
         try:
             while self._waiting or self._advances.are_wanted:
                 batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
-                await self._take(batch)
+                try:
+                    await self._take(batch)
+                except Exception as err:  # noqa: BLE001 - told to whoever waits; the others are served
+                    _log.exception("budget reservations could not be taken")
+                    for _, future in batch:
+                        if not future.done():
+                            future.set_exception(StorageError(f"{type(err).__name__}: {err}"))
         finally:
             self._taking = None
 
@@ -194,24 +201,30 @@ class Reservations:
 
     def _watch(self) -> None:
         if self._keeping is None:
-            self._keeping = asyncio.create_task(self._keep())
+            self._keeping = asyncio.create_task(
+                supervised("keeping budget reservations", self._keep)
+            )
+            self._keeping.add_done_callback(self._kept)
+
+    def _kept(self, task: asyncio.Task[None]) -> None:
+        if self._keeping is task:
+            self._keeping = None
 
     async def _keep(self) -> None:
         """Give back what is idle every second, renew what is in use every half minute; ends when there is nothing."""
         renewed = time.monotonic()
-        try:
-            while self._open or self._advances or self._unused:
-                await asyncio.sleep(_TICK_S)
-                self._unused += self._advances.remove_idle(now_s())
-                self._open = {holds: since for holds, since in self._open.items() if holds.is_open}
-                ids: set[str] = set()
-                if time.monotonic() - renewed >= _RENEW_S:
-                    renewed = time.monotonic()
-                    ids = self._to_renew(renewed - _RENEW_S / 2)
-                if ids or self._unused:
-                    await self._renew(sorted(ids))
-        finally:
-            self._keeping = None
+        while self._open or self._advances or self._unused:
+            await asyncio.sleep(_TICK_S)
+            self._unused += self._advances.remove_idle(now_s())
+            self._open = {holds: since for holds, since in self._open.items() if holds.is_open}
+            ids: set[str] = set()
+            if time.monotonic() - renewed >= _RENEW_S:
+                renewed = time.monotonic()
+                ids = self._to_renew(renewed - _RENEW_S / 2)
+            if ids or self._unused:
+                await self._renew(sorted(ids))
+        # Not only when the task is done: what is to be kept from now on needs a new one.
+        self._keeping = None
 
     def _to_renew(self, older_than: float) -> set[str]:
         """Return what is to last longer: advances, and the reservations of requests that run for a while."""
@@ -230,6 +243,9 @@ class Reservations:
             # Tried again in half a minute.
             self._keep_for_later(unused)
             _log.warning("budget reservations could not be renewed: %s", err)
+        except Exception:
+            self._keep_for_later(unused)
+            raise
         finally:
             self._returning -= len(unused)
 

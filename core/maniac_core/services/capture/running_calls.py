@@ -27,6 +27,7 @@ from maniac_core.services.routing.planner import Step
 from maniac_core.storage.base import ConstraintError, RefusedError, StorageError
 from maniac_core.storage.stores.budgets import BudgetStore
 from maniac_core.storage.stores.completions import CompletionStore
+from maniac_core.supervised import supervised
 
 _log = logging.getLogger(__name__)
 _SLOTS = 4096
@@ -92,7 +93,7 @@ class RunningCalls:
         database that is away holds up nothing.
         """
         await asyncio.to_thread(self._make_file)
-        settling = asyncio.create_task(self._keep_settling())
+        settling = asyncio.create_task(supervised("settling calls", self._keep_settling))
         await asyncio.wait((settling,), timeout=_SETTLE_S)
         return settling
 

@@ -15,6 +15,7 @@ from maniac_core.domain.records import CompletionRecord, KeyClaim
 from maniac_core.services.capture.capture import Call
 from maniac_core.storage.base import ClaimLostError, StorageError
 from maniac_core.storage.stores.idempotency import IdempotencyStore, KeyState
+from maniac_core.supervised import supervised
 
 _log = logging.getLogger(__name__)
 _KEPT_S = 24 * 3600
@@ -139,7 +140,7 @@ class KeyLease:
 
     async def __aenter__(self) -> None:
         """Renew the claim from now on."""
-        self._renewer = asyncio.create_task(self._renew())
+        self._renewer = asyncio.create_task(supervised("renewing a key's lease", self._renew))
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Free the key unless its request was answered."""

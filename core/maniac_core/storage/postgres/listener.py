@@ -9,6 +9,7 @@ from typing import Any
 
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.postgres.connection import FAILURES, Connection, close
+from maniac_core.supervised import supervised
 
 _log = logging.getLogger(__name__)
 _CHANNEL = "maniac_gateway_changes"
@@ -51,7 +52,7 @@ class Listener:
             StorageError: the server cannot be reached.
         """
         await self._open()
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(supervised("listening for changes", self._run))
 
     async def close(self) -> None:
         """Stop."""

@@ -12,6 +12,7 @@ from maniac_core.storage.base import StorageError
 from maniac_core.storage.postgres.connection import FAILURES, Connection, as_storage_error
 from maniac_core.storage.postgres.partitions import drop_empty_months, make_partitions
 from maniac_core.storage.queries import Queries
+from maniac_core.supervised import supervised
 
 _log = logging.getLogger(__name__)
 _INTERVAL_S = 2.0
@@ -38,7 +39,7 @@ class Upkeep:
 
     def start(self) -> None:
         """Begin."""
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(supervised("upkeep of the database", self._run))
 
     async def close(self) -> None:
         """Stop."""

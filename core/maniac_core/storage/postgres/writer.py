@@ -93,11 +93,12 @@ class Writer(Generic[WorkT, ResultT]):
                 continue
             batch = self._take()
             try:
-                connection = await self._connected()
+                await self._write(await self._connected(), batch)
             except StorageError as err:
                 self._refuse(batch, err)
-            else:
-                await self._write(connection, batch)
+            except Exception as err:  # noqa: BLE001  # Told to everyone of the batch; the task must live.
+                _log.exception("storage: a batch could not be written")
+                self._refuse(batch, err)
 
     def _take(self) -> list[tuple[WorkT, asyncio.Future[ResultT]]]:
         batch = []
