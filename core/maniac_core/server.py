@@ -62,6 +62,7 @@ from maniac_core.services.files.sweep import Sweeper
 from maniac_core.services.history.completions import StoredCompletions
 from maniac_core.services.history.export import Exporter
 from maniac_core.services.history.registration import Registrar
+from maniac_core.services.history.replay import Replayer
 from maniac_core.services.history.retention import Retention
 from maniac_core.services.history.traces import TraceService
 from maniac_core.services.history.usage import UsageService
@@ -222,7 +223,8 @@ class Core:
         )
         stored = StoredCompletions(store, router, containers)
         self._retention = Retention(RetentionStore(self._database), config.body_retention_days)
-        self._relay = RelayServicer(gate, service)
+        replayer = Replayer(stored)
+        self._relay = RelayServicer(gate, service, replayer)
         objects = open_objects(config, self._environ)
         self._sweeper = Sweeper(file_store, objects)
         files = FileService(
@@ -237,8 +239,9 @@ class Core:
                     gate,
                     service,
                     stored,
-                    Registrar(store, containers, router, quotas),
-                    Exporter(store, stored),
+                    registrar=Registrar(store, containers, router, quotas),
+                    exporter=Exporter(store, stored),
+                    replayer=replayer,
                 ),
                 "RelayService": self._relay,
                 "ContainerService": ContainerServicer(gate, containers),

@@ -36,7 +36,6 @@ from maniac_edge.controllers import (
     usage,
 )
 from maniac_edge.core.channel import CoreChannels
-from maniac_edge.core.chat import RpcChat
 from maniac_edge.core.client import CoreClient
 from maniac_edge.core.relay import RelayChat
 from maniac_edge.exception_handlers import exception_handlers, method_not_allowed
@@ -79,18 +78,20 @@ def create_app(config: EdgeConfig) -> Litestar:
     """
     channels = CoreChannels(config)
     core = CoreClient(config, channels)
-    chat_transport = RelayChat(core, RpcChat(core, config), config, channels)
+    chat_transport = RelayChat(core, config, channels)
     bodies = BodyReader(chat_transport, config)
+    chat_handler = chat.ChatHandler(chat_transport, bodies, config)
     handlers = [handler for module in _RESOURCES for handler in module.HANDLERS]
     app = Litestar(
         route_handlers=[
-            *_chat_routes(core, bodies, chat.ChatHandler(chat_transport, bodies, config)),
+            *_chat_routes(core, bodies, chat_handler),
             *(Router(path, route_handlers=handlers) for path in _BASE_PATHS),
             *health.HANDLERS,
             *reference.reference_handlers(_OPERATIONS),
         ],
         dependencies={
             "core": Provide(lambda: core, sync_to_thread=False),
+            "answerer": Provide(lambda: chat_handler, sync_to_thread=False),
             "config": Provide(lambda: config, sync_to_thread=False),
             "bodies": Provide(lambda: bodies, sync_to_thread=False),
         },

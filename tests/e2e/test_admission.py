@@ -139,7 +139,9 @@ def test_nobody_but_an_edge_speaks_for_other_addresses(
         access = relay_pb2.RelayAccess(client_address="203.0.113.9", request_id="r")
         frame = relay_pb2.RelayRequestFrame(call_id=1, access=access)
         relay = relay_pb2_grpc.RelayServiceStub(channel).Relay(
-            iter([relay_pb2.RelayRequest(frames=[frame])]), timeout=30
+            iter([relay_pb2.RelayRequest(frames=[frame])]),
+            metadata=(("x-maniac-relay-version", "2"),),
+            timeout=30,
         )
         try:
             relayed = next(relay).frames[0].error.reason

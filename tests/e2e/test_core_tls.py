@@ -94,9 +94,10 @@ def with_core(upstream: Upstream, lines: str) -> str:
 
 def relay_status(target: str, metadata: tuple[tuple[str, str], ...]) -> str:
     """Open a relay and close it; return how the core ended it."""
+    sent = (*metadata, ("x-maniac-relay-version", "2"))
     with grpc.insecure_channel(target) as channel:
         try:
-            list(relay_pb2_grpc.RelayServiceStub(channel).Relay(iter([]), metadata=metadata))
+            list(relay_pb2_grpc.RelayServiceStub(channel).Relay(iter([]), metadata=sent))
         except grpc.RpcError as error:
             return error.code().name
     return "OK"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 import grpc
 from gateway import CONFIG, KEY, Gateway
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from maniac_gateway.v1 import chat_pb2, errors_pb2, relay_pb2, relay_pb2_grpc
+from maniac_gateway.v1 import errors_pb2, relay_pb2, relay_pb2_grpc
 from upstream import Exchange, Upstream, chunk
 
 EDGE_KEY = "edge-0123456789abcdefghijklmnopqrstuvwxyz"
@@ -19,10 +20,12 @@ EDGE_KEY = "edge-0123456789abcdefghijklmnopqrstuvwxyz"
 
 def start(call_id: int) -> relay_pb2.RelayRequest:
     """Return the message that opens a streamed call."""
-    message = chat_pb2.ChatMessage(role="user", text="Hi")
-    params = chat_pb2.ChatCompletionParams(model="mock/m1", messages=[message])
     begin = relay_pb2.RelayStart(
-        authorization=f"Bearer {KEY}", stream=True, initial_credit=64, params=params
+        authorization=f"Bearer {KEY}",
+        stream=True,
+        initial_credit=64,
+        wire=relay_pb2.RELAY_WIRE_CHAT,
+        body=b'{"messages":[{"role":"user","content":"Hi"}],"model":"mock/m1"}',
     )
     return relay_pb2.RelayRequest(
         frames=[relay_pb2.RelayRequestFrame(call_id=call_id, start=begin)]
@@ -69,13 +72,13 @@ async def test_a_core_that_stops_ends_what_it_has_begun_and_refuses_the_rest(
     gateway = await asyncio.to_thread(start_gateway, config, {"MANIAC_EDGE_KEY": EDGE_KEY})
     async with asyncio.timeout(60), grpc.aio.insecure_channel(gateway.grpc_target) as channel:
         stream = relay_pb2_grpc.RelayServiceStub(channel).Relay(
-            metadata=(("x-maniac-edge-key", EDGE_KEY),)
+            metadata=(("x-maniac-edge-key", EDGE_KEY), ("x-maniac-relay-version", "2"))
         )
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         await stream.write(start(1))
         edge = Edge(stream)
-        await edge.read_until(lambda: edge.last("chunk"))
+        await edge.read_until(lambda: edge.last("events"))
         for pid in gateway.children(" core"):
             os.kill(pid, signal.SIGTERM)
         await edge.read_until(lambda: edge.is_draining)
@@ -92,7 +95,9 @@ async def test_a_core_that_stops_ends_what_it_has_begun_and_refuses_the_rest(
     assert (refused.call_id, refused.not_taken) == (2, True)
     assert refused.error.reason == errors_pb2.ERROR_REASON_DEPENDENCY_UNAVAILABLE
     assert {frame.call_id for frame in edge.frames} == {1}
-    deltas = [choice.content for frame in edge.frames for choice in frame.chunk.choices]
+    events = b"".join(frame.events for frame in edge.frames).removesuffix(b"\n\n").split(b"\n\n")
+    chunks = [json.loads(event.removeprefix(b"data: ")) for event in events]
+    deltas = [choice["delta"].get("content", "") for one in chunks for choice in one["choices"]]
     assert "".join(deltas) == "first last"
     assert status is grpc.StatusCode.OK
     assert len(upstream.exchanges) == 1

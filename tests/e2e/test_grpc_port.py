@@ -18,6 +18,7 @@ from maniac_gateway.v1 import chat_pb2, chat_pb2_grpc, relay_pb2, relay_pb2_grpc
 from upstream import Upstream
 
 METADATA = (("authorization", f"Bearer {KEY}"),)
+RELAY_VERSION = (("x-maniac-relay-version", "2"),)
 CHAT = "/maniac_gateway.v1.ChatService/"
 
 
@@ -195,6 +196,19 @@ def test_only_an_edge_may_open_a_relay(
     assert cost.cpu_s() < 1
 
 
+@pytest.mark.parametrize("metadata", [(), (("x-maniac-relay-version", "1"),)])
+def test_an_edge_of_another_version_gets_no_relay(
+    gateway: Gateway, metadata: tuple[tuple[str, str], ...]
+) -> None:
+    """One that came before versions were told takes UNIMPLEMENTED for a core without relay, and goes on without."""
+    target = f"unix:{gateway.data_dir / 'core.sock'}"
+    with grpc.insecure_channel(target) as channel, pytest.raises(grpc.RpcError) as caught:
+        next(relay_pb2_grpc.RelayServiceStub(channel).Relay(iter([]), metadata=metadata))
+
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "version 2" in caught.value.details()
+
+
 def test_an_edge_cannot_send_more_frames_than_an_edge_does(
     gateway: Gateway, upstream: Upstream
 ) -> None:
@@ -205,7 +219,9 @@ def test_an_edge_cannot_send_more_frames_than_an_edge_does(
     with grpc.insecure_channel(target) as channel:
         message = relay_pb2.RelayRequest(frames=[start] * 1025)
         with pytest.raises(grpc.RpcError) as caught:
-            for _ in relay_pb2_grpc.RelayServiceStub(channel).Relay(iter([message])):
+            for _ in relay_pb2_grpc.RelayServiceStub(channel).Relay(
+                iter([message]), metadata=RELAY_VERSION
+            ):
                 pass
 
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -94,6 +95,45 @@ def test_an_edge_that_dies_lets_the_providers_go(start_gateway: Start, upstream:
     gateway.stop()
 
     assert statuses(gateway) == ["cancelled"]
+
+
+ALIKE: list[dict[str, Any]] = [
+    {},
+    {"temperature": 1, "max_tokens": 64.0, "stop": "x", "logit_bias": {"5": 1.0, "6": 0.5}},
+    {"user": "u", "big": 12345678901234567890123, "o": {"b": None, "a": [1.0]}},
+    {"messages": [{"role": "user", "content": [{"text": "t", "cache_control": {"a": 1.0}}]}]},
+    {
+        "tools": [{"function": {"name": "f", "parameters": {"a": 1.0}}, "k": 1}],
+        "tool_choice": "auto",
+    },
+    {"metadata": {"a": [1.0]}, "tags": ["a"], "trace": {"id": "t"}, "store": True},
+    {"reasoning": {"effort": "low", "max_tokens": 5}, "messages": [{"role": "assistant"}]},
+    {"tools": [{"function": {"name": ""}}]},
+    {"tags": ["a"] * 257},
+    {"model": "nowhere/m"},
+    {"n": 2},
+]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("fields", ALIKE)
+def test_a_large_request_is_the_same_request(
+    gateway: Gateway, upstream: Upstream, fields: dict[str, Any], stream: bool
+) -> None:
+    """With a body too large for the stream, of spaces, what the provider and the client get is the same."""
+    body = json.dumps({**BODY, "stream": stream, **fields}).encode()
+    seen = []
+    with gateway.client() as client:
+        for content in (body, body.ljust(300_000)):
+            upstream.exchanges.clear()
+            answer = client.post("/v1/chat/completions", content=content)
+            text = re.sub(r'"id":"[^"]+"|"created":[0-9]+', "", answer.text)
+            kept = ("content-type", "cache-control", "x-maniac-dropped-params")
+            headers = [answer.headers.get(name) for name in kept]
+            asked = [exchange.body for exchange in upstream.exchanges]
+            seen.append((answer.status_code, headers, text, asked))
+
+    assert seen[0] == seen[1]
 
 
 def test_a_large_body_among_small_ones(gateway: Gateway, upstream: Upstream) -> None:

@@ -27,8 +27,10 @@ from maniac_gateway.v1 import (
     errors_pb2,
     keys_pb2,
     keys_pb2_grpc,
+    relay_pb2,
     relay_pb2_grpc,
 )
+from relayed import answer_of, events_of, params_of
 
 RATE = (
     ("x-ratelimit-limit", "600"),
@@ -139,8 +141,12 @@ async def fail(
     await context.abort(code_of[code], message, (*trailing, details))
 
 
-class ScriptedCore(chat_pb2_grpc.ChatServiceServicer, keys_pb2_grpc.AccessServiceServicer):
-    """A core that answers by script, and remembers what it was asked."""
+class ScriptedCore(
+    chat_pb2_grpc.ChatServiceServicer,
+    keys_pb2_grpc.AccessServiceServicer,
+    relay_pb2_grpc.RelayServiceServicer,
+):
+    """A core that answers by script, and remembers what it was asked. Scripts speak the typed contract."""
 
     # For tests, which cannot import this module.
     completion = staticmethod(completion)
@@ -166,7 +172,7 @@ class ScriptedCore(chat_pb2_grpc.ChatServiceServicer, keys_pb2_grpc.AccessServic
         return [request for name, request, _ in self.calls if name == method]
 
     async def start(self, relay: relay_pb2_grpc.RelayServiceServicer | None = None) -> None:
-        """Listen; without `relay` chat comes by plain RPCs only."""
+        """Listen; without `relay` each request comes by an RPC of its own."""
         # As the core does: an edge asks every ten seconds whether its core is there, and a server that is not prepared
         # for it breaks the connection.
         self.server = grpc.aio.server(
@@ -175,8 +181,7 @@ class ScriptedCore(chat_pb2_grpc.ChatServiceServicer, keys_pb2_grpc.AccessServic
                 ("grpc.http2.min_ping_interval_without_data_ms", 1000),
             ]
         )
-        if relay is not None:
-            relay_pb2_grpc.add_RelayServiceServicer_to_server(relay, self.server)
+        relay_pb2_grpc.add_RelayServiceServicer_to_server(relay or self, self.server)
         chat_pb2_grpc.add_ChatServiceServicer_to_server(self, self.server)
         keys_pb2_grpc.add_AccessServiceServicer_to_server(self, self.server)
         self.health = health_aio.HealthServicer()
@@ -190,16 +195,28 @@ class ScriptedCore(chat_pb2_grpc.ChatServiceServicer, keys_pb2_grpc.AccessServic
     def _note(self, method: str, request: Any, context: Context) -> None:
         self.calls.append((method, request, dict(context.invocation_metadata() or ())))
 
-    async def CreateChatCompletion(self, request: Any, context: Context) -> Any:  # noqa: N802, D102
-        self._note("create", request, context)
-        return await self.on_create(request, context)
+    async def Relay(  # noqa: N802, D102
+        self, _messages: Any, context: Context
+    ) -> AsyncGenerator[relay_pb2.RelayResponse, None]:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "There is no relay.")
+        yield relay_pb2.RelayResponse()
 
-    async def StreamChatCompletion(  # noqa: N802, D102
-        self, request: Any, context: Context
-    ) -> AsyncGenerator[Any, None]:
-        self._note("stream", request, context)
-        async for response in self.on_stream(request, context):
-            yield response
+    async def Call(  # noqa: N802, D102
+        self, request: relay_pb2.CallRequest, context: Context
+    ) -> AsyncGenerator[relay_pb2.CallResponse, None]:
+        params = params_of(request.start)
+        frame = relay_pb2.RelayResponseFrame
+        if not request.start.stream:
+            asked = chat_pb2.CreateChatCompletionRequest(params=params)
+            self._note("create", asked, context)
+            answer = answer_of((await self.on_create(asked, context)).completion)
+            yield relay_pb2.CallResponse(frame=frame(answer=answer))
+            return
+        streamed = chat_pb2.StreamChatCompletionRequest(params=params)
+        self._note("stream", streamed, context)
+        async for response in self.on_stream(streamed, context):
+            events = events_of(response.chunk, include_usage=params.include_usage)
+            yield relay_pb2.CallResponse(frame=frame(events=events))
 
     async def GetChatCompletion(self, request: Any, context: Context) -> Any:  # noqa: N802, D102
         self._note("get", request, context)

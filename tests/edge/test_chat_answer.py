@@ -57,53 +57,6 @@ async def test_a_whole_answer_has_the_closed_shape(
     assert len(core.asked("create")) == 1
 
 
-async def test_a_message_shows_all_that_the_model_gave(
-    client: httpx.AsyncClient, core: Any
-) -> None:
-    """Calls, reasoning, refusal and further keys are in the message; content that is absent is null."""
-    from maniac_gateway.v1 import chat_pb2
-
-    message = chat_pb2.ChatMessage(
-        role="assistant",
-        reasoning="why",
-        reasoning_details_json=b'[{"type":"reasoning.text"}]',
-        refusal="no",
-        extra_json=b'{"annotations":[1],"role":"x"}',
-        tool_calls=[
-            chat_pb2.ToolCall(
-                id="c", type="function", name="f", arguments="{", extra_json=b'{"extra_content":1}'
-            )
-        ],
-    )
-
-    async def answer_with_calls(_: Any, __: Any) -> Any:
-        choice = chat_pb2.Choice(index=0, message=message, finish_reason="tool_calls")
-        completion = core.completion(choices=[choice], container="support", usage=None)
-        return chat_pb2.CreateChatCompletionResponse(completion=completion)
-
-    core.on_create = answer_with_calls
-    answer = (await client.post(URL, json=REQUEST)).json()
-
-    assert answer["usage"] is None
-    assert answer["container"] == "support"
-    assert answer["choices"][0]["message"] == {
-        "role": "assistant",
-        "content": None,
-        "reasoning": "why",
-        "reasoning_details": [{"type": "reasoning.text"}],
-        "refusal": "no",
-        "annotations": [1],
-        "tool_calls": [
-            {
-                "id": "c",
-                "type": "function",
-                "function": {"name": "f", "arguments": "{"},
-                "extra_content": 1,
-            }
-        ],
-    }
-
-
 def step(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
     """Return a chunk of a stream without the usage key."""
     return {
@@ -152,57 +105,6 @@ async def test_a_stream_ends_with_usage_when_asked(client: httpx.AsyncClient) ->
     ]
 
 
-async def test_usage_that_nobody_asked_for_is_left_out(
-    client: httpx.AsyncClient, core: Any
-) -> None:
-    """A usage chunk of the core that was not asked for does not reach the client."""
-
-    async def with_usage(request: Any, context: Any) -> Any:
-        request.params.include_usage = True
-        async for response in core.chunks(request, context):
-            yield response
-
-    core.on_stream = with_usage
-    answer = await client.post(URL, json={**REQUEST, "stream": True})
-
-    assert events(answer.text) == STEPS
-
-
-async def test_tool_calls_stream_in_pieces(client: httpx.AsyncClient, core: Any) -> None:
-    """The first piece of a call names it, all pieces carry its index."""
-    from maniac_gateway.v1 import chat_pb2
-
-    async def calls(_: Any, __: Any) -> Any:
-        first = chat_pb2.ToolCallDelta(
-            index=0, id="c", name="f", extra_json=b'{"extra_content":{"a":1}}'
-        )
-        yield core.chunk(role="assistant", tool_calls=[first])
-        yield core.chunk(tool_calls=[chat_pb2.ToolCallDelta(index=0, arguments='{"a"')])
-        yield core.chunk(reasoning="r", reasoning_details_json=b"[{}]", refusal="no")
-        yield core.chunk(finish_reason="tool_calls")
-
-    core.on_stream = calls
-    answer = await client.post(URL, json={**REQUEST, "stream": True})
-
-    assert [chunk["choices"][0]["delta"] for chunk in events(answer.text)] == [
-        {
-            "role": "assistant",
-            "tool_calls": [
-                {
-                    "index": 0,
-                    "id": "c",
-                    "type": "function",
-                    "function": {"name": "f", "arguments": ""},
-                    "extra_content": {"a": 1},
-                }
-            ],
-        },
-        {"tool_calls": [{"index": 0, "function": {"arguments": '{"a"'}}]},
-        {"reasoning": "r", "reasoning_details": [{}], "refusal": "no"},
-        {},
-    ]
-
-
 @pytest.mark.parametrize("stream", [False, True])
 async def test_what_the_core_says_in_metadata_becomes_headers(
     client: httpx.AsyncClient, core: Any, stream: bool
@@ -240,11 +142,12 @@ async def test_a_fault_of_the_edge_is_a_500_without_details(
 
     async def nonsense(_: Any, __: Any) -> Any:
         message = chat_pb2.ChatMessage(role="assistant", extra_json=b"{nonsense")
-        choice = chat_pb2.Choice(message=message)
-        return chat_pb2.CreateChatCompletionResponse(completion=core.completion(choices=[choice]))
+        answered = core.completion(choices=[chat_pb2.Choice(message=message)])
+        stored = core.stored_completion("chatcmpl-1", completion=answered)
+        return chat_pb2.GetChatCompletionResponse(completion=stored)
 
-    core.on_create = nonsense
-    answer = await client.post(URL, json=REQUEST, headers={"x-request-id": "fault-1"})
+    core.on_get = nonsense
+    answer = await client.get(f"{URL}/chatcmpl-1", headers={"x-request-id": "fault-1"})
     record = json.loads((await edge.line('.*"exception".*')).group())
 
     assert answer.status_code == 500

@@ -11,10 +11,10 @@ from maniac_edge.config import EdgeConfig
 from maniac_edge.core.channel import CoreChannels
 from maniac_edge.core.link import Link
 from maniac_edge.errors import EdgeError
-from maniac_gateway.v1 import chat_pb2, relay_pb2, relay_pb2_grpc
+from maniac_gateway.v1 import relay_pb2, relay_pb2_grpc
 
 _CORE_TAKES_BYTES = 64 * 1024 * 1024
-_PROMPT = "x" * 250_000
+_PROMPT = b"x" * 250_000
 
 
 class _Relay(relay_pb2_grpc.RelayServiceServicer):
@@ -23,7 +23,7 @@ class _Relay(relay_pb2_grpc.RelayServiceServicer):
     async def Relay(  # noqa: N802 - the contract's name
         self, request_iterator: AsyncIterator[relay_pb2.RelayRequest], context: Any
     ) -> AsyncGenerator[relay_pb2.RelayResponse, None]:
-        await context.send_initial_metadata(())
+        await context.send_initial_metadata((("x-maniac-relay-version", "2"),))
         async for message in request_iterator:
             yield relay_pb2.RelayResponse(
                 frames=[
@@ -52,7 +52,7 @@ class _Call:
 async def test_large_requests_that_come_together_are_more_than_one_message() -> None:
     """A core takes messages of a limited size, and one that is larger would end all calls of the stream."""
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", _CORE_TAKES_BYTES)])
-    relay_pb2_grpc.add_RelayServiceServicer_to_server(_Relay(), server)
+    relay_pb2_grpc.add_RelayServiceServicer_to_server(_Relay(), server)  # type: ignore[abstract]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     target = f"127.0.0.1:{port}"
@@ -60,8 +60,7 @@ async def test_large_requests_that_come_together_are_more_than_one_message() -> 
     await link.connect()
     running = asyncio.create_task(link.run())
     calls = [_Call() for _ in range(_CORE_TAKES_BYTES // len(_PROMPT) + 1)]
-    message = chat_pb2.ChatMessage(role="user", text=_PROMPT)
-    start = relay_pb2.RelayStart(params=chat_pb2.ChatCompletionParams(messages=[message]))
+    start = relay_pb2.RelayStart(body=_PROMPT)
     for call in calls:
         link.open(call, start)
     ended = asyncio.gather(*(call.ended for call in calls), return_exceptions=True)

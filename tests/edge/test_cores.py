@@ -8,12 +8,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 from grpc_health.v1 import health_pb2
 from maniac_edge.core_address import CoreTarget, parse_target
 from maniac_gateway.v1 import errors_pb2, relay_pb2, relay_pb2_grpc
 from ports import free_ports
+from relayed import answer_of, events_of
 
 URL = "/v1/chat/completions"
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -26,6 +28,7 @@ class Relay(relay_pb2_grpc.RelayServiceServicer):
     def __init__(self, core: Any) -> None:
         self.core = core
         self.reply: Reply = self.answer
+        self.version: tuple[tuple[str, str], ...] = (("x-maniac-relay-version", "2"),)
         self.starts: list[relay_pb2.RelayStart] = []
         self.linked = asyncio.Event()
         self.closed = asyncio.Event()
@@ -35,7 +38,7 @@ class Relay(relay_pb2_grpc.RelayServiceServicer):
         self, request_iterator: AsyncIterator[relay_pb2.RelayRequest], context: Any
     ) -> AsyncGenerator[relay_pb2.RelayResponse, None]:
         """Answer frames."""
-        await context.send_initial_metadata(())
+        await context.send_initial_metadata(self.version)
         self.linked.set()
         async for message in request_iterator:
             for frame in message.frames:
@@ -43,16 +46,29 @@ class Relay(relay_pb2_grpc.RelayServiceServicer):
                     self.starts.append(frame.start)
                     async for response in self.reply(frame):
                         yield response
+                elif frame.HasField("access"):
+                    granted = relay_pb2.RelayResponseFrame(
+                        call_id=frame.call_id, end=relay_pb2.RelayEnd()
+                    )
+                    yield relay_pb2.RelayResponse(frames=[granted])
         self.closed.set()
+
+    async def Call(  # noqa: N802 - the contract's name
+        self, _request: relay_pb2.CallRequest, context: Any
+    ) -> AsyncGenerator[relay_pb2.CallResponse, None]:
+        """Answer as gRPC does where a core does not have the method."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        yield relay_pb2.CallResponse()
 
     async def answer(
         self, frame: relay_pb2.RelayRequestFrame
     ) -> AsyncIterator[relay_pb2.RelayResponse]:
         """Answer whole, or in one chunk and the end."""
-        parts: list[dict[str, Any]] = [{"completion": self.core.completion()}]
+        parts: list[dict[str, Any]] = [{"answer": answer_of(self.core.completion())}]
         if frame.start.stream:
             chunk = self.core.chunk(role="assistant", content="Hello.", finish_reason="stop").chunk
-            parts = [{"chunk": chunk}, {"end": relay_pb2.RelayEnd()}]
+            events = events_of(chunk, include_usage=False)
+            parts = [{"events": events}, {"end": relay_pb2.RelayEnd()}]
         frames = [relay_pb2.RelayResponseFrame(call_id=frame.call_id, **part) for part in parts]
         yield relay_pb2.RelayResponse(frames=frames)
 
@@ -187,6 +203,39 @@ async def test_the_only_core_that_stops_is_a_503_and_is_found_when_it_is_back(
 
     assert down.status_code == 503
     assert back.status_code == 200
+
+
+async def test_a_core_of_an_earlier_version_is_a_503_that_says_so(
+    start_edge: Any, shared_core: Any
+) -> None:
+    """It would not understand the frames, so it gets none, and one line of the log says what to do."""
+    async with running(shared_core, 1) as (target, (relay,)):
+        relay.version = ()
+        async with start_edge(target) as edge, edge.client() as client:
+            line = await edge.line(r"older than this edge: upgrade the cores, then the edges")
+            answers = [await ask(client, stream=stream) for stream in (False, True)]
+            large = await client.post(URL, json={**REQUEST, "user": "x" * 300_000})
+            read = await client.get(f"{URL}/x")
+            lines = [text for text in edge.lines if line.group() in text]
+
+    assert [answer.status_code for answer in (*answers, large, read)] == [503, 503, 503, 200]
+    assert "upgrade the cores, then the edges" in answers[0].json()["error"]["message"]
+    assert relay.starts == []
+    assert len(lines) == 1
+
+
+async def test_an_rpc_that_a_core_does_not_know_is_a_503_that_says_so(
+    start_edge: Any, shared_core: Any
+) -> None:
+    """Of several cores one may be older, and a large request come to it."""
+    async with (
+        running(shared_core, 1) as (target, relays),
+        linked(start_edge, target, relays) as client,
+    ):
+        large = await client.post(URL, json={**REQUEST, "user": "x" * 300_000})
+
+    assert large.status_code == 503
+    assert "older than its edge" in large.json()["error"]["message"]
 
 
 async def test_a_core_is_found_by_its_name(start_edge: Any, shared_core: Any) -> None:

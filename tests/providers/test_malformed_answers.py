@@ -22,13 +22,13 @@ from maniac_core.providers.translation.accumulator import Accumulator
 from maniac_core.providers.translation.counts import MAX_TOKENS
 from maniac_core.providers.transport.sse import SSEDecoder
 from maniac_core.rpc.chat.answer import chunk_to_proto, completion_to_proto
+from maniac_core.rpc.chat.json_answer import ChunkEncoder, completion_to_json
 from maniac_core.rpc.chat.stored import stored_to_proto
 from maniac_core.services.capture.accounting import usage_of
 from maniac_core.services.capture.capture import choices_json
 from maniac_core.services.routing.planner import Step
 from maniac_core.services.routing.router import Candidate
-from maniac_edge.convert.chunks import ChunkEncoder
-from maniac_edge.convert.completions import completion_to_json, stored_to_json
+from maniac_edge.convert.completions import stored_to_json
 from maniac_edge.http.responses import encode
 
 KINDS = ("openai", "anthropic", "gemini")
@@ -55,7 +55,8 @@ def keep(choices: list[Choice], reported: Usage | None) -> None:
         choices=choices,
         usage=usage,
     )
-    shown = json.loads(encode(completion_to_json(completion_to_proto(completion))))
+    completion_to_proto(completion)
+    shown = json.loads(completion_to_json(completion))
     output = msgspec.json.encode(choices_json(choices))
     content_hash(b'{"messages":[]}', output)
     stored = StoredCompletion(
@@ -141,6 +142,7 @@ def show(deltas: Iterable[ChoiceDelta]) -> None:
     encoder = ChunkEncoder(include_usage=True)
     for delta in deltas:
         chunk = Chunk(id="c", created=1, model="m", provider="p", container=None, choices=(delta,))
-        frame = encoder.events([chunk_to_proto(chunk)])
+        chunk_to_proto(chunk)
+        frame = encoder.events([chunk])
         value: dict[str, Any] = json.loads(frame.removeprefix(b"data: "))
         assert value["choices"][0]["index"] == delta.index

@@ -13,7 +13,8 @@ from maniac_core.rpc.boundary.register import register
 from maniac_core.rpc.relay.servicer import RelayServicer
 from maniac_core.services.capture.capture import Call
 from maniac_core.services.chat.idempotency import IdempotentCompletions
-from maniac_gateway.v1 import chat_pb2, relay_pb2, relay_pb2_grpc
+from maniac_core.services.history.replay import Replayer
+from maniac_gateway.v1 import relay_pb2, relay_pb2_grpc
 
 _SENDS_BYTES = 64 * 1024 * 1024
 _TEXT = "x" * 250_000
@@ -55,25 +56,28 @@ class _Completions:
 
 async def test_large_answers_that_are_ready_together_are_more_than_one_message() -> None:
     """A core sends messages of a limited size, and one that is larger would end all calls of the stream."""
-    servicer = RelayServicer(cast(Gate, _Gate()), cast(IdempotentCompletions, _Completions()))
+    servicer = RelayServicer(
+        cast(Gate, _Gate()),
+        cast(IdempotentCompletions, _Completions()),
+        cast(Replayer, None),
+    )
     server = grpc.aio.server(options=[("grpc.max_send_message_length", _SENDS_BYTES)])
     register(server, {"RelayService": servicer})
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     options = [("grpc.max_receive_message_length", -1)]
-    message = chat_pb2.ChatMessage(role="user", text="Hi")
-    start = relay_pb2.RelayStart(
-        params=chat_pb2.ChatCompletionParams(model="m", messages=[message])
-    )
+    body = b'{"messages":[{"role":"user","content":"Hi"}],"model":"m"}'
+    start = relay_pb2.RelayStart(wire=relay_pb2.RELAY_WIRE_CHAT, body=body)
     answered: set[int] = set()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
-        stream = relay_pb2_grpc.RelayServiceStub(channel).Relay()
+        version = (("x-maniac-relay-version", "2"),)
+        stream = relay_pb2_grpc.RelayServiceStub(channel).Relay(metadata=version)
         frames = [relay_pb2.RelayRequestFrame(call_id=i, start=start) for i in range(_CALLS)]
         await stream.write(relay_pb2.RelayRequest(frames=frames))
         async with asyncio.timeout(60):
             while len(answered) < _CALLS:
                 response = cast(relay_pb2.RelayResponse, await stream.read())
-                answered.update(f.call_id for f in response.frames if f.HasField("completion"))
+                answered.update(f.call_id for f in response.frames if f.HasField("answer"))
         await stream.done_writing()
     await server.stop(None)
     assert answered == set(range(_CALLS))

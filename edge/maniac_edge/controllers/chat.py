@@ -11,21 +11,18 @@ from maniac_edge.config import EdgeConfig
 from maniac_edge.context import RequestContext
 from maniac_edge.convert.chat import parse_request
 from maniac_edge.convert.chat_limits import ChatLimits
-from maniac_edge.convert.chunks import ChunkEncoder
-from maniac_edge.convert.completions import completion_to_json
 from maniac_edge.core.chat import ChatRequest, ChatStream, CoreChat
 from maniac_edge.errors import ClientGoneError, stream_frame
 from maniac_edge.exception_handlers import to_edge_error
 from maniac_edge.http import sse
 from maniac_edge.http.client_connection import ClientWatch, until_gone
 from maniac_edge.http.openapi import Operation
-from maniac_edge.http.responses import encode, send_json
+from maniac_edge.http.responses import send_json
 from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.schemas.chat import ChatCompletionRequest
 from maniac_edge.schemas.completions import ChatCompletion, ChatCompletionChunk
 
-# Above it a request is read in a thread, and goes to the core by an RPC of its own: frames of the relay are smaller. What
-# is sent is never larger than the JSON that it was made of.
+# Above it a request is read in a thread, and goes to the core by an RPC of its own: frames of the relay are smaller.
 _LARGE_BYTES = 256 * 1024
 # How long the client of a stream that failed may take to read what came before.
 _LAST_READ_S = 10.0
@@ -51,8 +48,7 @@ class Answerer:
                 if request.is_stream:
                     await self._stream(request, send, context, watch)
                 else:
-                    completion = await self._chat.create(request, context)
-                    await send_json(send, encode(completion_to_json(completion)))
+                    await send_json(send, await self._chat.create(request, context))
         except ClientGoneError:
             # Leaving the block has cancelled the call of the core, and nobody reads an answer.
             context.client_gone = True
@@ -62,7 +58,7 @@ class Answerer:
     ) -> None:
         """Send the answer as events.
 
-        The status line is held until the core's first chunk, so that a failure before it has its true status. If
+        The status line is held until the core's first event, so that a failure before it has its true status. If
         nothing came for `keep_alive_comment_s`, the 200 leaves with a comment, because proxies give up on silent
         connections; from then on a failure is an error frame.
         """
@@ -71,7 +67,7 @@ class Answerer:
         # A client that does not read would keep the content before the failure in memory forever.
         stream.on_failed = lambda: watch.drop(_LAST_READ_S)
         try:
-            await self._relay(stream, events, include_usage=request.include_usage)
+            await self._relay(stream, events)
         except Exception as exc:
             if not events.is_open:
                 raise
@@ -83,16 +79,9 @@ class Answerer:
         finally:
             stream.close()
 
-    async def _relay(
-        self, stream: ChatStream, events: sse.EventStream, *, include_usage: bool
-    ) -> None:
-        encoder = ChunkEncoder(include_usage=include_usage)
-        while (chunks := await stream.batch(self._keep_alive_s)) != []:
-            if chunks is None:
-                await events.write(sse.KEEP_ALIVE)
-                continue
-            if data := encoder.events(chunks):
-                await events.write(data)
+    async def _relay(self, stream: ChatStream, events: sse.EventStream) -> None:
+        while (data := await stream.batch(self._keep_alive_s)) != b"":
+            await events.write(sse.KEEP_ALIVE if data is None else data)
 
 
 class ChatHandler(Answerer):
@@ -128,9 +117,8 @@ class ChatHandler(Answerer):
         return await loop.run_in_executor(self._large, self._parse, body)
 
     def _parse(self, body: bytes) -> ChatRequest:
-        params, is_stream = parse_request(body, strict=self._strict, limits=self._limits)
-        request = ChatRequest(params, is_stream=is_stream)
-        if len(body) > _LARGE_BYTES:
+        request = ChatRequest(parse_request(body, strict=self._strict, limits=self._limits))
+        if len(body) > _LARGE_BYTES or len(request.start.body) > _LARGE_BYTES:
             request.pack()
         return request
 

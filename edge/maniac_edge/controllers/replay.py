@@ -8,12 +8,11 @@ from urllib.parse import unquote
 import msgspec
 from litestar import Request, Response, post
 from litestar.types import Receive, Scope, Send
+from maniac_gateway.v1 import relay_pb2
 
-from maniac_edge.config import EdgeConfig
 from maniac_edge.context import RequestContext
 from maniac_edge.controllers.chat import Answerer
-from maniac_edge.core.client import CoreClient
-from maniac_edge.core.replay import ReplayChat, ReplayRequest
+from maniac_edge.core.chat import ChatRequest
 from maniac_edge.http.openapi import Operation
 from maniac_edge.http.responses import context_of
 from maniac_edge.requests.bodies import BodyReader
@@ -27,23 +26,23 @@ _decoder = msgspec.json.Decoder(ChatReplay)
 async def replay_completion(
     request: Request[Any, Any, Any],
     completion_id: str,
-    core: CoreClient,
-    config: EdgeConfig,
+    answerer: Answerer,
     bodies: BodyReader,
 ) -> Response[None]:
     """Answer one captured request once more."""
     body = await bodies.read(request.scope, request.receive)
     wanted = decode_body(body, _decoder) if body.strip() else ChatReplay()
-    replay = ReplayRequest(
-        unquote(completion_id), wanted.model or "", is_stream=bool(wanted.stream)
+    replay = relay_pb2.RelayReplay(id=unquote(completion_id), model=wanted.model or "")
+    start = relay_pb2.RelayStart(
+        stream=bool(wanted.stream), wire=relay_pb2.RELAY_WIRE_CHAT, replay=replay
     )
-    return _Answer(Answerer(ReplayChat(core, config), config), replay, context_of(request))
+    return _Answer(answerer, ChatRequest(start), context_of(request))
 
 
 class _Answer(Response[None]):
     """Answers as chat requests are answered."""
 
-    def __init__(self, answerer: Answerer, replay: ReplayRequest, context: RequestContext) -> None:
+    def __init__(self, answerer: Answerer, replay: ChatRequest, context: RequestContext) -> None:
         super().__init__(None)
         self._answerer = answerer
         self._replay = replay

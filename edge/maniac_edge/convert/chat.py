@@ -1,12 +1,17 @@
-"""A chat request: from JSON to the contract's message."""
+"""A chat request: from the JSON of a client to the one form in which it goes to the core.
+
+That form is JSON in which nothing is null or empty that means "not given", values have their types, and keys the order of
+`schemas.chat`, so that the core makes its own values of it in one go. Keys that are not declared come last, and their
+values are as the client wrote them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
-from maniac_gateway.v1 import chat_pb2
+from maniac_gateway.v1 import relay_pb2
+from msgspec import UNSET, UnsetType
 
 from maniac_edge.convert.chat_limits import ChatLimits
 from maniac_edge.errors import EdgeError
@@ -21,43 +26,61 @@ from maniac_edge.requests.validation import (
 from maniac_edge.schemas import chat
 from maniac_edge.schemas.common import FieldError
 
-_encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(chat.ChatCompletionRequest)
-_as_objects = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
-_Extras = list[dict[str, msgspec.Raw]] | None
+_Members = dict[str, msgspec.Raw]
+_INTEGERS = ("top_logprobs", "max_tokens", "max_completion_tokens", "seed", "n")
+_EMPTY_IS_ABSENT = ("models", "logit_bias", "tools", "tags")
+_PART_VALUES = ("text", "image_url", "file")
+_PART_TYPES = (*_PART_VALUES, "input_audio")
+_DEFAULT_LIMITS = ChatLimits()
+_INT64_MAX = 2**63 - 1
+# Beyond it not every whole number is one of its own.
+_EXACT = 2**53
+
+
+def _closed(shape: Any) -> Any:
+    """Return a type of the schema such that a key that is not declared is an error of the decoder."""
+    if isinstance(shape, type) and issubclass(shape, msgspec.Struct):
+        fields = [
+            (field.name, _closed(field.type), _default(field))
+            for field in msgspec.structs.fields(shape)
+        ]
+        return msgspec.defstruct(
+            shape.__name__, fields, forbid_unknown_fields=True, omit_defaults=True, kw_only=True
+        )
+    origin, args = get_origin(shape), get_args(shape)
+    if origin is Annotated:
+        return Annotated[(_closed(args[0]), *args[1:])]
+    if origin is list:
+        return list[_closed(args[0])]  # type: ignore[misc]
+    if type(None) in args or UnsetType in args:
+        return Union[tuple(_closed(arg) for arg in args)]  # noqa: UP007 - of a tuple
+    return shape
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    return msgspec.field() if field.required else msgspec.field(default=field.default)
 
 
 def _keys(shape: type[msgspec.Struct]) -> frozenset[str]:
     return frozenset(field.encode_name for field in msgspec.structs.fields(shape))
 
 
+_encode = msgspec.json.Encoder().encode
+_decode_closed = msgspec.json.Decoder(_closed(chat.ChatCompletionRequest)).decode
+_decoder = msgspec.json.Decoder(chat.ChatCompletionRequest)
+_as_objects = msgspec.json.Decoder(list[_Members]).decode
 _REQUEST_KEYS = _keys(chat.ChatCompletionRequest)
 _MESSAGE_KEYS = _keys(chat.Message)
-# Audio is not a field of the contract: it travels with the part's further keys, for the core to drop.
-_PART_KEYS = _keys(chat.ContentPart) - {"input_audio"}
+_PART_KEYS = _keys(chat.ContentPart)
 _CALL_KEYS = _keys(chat.ToolCall)
 _TOOL_KEYS = _keys(chat.Tool)
 _REASONING_KEYS = _keys(chat.Reasoning)
-_PART_TYPES = ("text", "image_url", "file", "input_audio")
-_SCALARS = (
-    "model",
-    "frequency_penalty",
-    "presence_penalty",
-    "temperature",
-    "top_p",
-    "logprobs",
-    "parallel_tool_calls",
-    "store",
-)
-_INTEGERS = ("top_logprobs", "max_tokens", "max_completion_tokens", "seed", "n")
-_DEFAULT_LIMITS = ChatLimits()
-_INT64_MAX = 2**63 - 1
 
 
 def parse_request(
     body: bytes, *, strict: bool = False, limits: ChatLimits = _DEFAULT_LIMITS
-) -> tuple[chat_pb2.ChatCompletionParams, bool]:
-    """Return the message for a request body, and whether a stream is asked for.
+) -> relay_pb2.RelayStart:
+    """Return what goes to the core for a request body.
 
     Keys that are not declared are kept verbatim, at the top level and in messages, parts, tool calls, tools and
     `reasoning`; with `strict` those of the top level are refused.
@@ -66,72 +89,75 @@ def parse_request(
         EdgeError: INVALID_JSON, INVALID_VALUE or MISSING_REQUIRED_PARAMETER, naming the field; VALIDATION_ERROR for
             unknown keys if `strict`.
     """
-    raw = check_json(body)
-    request = decode_request(body, _decoder)
+    raw: _Members | None = None
+    request: chat.ChatCompletionRequest
+    try:
+        # Values that no decoder looks into are passed on verbatim, so UTF-8 is checked over the whole.
+        if not body.isascii():
+            body.decode()
+        request = _decode_closed(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Either not a request, or one with further keys.
+        raw = check_json(body)
+        request = decode_request(body, _decoder)
     limits.check(request, len(body))
-    extra = {key: value for key, value in raw.items() if key not in _REQUEST_KEYS}
-    if extra and strict:
-        raise validation_error(
-            [
-                FieldError(
-                    loc=["body", key],
-                    msg="Extra inputs are not permitted.",
-                    type="extra_forbidden",
-                )
-                for key in extra
-            ]
-        )
+    unknown = {} if raw is None else _further(raw, _REQUEST_KEYS)
+    if unknown and strict:
+        raise _not_permitted(unknown)
     if not request.messages:
         raise EdgeError("INVALID_VALUE", "messages must not be empty.", param="messages")
     if request.model is None and not request.models:
         raise _missing("model")
-    params = _params(request)
+    is_stream = bool(request.stream)
+    request.stream = None
+    _normalise(request)
     if request.stream_options is not None:
-        params.stream_options_json = bytes(raw["stream_options"])
-    params.messages.extend(_messages(request.messages, raw["messages"]))
-    if request.tools:
-        params.tools.extend(_tools(request.tools, raw["tools"]))
-    if request.reasoning is not None:
-        _set_reasoning(params.reasoning, request.reasoning, raw["reasoning"])
-    if extra:
-        params.extra_json = _encode(extra)
-    return params, bool(request.stream)
+        # Kept with the record as they came.
+        request.stream_options = (raw or as_object(body))["stream_options"]  # type: ignore[assignment]
+    for i, message in enumerate(request.messages):
+        if message.content.__class__ is not str or message.tool_calls is not None:
+            _normalise_message(message, f"messages[{i}]")
+        if message.reasoning_details is not UNSET:
+            where = f"messages[{i}].reasoning_details"
+            if not json_array(message.reasoning_details, where):
+                message.reasoning_details = UNSET
+    for i, tool in enumerate(request.tools or ()):
+        where = f"tools[{i}].function.parameters"
+        tool.function.parameters = _object(tool.function.parameters, where)
+        tool.type = "function"
+    has_unknown_keys = raw is not None and _keep_unknown(request, raw)
+    text = _joined(_encode(request), unknown)
+    return relay_pb2.RelayStart(
+        stream=is_stream,
+        wire=relay_pb2.RELAY_WIRE_CHAT,
+        body=text,
+        has_unknown_keys=has_unknown_keys or bool(unknown),
+    )
 
 
-def _params(request: chat.ChatCompletionRequest) -> chat_pb2.ChatCompletionParams:
-    fields: dict[str, Any] = {}
-    for name in _SCALARS:
-        value = getattr(request, name)
-        if value is not None:
-            fields[name] = value
+def _normalise(request: chat.ChatCompletionRequest) -> None:
     for name in _INTEGERS:
         value = getattr(request, name)
         if value is not None:
-            fields[name] = _integer(value, name)
-    if fields.get("n", 1) < 1:
+            setattr(request, name, _integer(value, name))
+    if request.n is not None and request.n < 1:
         raise EdgeError("INVALID_VALUE", "n must be 1.", param="n")
-    params = chat_pb2.ChatCompletionParams(**fields)
-    if request.models:
-        params.models.extend(request.models)
-    if request.tags:
-        params.tags.extend(request.tags)
-    if request.logit_bias:
-        params.logit_bias.update(request.logit_bias)
-    if request.stop is not None:
-        is_scalar = isinstance(request.stop, str)
-        sequences = [request.stop] if isinstance(request.stop, str) else request.stop
-        params.stop.CopyFrom(chat_pb2.StopSequences(sequences=sequences, is_scalar=is_scalar))
-    if request.stream_options is not None and request.stream_options.include_usage is not None:
-        params.include_usage = request.stream_options.include_usage
-    if request.metadata:
-        params.metadata_json = json_object(request.metadata, "metadata")
+    for name in _EMPTY_IS_ABSENT:
+        if not getattr(request, name):
+            setattr(request, name, None)
+    if request.logit_bias is not None:
+        request.logit_bias = {
+            key: int(bias) if bias.is_integer() and abs(bias) < _EXACT else bias
+            for key, bias in request.logit_bias.items()
+        }
+    if request.metadata is not UNSET:
+        request.metadata = _object(request.metadata, "metadata")
     if request.response_format is not None:
-        params.response_format.CopyFrom(_response_format(request.response_format))
-    if request.tool_choice is not None:
-        params.tool_choice.CopyFrom(_tool_choice(request.tool_choice))
+        _normalise_format(request.response_format)
+    if request.tool_choice is not None and not isinstance(request.tool_choice, str):
+        request.tool_choice = _tool_choice(request.tool_choice)
     if request.trace is not None:
-        params.trace.CopyFrom(_trace(request.trace))
-    return params
+        request.trace.metadata = _object(request.trace.metadata, "trace.metadata")
 
 
 def _integer(value: float, param: str) -> int:
@@ -144,123 +170,55 @@ def _integer(value: float, param: str) -> int:
     return value
 
 
-def _messages(messages: list[chat.Message], raw: msgspec.Raw) -> Iterable[chat_pb2.ChatMessage]:
-    for i, (message, given) in enumerate(zip(messages, _as_objects(raw), strict=True)):
-        where = f"messages[{i}]"
-        result = chat_pb2.ChatMessage(role=message.role)
-        if isinstance(message.content, str):
-            result.text = message.content
-        elif message.content is not None:
-            # Also when empty: an empty list is not null.
-            result.parts.SetInParent()
-            parts = _parts(message.content, given["content"], f"{where}.content")
-            result.parts.parts.extend(parts)
-        if message.tool_calls:
-            result.tool_calls.extend(_tool_calls(message.tool_calls, given["tool_calls"]))
-        for name in ("name", "tool_call_id", "reasoning", "refusal"):
-            value = getattr(message, name)
-            if value is not None:
-                setattr(result, name, value)
-        if message.reasoning_details:
-            result.reasoning_details_json = json_array(
-                message.reasoning_details, f"{where}.reasoning_details"
-            )
-        result.extra_json = _extra(given, _MESSAGE_KEYS)
-        yield result
+def _normalise_message(message: chat.Message, where: str) -> None:
+    if message.content is UNSET:
+        message.content = None
+    elif message.content.__class__ is list:
+        for j, part in enumerate(message.content):
+            _normalise_part(part, f"{where}.content[{j}]")
+    if not message.tool_calls:
+        message.tool_calls = None
+    else:
+        for call in message.tool_calls:
+            call.type = "function"
 
 
-def _parts(
-    parts: list[chat.ContentPart], raw: msgspec.Raw, where: str
-) -> Iterable[chat_pb2.ContentPart]:
-    for i, (part, given) in enumerate(zip(parts, _as_objects(raw), strict=True)):
-        kind = part.type or next((name for name in _PART_TYPES if name in given), None)
-        if kind is None:
-            raise _missing(f"{where}[{i}].type")
-        if kind not in _PART_TYPES:
-            raise EdgeError(
-                "INVALID_VALUE",
-                f"Content parts of type {kind!r} are not supported; known: {', '.join(_PART_TYPES)}.",
-                param=f"{where}[{i}].type",
-            )
-        if kind != "input_audio" and getattr(part, kind) is None:
-            raise _missing(f"{where}[{i}].{kind}")
-        result = chat_pb2.ContentPart(type=kind, extra_json=_extra(given, _PART_KEYS))
-        if part.text is not None:
-            result.text = part.text
-        if part.image_url is not None:
-            result.image_url.url = part.image_url.url
-            if part.image_url.detail is not None:
-                result.image_url.detail = part.image_url.detail
-        if part.file is not None:
-            result.file.SetInParent()
-            for name in ("file_data", "file_id", "filename"):
-                value = getattr(part.file, name)
-                if value is not None:
-                    setattr(result.file, name, value)
-        yield result
-
-
-def _tool_calls(calls: list[chat.ToolCall], raw: msgspec.Raw) -> Iterable[chat_pb2.ToolCall]:
-    for call, given in zip(calls, _as_objects(raw), strict=True):
-        yield chat_pb2.ToolCall(
-            id=call.id,
-            type="function",
-            name=call.function.name,
-            arguments=call.function.arguments,
-            extra_json=_extra(given, _CALL_KEYS),
+def _normalise_part(part: chat.ContentPart, where: str) -> None:
+    kind = part.type or next(
+        (name for name in _PART_TYPES if getattr(part, name) is not UNSET), None
+    )
+    if kind is None:
+        raise _missing(f"{where}.type")
+    if kind not in _PART_TYPES:
+        raise EdgeError(
+            "INVALID_VALUE",
+            f"Content parts of type {kind!r} are not supported; known: {', '.join(_PART_TYPES)}.",
+            param=f"{where}.type",
         )
+    for name in _PART_VALUES:
+        if getattr(part, name) is None:
+            setattr(part, name, UNSET)
+    if kind != "input_audio" and getattr(part, kind) is UNSET:
+        raise _missing(f"{where}.{kind}")
+    part.type = kind
 
 
-def _tools(tools: list[chat.Tool], raw: msgspec.Raw) -> Iterable[chat_pb2.Tool]:
-    for i, (tool, given) in enumerate(zip(tools, _as_objects(raw), strict=True)):
-        function = tool.function
-        result = chat_pb2.Tool(
-            type="function",
-            name=function.name,
-            parameters_json=json_object(function.parameters, f"tools[{i}].function.parameters"),
-            extra_json=_extra(given, _TOOL_KEYS),
-        )
-        if function.description is not None:
-            result.description = function.description
-        if function.strict is not None:
-            result.strict = function.strict
-        yield result
-
-
-def _set_reasoning(result: chat_pb2.Reasoning, reasoning: chat.Reasoning, raw: msgspec.Raw) -> None:
-    result.SetInParent()
-    if reasoning.effort is not None:
-        result.effort = reasoning.effort
-    if reasoning.summary is not None:
-        result.summary = reasoning.summary
-    result.extra_json = _extra(as_object(raw), _REASONING_KEYS)
-
-
-def _response_format(given: chat.ResponseFormat) -> chat_pb2.ResponseFormat:
-    result = chat_pb2.ResponseFormat(type=given.type)
+def _normalise_format(given: chat.ResponseFormat) -> None:
     if given.type != "json_schema":
-        return result
+        given.json_schema = None
+        return
     where = "response_format.json_schema"
-    schema = given.json_schema
-    if schema is None:
+    if given.json_schema is None:
         raise _missing(where)
-    result.json_schema.name = schema.name
-    result.json_schema.schema_json = json_object(schema.schema, f"{where}.schema")
-    if schema.description is not None:
-        result.json_schema.description = schema.description
-    if schema.strict is not None:
-        result.json_schema.strict = schema.strict
-    return result
+    given.json_schema.schema = _object(given.json_schema.schema, f"{where}.schema")
 
 
-def _tool_choice(given: str | chat.ToolChoice) -> chat_pb2.ToolChoice:
-    if isinstance(given, str):
-        return chat_pb2.ToolChoice(mode=given)
+def _tool_choice(given: chat.ToolChoice) -> Any:
     kind = given.type or ("allowed_tools" if given.function is None else "function")
     if kind == "function":
         if given.function is None:
             raise _missing("tool_choice.function")
-        return chat_pb2.ToolChoice(function_name=given.function.name)
+        return _named(given.function)
     where = "tool_choice.allowed_tools"
     allowed = given.allowed_tools
     if allowed is None:
@@ -269,27 +227,68 @@ def _tool_choice(given: str | chat.ToolChoice) -> chat_pb2.ToolChoice:
         raise EdgeError(
             "INVALID_VALUE", f"{where}.tools must name at least one tool.", param=f"{where}.tools"
         )
-    names = [tool.function.name for tool in allowed.tools]
-    return chat_pb2.ToolChoice(
-        allowed_tools=chat_pb2.AllowedTools(mode=allowed.mode, function_names=names)
+    tools = [_named(tool.function) for tool in allowed.tools]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": allowed.mode, "tools": tools}}
+
+
+def _named(function: chat.NamedFunction) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": function.name}}
+
+
+def _object(value: msgspec.Raw | UnsetType | None, param: str) -> msgspec.Raw | UnsetType:
+    return value if json_object(value, param) else UNSET  # type: ignore[return-value]
+
+
+def _keep_unknown(request: chat.ChatCompletionRequest, raw: _Members) -> bool:
+    """Add the keys that are not declared to the parts that have any; return whether there was one.
+
+    What gets some becomes its text, which is to be encoded as it is.
+    """
+    found = False
+    messages: list[Any] = request.messages
+    for i, (message, given) in enumerate(zip(messages, _as_objects(raw["messages"]), strict=True)):
+        if message.content.__class__ is list:
+            found |= _add(message.content, _as_objects(given["content"]), _PART_KEYS)
+        if message.tool_calls is not None:
+            found |= _add(message.tool_calls, _as_objects(given["tool_calls"]), _CALL_KEYS)
+        if unknown := _further(given, _MESSAGE_KEYS):
+            found = True
+            messages[i] = msgspec.Raw(_joined(_encode(message), unknown))
+    if request.tools is not None:
+        found |= _add(request.tools, _as_objects(raw["tools"]), _TOOL_KEYS)
+    if request.reasoning is not None:
+        # Read by dialects as a whole; here the declared ones come last.
+        unknown = _further(as_object(raw["reasoning"]), _REASONING_KEYS)
+        known = as_object(_encode(request.reasoning))
+        request.reasoning = {**unknown, **known}  # type: ignore[assignment]
+    return found
+
+
+def _add(items: list[Any], given: list[_Members], known: frozenset[str]) -> bool:
+    found = False
+    for i, members in enumerate(given):
+        if unknown := _further(members, known):
+            found = True
+            items[i] = msgspec.Raw(_joined(_encode(items[i]), unknown))
+    return found
+
+
+def _further(members: _Members, known: frozenset[str]) -> _Members:
+    if members.keys() <= known:
+        return {}
+    return {key: value for key, value in members.items() if key not in known}
+
+
+def _joined(text: bytes, members: _Members) -> bytes:
+    """Return the text of an object that is not empty, with further members."""
+    return b"%b,%b" % (text[:-1], _encode(members)[1:]) if members else text
+
+
+def _not_permitted(unknown: _Members) -> EdgeError:
+    message = "Extra inputs are not permitted."
+    return validation_error(
+        [FieldError(loc=["body", key], msg=message, type="extra_forbidden") for key in unknown]
     )
-
-
-def _trace(given: chat.TraceContext) -> chat_pb2.TraceContext:
-    result = chat_pb2.TraceContext(
-        id=given.id, metadata_json=json_object(given.metadata, "trace.metadata")
-    )
-    for name in ("span_id", "parent_span_id", "name", "source"):
-        value = getattr(given, name)
-        if value is not None:
-            setattr(result, name, value)
-    return result
-
-
-def _extra(given: dict[str, msgspec.Raw], known: frozenset[str]) -> bytes:
-    if given.keys() <= known:
-        return b""
-    return _encode({key: value for key, value in given.items() if key not in known})
 
 
 def _missing(param: str) -> EdgeError:

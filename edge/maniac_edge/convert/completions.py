@@ -20,19 +20,6 @@ USAGE_SOURCE = {
 }
 
 
-def completion_to_json(completion: chat_pb2.ChatCompletion) -> schema.ChatCompletion:
-    """Return a whole answer."""
-    return schema.ChatCompletion(
-        id=completion.id,
-        created=completion.create_time.seconds,
-        model=completion.model,
-        provider=completion.provider or None,
-        container=completion.container or None,
-        choices=_choices(completion),
-        usage=usage_to_json(completion.usage) if completion.HasField("usage") else None,
-    )
-
-
 def stored_to_json(stored: chat_pb2.StoredChatCompletion) -> schema.StoredChatCompletion:
     """Return a captured completion."""
     completion = stored.completion

@@ -24,6 +24,7 @@ from maniac_gateway.v1 import (
     keys_pb2_grpc,
     models_pb2,
     models_pb2_grpc,
+    relay_pb2,
     traces_pb2,
     traces_pb2_grpc,
     usage_pb2,
@@ -49,7 +50,7 @@ _FILES = (
 )
 
 
-_CHAT = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
+_RELAY = relay_pb2.DESCRIPTOR.services_by_name["RelayService"].full_name
 
 
 def _is_repeatable(method: MethodDescriptor) -> bool:
@@ -108,12 +109,7 @@ class CoreClient:
     evaluators: evaluators_pb2_grpc.EvaluatorServiceAsyncStub
     usage: usage_pb2_grpc.UsageServiceAsyncStub
     datasets: datasets_pb2_grpc.DatasetServiceAsyncStub
-    create_packed: grpc.aio.UnaryUnaryMultiCallable[
-        bytes | None, chat_pb2.CreateChatCompletionResponse
-    ]
-    stream_packed: grpc.aio.UnaryStreamMultiCallable[
-        bytes | None, chat_pb2.StreamChatCompletionResponse
-    ]
+    call_packed: grpc.aio.UnaryStreamMultiCallable[bytes, relay_pb2.CallResponse]
 
     def __init__(self, config: EdgeConfig, channels: CoreChannels) -> None:
         self._channels = channels
@@ -127,14 +123,9 @@ class CoreClient:
         self._access = keys_pb2_grpc.AccessServiceStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)  # type: ignore[no-untyped-call]
         self.chat = chat_pb2_grpc.ChatServiceStub(self._channel)
-        # The requests of these are encoded already.
-        self.create_packed = self._channel.unary_unary(
-            f"/{_CHAT}/CreateChatCompletion",
-            response_deserializer=chat_pb2.CreateChatCompletionResponse.FromString,
-        )
-        self.stream_packed = self._channel.unary_stream(
-            f"/{_CHAT}/StreamChatCompletion",
-            response_deserializer=chat_pb2.StreamChatCompletionResponse.FromString,
+        # Its requests are encoded already.
+        self.call_packed = self._channel.unary_stream(
+            f"/{_RELAY}/Call", response_deserializer=relay_pb2.CallResponse.FromString
         )
         self.containers = containers_pb2_grpc.ContainerServiceStub(self._channel)
         self.files = files_pb2_grpc.FileServiceStub(self._channel)

@@ -17,7 +17,13 @@ from maniac_edge.errors import EdgeError, from_error
 _CONNECT_S = 5.0
 # In one message. With the largest frames it is well below what a core takes.
 _MAX_FRAMES = 64
+_VERSION = ("x-maniac-relay-version", "2")
+"""What this edge speaks. A core of an earlier version has none; one of a later one may refuse the stream."""
 Frame = relay_pb2.RelayRequestFrame
+
+
+class OtherVersionError(Exception):
+    """The core speaks another version of the relay."""
 
 
 class LinkedCall(Protocol):
@@ -45,7 +51,7 @@ class Link:
         self._on_draining = on_draining
         self._channel = channels.open(target)
         self._stream = relay_pb2_grpc.RelayServiceStub(self._channel).Relay(
-            metadata=channels.credential
+            metadata=(*channels.credential, _VERSION)
         )
         self._calls: dict[int, LinkedCall] = {}
         self._last_id = 0
@@ -62,13 +68,16 @@ class Link:
 
         Raises:
             AioRpcError: it cannot be reached, takes no new calls, offers no relay, or does not take this for an edge.
+            OtherVersionError: it would not understand the frames.
             TimeoutError: it does not answer.
         """
         async with asyncio.timeout(_CONNECT_S):
-            await self._stream.initial_metadata()
+            metadata = await self._stream.initial_metadata()
             if self._stream.done():
                 # Raises its status: there is nothing to read.
                 await self._stream.read()
+        if _VERSION not in tuple(metadata or ()):
+            raise OtherVersionError
 
     async def run(self) -> None:
         """Carry frames until the stream ends, or the core drains and the last call has ended."""

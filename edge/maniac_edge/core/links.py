@@ -14,7 +14,7 @@ import time
 import grpc
 
 from maniac_edge.core.channel import CoreChannels
-from maniac_edge.core.link import Link
+from maniac_edge.core.link import Link, OtherVersionError
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.05
@@ -61,6 +61,11 @@ class CoreLinks:
     def running(self) -> int:
         """How many calls run."""
         return sum(keeper.running for keeper in list(self._keepers.values()))
+
+    @property
+    def are_of_other_versions(self) -> bool:
+        """Whether a core does not speak this edge's version of the relay."""
+        return any(keeper.is_of_other_version for keeper in self._keepers.values())
 
     def next(self) -> Link | None:
         """Return the link whose turn it is, or None when there is none."""
@@ -134,6 +139,8 @@ class _Keeper:
     def __init__(self, address: str, links: CoreLinks) -> None:
         self.is_trying = True
         """Whether it is not known yet if the core can be reached."""
+        self.is_of_other_version = False
+        """Whether the core does not speak this edge's version of the relay."""
         self._address = address
         self._links = links
         self._link: Link | None = None
@@ -153,6 +160,7 @@ class _Keeper:
                 await link.connect()
                 self.is_trying = False
                 self._offers_relay = True
+                self.is_of_other_version = False
                 pause_s = _FIRST_PAUSE_S
                 reported = None
                 self._links.came(link)
@@ -164,6 +172,14 @@ class _Keeper:
                 if cause is not reported:
                     reported = cause
                     self._tell(err)
+            except OtherVersionError:
+                self._offers_relay = False
+                if not self.is_of_other_version:
+                    self.is_of_other_version = True
+                    _log.warning(
+                        "the core %s is older than this edge: upgrade the cores, then the edges",
+                        self._address,
+                    )
             finally:
                 self._link = None
                 self._links.went(link)

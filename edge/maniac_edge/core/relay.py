@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from maniac_gateway.v1 import chat_pb2, relay_pb2
+from maniac_gateway.v1 import relay_pb2
 
 from maniac_edge.config import EdgeConfig
 from maniac_edge.context import RequestContext
 from maniac_edge.core.channel import CoreChannels
-from maniac_edge.core.chat import ChatRequest, ChatStream, CoreChat
+from maniac_edge.core.chat import ChatRequest, ChatStream, RpcChat, older_core
 from maniac_edge.core.client import CoreClient
 from maniac_edge.core.link import Frame, Link
 from maniac_edge.core.links import CoreLinks
 from maniac_edge.errors import EdgeError, from_error
 
-# Delta frames that a reader who stopped may leave waiting here; then the core stops reading from the provider.
+# Frames of events that a reader who stopped may leave waiting here; then the core stops reading from the provider.
 _CREDIT = 64
 _CREDIT_STEP = 16
 # Well below what the core lets a reader leave unread.
@@ -31,18 +31,16 @@ _FIELDS = {
 
 
 class RelayChat:
-    """CoreChat over the relay; a call that is too large for a frame, or has no link, goes by `rpc`.
+    """CoreChat over the relay; a call that is too large for a frame, or has no link, goes by an RPC of its own.
 
     A request that a core has not begun (it is about to stop, or died before the request was sent) is given to another
     core. One that a core may have begun is not: its provider may have been called, and would be paid twice.
     """
 
-    def __init__(
-        self, core: CoreClient, rpc: CoreChat, config: EdgeConfig, channels: CoreChannels
-    ) -> None:
+    def __init__(self, core: CoreClient, config: EdgeConfig, channels: CoreChannels) -> None:
         self.links = CoreLinks(channels)
         self._core = core
-        self._rpc = rpc
+        self._rpc = RpcChat(core, config)
         self._timeout_ms = int(config.completion_timeout_s * 1000)
         self._access_timeout_s = config.read_timeout_s
 
@@ -54,12 +52,10 @@ class RelayChat:
         """Disconnect; calls that still run fail."""
         await self.links.close()
 
-    async def create(
-        self, request: ChatRequest, context: RequestContext
-    ) -> chat_pb2.ChatCompletion:
+    async def create(self, request: ChatRequest, context: RequestContext) -> bytes:
         """Return a whole answer; see CoreChat."""
-        link = self.links.next() or await self.links.find()
-        if link is None or request.packed is not None:
+        link = await self._link(request)
+        if link is None:
             return await self._rpc.create(request, context)
         call = _RelayCall(self, self._start(request, context), context)
         call.open(link)
@@ -67,17 +63,23 @@ class RelayChat:
             await call.end()
         finally:
             call.close()
-        assert call.completion is not None
-        return call.completion
+        return call.answer
 
     async def stream(self, request: ChatRequest, context: RequestContext) -> ChatStream:
         """Open a streamed answer; see CoreChat."""
-        link = self.links.next() or await self.links.find()
-        if link is None or request.packed is not None:
+        link = await self._link(request)
+        if link is None:
             return await self._rpc.stream(request, context)
         call = _RelayCall(self, self._start(request, context), context)
         call.open(link)
         return call
+
+    async def _link(self, request: ChatRequest) -> Link | None:
+        """Return what carries a request; None: an RPC of its own does."""
+        link = self.links.next() or await self.links.find()
+        if link is None and self.links.are_of_other_versions:
+            raise older_core()
+        return None if request.packed is not None else link
 
     async def check_access(
         self, context: RequestContext, *, refused_code: str = "", body_follows: bool = False
@@ -112,17 +114,17 @@ class RelayChat:
             call.close()
 
     def _start(self, request: ChatRequest, context: RequestContext) -> relay_pb2.RelayStart:
-        # Only what is there: each field that is named costs, also when it is empty.
-        given = {_FIELDS[name]: value for name, value in context.metadata if name in _FIELDS}
-        return relay_pb2.RelayStart(
-            **given,
-            request_id=context.request_id,
-            client_address=context.client_address,
-            timeout_ms=self._timeout_ms,
-            stream=request.is_stream,
-            initial_credit=_CREDIT,
-            params=request.params,
-        )
+        start = request.start
+        for name, value in context.metadata:
+            field = _FIELDS.get(name)
+            if field is not None:
+                setattr(start, field, value)
+        start.request_id = context.request_id
+        start.client_address = context.client_address
+        start.timeout_ms = self._timeout_ms
+        if request.is_stream:
+            start.initial_credit = _CREDIT
+        return start
 
 
 class _RelayCall:
@@ -138,12 +140,12 @@ class _RelayCall:
         context: RequestContext,
     ) -> None:
         self.on_failed: Callable[[], None] | None = None
-        self.completion: chat_pb2.ChatCompletion | None = None
-        """The answer, if it is a whole one."""
+        self.answer = b""
+        """JSON, if it is a whole one."""
         self._relay = relay
         self._opening = opening
         self._context = context
-        self._held: list[chat_pb2.ChatCompletionChunk] = []
+        self._held: list[bytes] = []
         self._failure: EdgeError | None = None
         self._ended = False
         self._is_taken = True
@@ -170,20 +172,21 @@ class _RelayCall:
                 raise self._failure
             await self.end()
 
-    async def batch(self, timeout_s: float) -> list[chat_pb2.ChatCompletionChunk] | None:
-        """Return the chunks that are ready; see ChatStream."""
+    async def batch(self, timeout_s: float) -> bytes | None:
+        """Return the events that are ready; see ChatStream."""
         # The next request for frames means that the last ones were written: only then is there room for more.
         self._give_credit()
         if not self._held and not self._ended and not await self._wait(timeout_s):
             return None
-        chunks, self._held = self._held, []
-        self._consumed += len(chunks)
-        self._consumed_bytes += sum([chunk.ByteSize() for chunk in chunks])
-        if not chunks and self._failure is not None:
+        held, self._held = self._held, []
+        events = held[0] if len(held) == 1 else b"".join(held)
+        self._consumed += len(held)
+        self._consumed_bytes += len(events)
+        if not events and self._failure is not None:
             if await self._move():
                 return await self.batch(timeout_s)
             raise self._failure
-        return chunks
+        return events
 
     def _give_credit(self) -> None:
         if self._ended or (
@@ -207,11 +210,11 @@ class _RelayCall:
         if kind is None:
             # Headers ahead of the answer; nobody waits for them alone.
             return
-        if kind == "chunk":
-            self._held.append(frame.chunk)
+        if kind == "events":
+            self._held.append(frame.events)
         else:
-            if kind == "completion":
-                self.completion = frame.completion
+            if kind == "answer":
+                self.answer = frame.answer
             elif kind == "error":
                 self._failure = from_error(frame.error)
             self._link.forget(self.id)

@@ -1,7 +1,7 @@
 """Chat completion requests as clients send them.
 
-Every optional field takes null for "not given", and null for a required one is the same as its absence. Keys that are not declared here stay in the request: see
-`convert.chat`.
+Every optional field takes null for "not given", and null for a required one is the same as its absence. Keys that are not
+declared here stay in the request: see `convert.chat`, which also sends what is declared in the order of this file.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Role = Literal["system", "user", "assistant", "developer", "tool"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 
 
-class ImageUrl(msgspec.Struct):
+class ImageUrl(msgspec.Struct, omit_defaults=True):
     """Where an image is."""
 
     url: Annotated[str, Meta(description="An https URL or a data URL.")]
     detail: str | None = None
 
 
-class FilePart(msgspec.Struct):
+class FilePart(msgspec.Struct, omit_defaults=True):
     """A file inside a message."""
 
     file_data: Annotated[str | None, Meta(description="A data URL.")] = None
@@ -32,41 +32,41 @@ class FilePart(msgspec.Struct):
     filename: str | None = None
 
 
-class ContentPart(msgspec.Struct):
+class ContentPart(msgspec.Struct, omit_defaults=True):
     """One part of a message's content. Without `type`, the key that is present tells it."""
 
     type: Annotated[
         str | None,
         Meta(extra_json_schema={"enum": ["text", "image_url", "file", "input_audio", None]}),
     ] = None
-    text: str | None = None
-    image_url: ImageUrl | None = None
-    file: FilePart | None = None
+    text: str | UnsetType | None = UNSET
+    image_url: ImageUrl | UnsetType | None = UNSET
+    file: FilePart | UnsetType | None = UNSET
     input_audio: Annotated[
         JsonObject | UnsetType, Meta(description="Accepted and dropped by the gateway.")
     ] = UNSET
 
 
-class CalledFunction(msgspec.Struct):
+class CalledFunction(msgspec.Struct, omit_defaults=True):
     """The function that a tool call names."""
 
     name: str
     arguments: Annotated[str, Meta(description="JSON text, as the model wrote it.")]
 
 
-class ToolCall(msgspec.Struct):
+class ToolCall(msgspec.Struct, omit_defaults=True, kw_only=True):
     """A call that the model made."""
 
     id: str
+    type: Literal["function"] | None = None
     function: CalledFunction
-    type: Literal["function"] | None = "function"
 
 
-class Message(msgspec.Struct):
+class Message(msgspec.Struct, omit_defaults=True):
     """One message of the conversation. Further keys are accepted."""
 
     role: Role
-    content: str | list[ContentPart] | None = None
+    content: str | list[ContentPart] | UnsetType | None = UNSET
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: Annotated[str | None, Meta(description="For role tool.")] = None
@@ -81,7 +81,7 @@ class Message(msgspec.Struct):
     refusal: str | None = None
 
 
-class Function(msgspec.Struct):
+class Function(msgspec.Struct, omit_defaults=True):
     """A function that the model may call."""
 
     name: str
@@ -92,34 +92,34 @@ class Function(msgspec.Struct):
     strict: bool | None = None
 
 
-class Tool(msgspec.Struct):
+class Tool(msgspec.Struct, omit_defaults=True, kw_only=True):
     """A tool that the model may use."""
 
+    type: Literal["function"] | None = None
     function: Function
-    type: Literal["function"] | None = "function"
 
 
-class NamedFunction(msgspec.Struct):
+class NamedFunction(msgspec.Struct, omit_defaults=True):
     """The name of one function."""
 
     name: str
 
 
-class AllowedTool(msgspec.Struct):
+class AllowedTool(msgspec.Struct, omit_defaults=True, kw_only=True):
     """A function that may be called."""
 
+    type: Literal["function"] | None = None
     function: NamedFunction
-    type: Literal["function"] | None = "function"
 
 
-class AllowedTools(msgspec.Struct):
+class AllowedTools(msgspec.Struct, omit_defaults=True):
     """The functions that may be called, and whether one must be."""
 
     mode: Literal["auto", "required"]
     tools: list[AllowedTool]
 
 
-class ToolChoice(msgspec.Struct):
+class ToolChoice(msgspec.Struct, omit_defaults=True):
     """Makes the model call one function, or lets it call only some. Without `type`, the key that is present tells it."""
 
     type: Literal["function", "allowed_tools"] | None = None
@@ -129,7 +129,7 @@ class ToolChoice(msgspec.Struct):
     )
 
 
-class JsonSchemaFormat(msgspec.Struct):
+class JsonSchemaFormat(msgspec.Struct, omit_defaults=True):
     """The schema that an answer must match."""
 
     name: str
@@ -138,7 +138,7 @@ class JsonSchemaFormat(msgspec.Struct):
     strict: Annotated[bool | None, Meta(description="Accepted and dropped.")] = None
 
 
-class ResponseFormat(msgspec.Struct):
+class ResponseFormat(msgspec.Struct, omit_defaults=True):
     """The form of the answer."""
 
     type: Literal["text", "json_object", "json_schema"]
@@ -147,14 +147,14 @@ class ResponseFormat(msgspec.Struct):
     ] = None
 
 
-class Reasoning(msgspec.Struct):
+class Reasoning(msgspec.Struct, omit_defaults=True):
     """How much to think. Further keys are passed on."""
 
     effort: Effort | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None
 
 
-class StreamOptions(msgspec.Struct):
+class StreamOptions(msgspec.Struct, omit_defaults=True):
     """Ignored when not streaming."""
 
     include_usage: Annotated[
@@ -162,7 +162,7 @@ class StreamOptions(msgspec.Struct):
     ] = None
 
 
-class TraceContext(msgspec.Struct, forbid_unknown_fields=True):
+class TraceContext(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The external trace that the request belongs to."""
 
     id: str
@@ -173,7 +173,7 @@ class TraceContext(msgspec.Struct, forbid_unknown_fields=True):
     metadata: JsonObject | UnsetType = UNSET
 
 
-class ChatCompletionRequest(msgspec.Struct):
+class ChatCompletionRequest(msgspec.Struct, omit_defaults=True):
     """A chat request. Keys that are not listed are passed on to the provider."""
 
     messages: Annotated[list[Message], Meta(description="The conversation, at least one message.")]
@@ -198,14 +198,14 @@ class ChatCompletionRequest(msgspec.Struct):
     max_completion_tokens: Annotated[
         Integer | None, Meta(description="Reasoning included; wins over `max_tokens`.")
     ] = None
-    n: Annotated[Integer | None, Meta(description="Only 1 is served.")] = None
-    seed: Integer | None = None
-    stop: str | list[str] | None = None
     reasoning: Reasoning | None = None
     response_format: ResponseFormat | None = None
+    seed: Integer | None = None
+    stop: str | list[str] | None = None
     tools: list[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    n: Annotated[Integer | None, Meta(description="Only 1 is served.")] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     tags: Annotated[

@@ -12,6 +12,7 @@ _READING = ("Get", "List", "Explain", "Export", "Download")
 _INFERENCE = ("Stream", "Replay")
 _ADMINISTRATION = frozenset({"KeyService"})
 _OPEN = frozenset({"AccessService"})
+_ANSWERING = frozenset({"CreateChatCompletion", "Call"})
 
 
 @cache
@@ -27,7 +28,7 @@ def required_scope(method: str) -> Scope | None:
         return None
     if service in _ADMINISTRATION:
         return "admin"
-    if name == "CreateChatCompletion" or name.startswith(_INFERENCE):
+    if name in _ANSWERING or name.startswith(_INFERENCE):
         return "inference"
     return "read" if name.startswith(_READING) else "write"
 

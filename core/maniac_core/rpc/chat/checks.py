@@ -1,4 +1,4 @@
-"""Checks that the values of a chat request match the contract, for callers of the RPC."""
+"""Checks that the values of a chat request match the contract, whoever sends it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from maniac_gateway.v1 import chat_pb2
-
-from maniac_core.domain.chat import MAX_TAGS
+from maniac_core.domain.chat import MAX_TAGS, ChatRequest, JsonObject
 from maniac_core.domain.errors import GatewayError, Reason
 
 _ROLES = frozenset({"system", "user", "assistant", "developer", "tool"})
@@ -24,84 +22,104 @@ _MAX_PARTS = 10_000
 _NUMBERS = frozenset({"frequency_penalty", "presence_penalty", "temperature", "top_p"})
 
 
-def check_params(given: Mapping[str, Any]) -> None:
-    """Check what the types of the messages leave open; `given` has the fields that are set, by name.
+def check_sizes(given: Mapping[str, Any]) -> None:
+    """Check how many there are of everything, before anything is made of them; `given` has what is set, by name.
 
     Raises:
-        GatewayError: INVALID_VALUE or MISSING_REQUIRED_PARAMETER, naming the field.
+        GatewayError: INVALID_VALUE, naming the field.
     """
-    if "messages" not in given:
+    if not given.get("messages"):
         raise _invalid("messages", "messages must not be empty.")
     for name, longest in _LONGEST.items():
         if name in given and len(given[name]) > longest:
             raise _invalid(name, f"{name} must not hold more than {longest} items.")
+
+
+def check_request(request: ChatRequest) -> None:
+    """Check what the types of a request leave open.
+
+    Raises:
+        GatewayError: INVALID_VALUE or MISSING_REQUIRED_PARAMETER, naming the field.
+    """
     parts = 0
-    for i, message in enumerate(given["messages"]):
-        _one_of(_ROLES, message.role, "messages", i, "role")
-        if message.HasField("parts"):
-            parts += len(message.parts.parts)
+    for i, message in enumerate(request.messages):
+        if message["role"] not in _ROLES:
+            raise _other(_ROLES, message["role"], f"messages[{i}].role")
+        content = message["content"]
+        if content.__class__ is list:
+            parts += len(content)
             if parts > _MAX_PARTS:
                 raise _invalid(
                     "messages", f"messages must not hold more than {_MAX_PARTS} content parts."
                 )
-            for j, part in enumerate(message.parts.parts):
-                _one_of(_PARTS, part.type, "messages", i, "content", j, "type")
-    for name in _NUMBERS.intersection(given):
-        if not math.isfinite(given[name]):
+            for j, part in enumerate(content):
+                _one_of(_PARTS, part["type"], f"messages[{i}].content[{j}].type")
+    parameters = request.parameters
+    for name in _NUMBERS.intersection(parameters):
+        if not math.isfinite(parameters[name]):
             raise _invalid(name, f"{name} must be a finite number.")
-    if "logit_bias" in given and not all(map(math.isfinite, given["logit_bias"].values())):
+    if "logit_bias" in parameters and not all(
+        map(math.isfinite, parameters["logit_bias"].values())
+    ):
         raise _invalid("logit_bias", "logit_bias must hold finite numbers.")
-    for i, tool in enumerate(given.get("tools", ())):
-        if not tool.name:
+    for i, tool in enumerate(parameters.get("tools", ())):
+        if not tool["function"]["name"]:
             raise _missing(f"tools[{i}].function.name")
-    if "tool_choice" in given:
-        _check_tool_choice(given["tool_choice"])
-    if "response_format" in given:
-        _check_response_format(given["response_format"])
-    if "reasoning" in given:
-        _check_reasoning(given["reasoning"])
+    if "tool_choice" in parameters:
+        _check_tool_choice(parameters["tool_choice"])
+    if "response_format" in parameters:
+        _check_response_format(parameters["response_format"])
+    if "reasoning" in parameters:
+        _check_reasoning(parameters["reasoning"])
+    if request.trace is not None and not request.trace.id:
+        raise _missing("trace.id")
 
 
-def _check_reasoning(reasoning: chat_pb2.Reasoning) -> None:
-    if reasoning.HasField("effort"):
-        _one_of(_EFFORTS, reasoning.effort, "reasoning", "effort")
-    if reasoning.HasField("summary"):
-        _one_of(_SUMMARIES, reasoning.summary, "reasoning", "summary")
+def _check_reasoning(reasoning: JsonObject) -> None:
+    if "effort" in reasoning:
+        _one_of(_EFFORTS, reasoning["effort"], "reasoning.effort")
+    if "summary" in reasoning:
+        _one_of(_SUMMARIES, reasoning["summary"], "reasoning.summary")
 
 
-def _check_tool_choice(choice: chat_pb2.ToolChoice) -> None:
-    kind = choice.WhichOneof("choice")
-    if kind == "allowed_tools":
-        allowed = choice.allowed_tools
-        _one_of(_ALLOWED_MODES, allowed.mode, "tool_choice", "allowed_tools", "mode")
-        if not allowed.function_names:
-            raise _missing("tool_choice.allowed_tools.tools")
-        for i, name in enumerate(allowed.function_names):
-            if not name:
-                raise _missing(f"tool_choice.allowed_tools.tools[{i}].function.name")
-    elif kind != "function_name":
-        _one_of(_MODES, choice.mode, "tool_choice")
-    elif not choice.function_name:
-        raise _missing("tool_choice.function.name")
+def _check_tool_choice(choice: str | JsonObject) -> None:
+    if isinstance(choice, str):
+        _one_of(_MODES, choice, "tool_choice")
+    elif choice["type"] == "function":
+        if not choice.get("function", {}).get("name"):
+            raise _missing("tool_choice.function.name")
+    else:
+        where = "tool_choice.allowed_tools"
+        allowed = choice.get("allowed_tools")
+        if allowed is None:
+            raise _missing(where)
+        _one_of(_ALLOWED_MODES, allowed["mode"], f"{where}.mode")
+        if not allowed["tools"]:
+            raise _missing(f"{where}.tools")
+        for i, tool in enumerate(allowed["tools"]):
+            if not tool["function"]["name"]:
+                raise _missing(f"{where}.tools[{i}].function.name")
 
 
-def _check_response_format(form: chat_pb2.ResponseFormat) -> None:
-    _one_of(_FORMATS, form.type, "response_format", "type")
-    if form.type != "json_schema":
+def _check_response_format(form: JsonObject) -> None:
+    _one_of(_FORMATS, form["type"], "response_format.type")
+    if form["type"] != "json_schema":
         return
-    if not form.HasField("json_schema"):
+    if "json_schema" not in form:
         raise _missing("response_format.json_schema")
-    if not form.json_schema.name:
+    if not form["json_schema"]["name"]:
         raise _missing("response_format.json_schema.name")
 
 
-def _one_of(known: frozenset[str], value: str, *path: str | int) -> None:
-    if value in known:
-        return
-    param = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)[1:]
+def _one_of(known: frozenset[str], value: Any, param: str) -> None:
+    if not isinstance(value, str) or value not in known:
+        raise _other(known, value, param)
+
+
+def _other(known: frozenset[str], value: Any, param: str) -> GatewayError:
     if not value:
-        raise _missing(param)
-    raise _invalid(param, f"{param} must be one of {', '.join(sorted(known))}.")
+        return _missing(param)
+    return _invalid(param, f"{param} must be one of {', '.join(sorted(known))}.")
 
 
 def _missing(param: str) -> GatewayError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -10,12 +9,9 @@ from maniac_gateway.v1 import chat_pb2
 
 from maniac_core.domain.chat import ChatRequest, JsonObject, Trace
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.rpc.chat.checks import check_params
+from maniac_core.rpc.chat.checks import check_request, check_sizes
+from maniac_core.rpc.chat.embedded_json import decoded_object, raw_object, too_deep
 
-_raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_any_object = msgspec.json.Decoder(JsonObject).decode
-_PATH = re.compile(r" - at `(?:key in `)?\$([^`]*)`$")
-_LONGEST_PARAM = 200
 # Beyond it not every whole number is one of its own.
 _EXACT = 2**53
 _any_list = msgspec.json.Decoder(list[dict[str, Any]]).decode
@@ -43,6 +39,9 @@ _MESSAGE_KEYS = frozenset(chat_pb2.ChatMessage.DESCRIPTOR.fields_by_name) | {
     "content",
     "reasoning_details",
 }
+_PART_KEYS = frozenset({"type", "text", "image_url", "file"})
+_CALL_KEYS = frozenset({"id", "type", "function"})
+_TOOL_KEYS = frozenset({"type", "function"})
 
 
 def request_from_proto(params: chat_pb2.ChatCompletionParams) -> ChatRequest:
@@ -54,7 +53,7 @@ def request_from_proto(params: chat_pb2.ChatCompletionParams) -> ChatRequest:
     """
     # Testing every possible field costs more than listing those that are set.
     given = {field.name: value for field, value in params.ListFields()}
-    check_params(given)
+    check_sizes(given)
     parameters: JsonObject = {}
     if "extra_json" in given:
         parameters.update(_extra(given["extra_json"], "extra_json", _REQUEST_KEYS))
@@ -77,7 +76,7 @@ def request_from_proto(params: chat_pb2.ChatCompletionParams) -> ChatRequest:
             parameters[name] = _response_format(value)
         elif name == "reasoning":
             parameters[name] = _reasoning(value)
-    return ChatRequest(
+    request = ChatRequest(
         messages=[_message(message, i) for i, message in enumerate(given["messages"])],
         model=given.get("model"),
         fallbacks=tuple(given.get("models", ())),
@@ -89,45 +88,13 @@ def request_from_proto(params: chat_pb2.ChatCompletionParams) -> ChatRequest:
         store=given.get("store", True),
         trace=_trace(given["trace"]) if "trace" in given else None,
     )
-
-
-def _object(data: bytes, param: str) -> dict[str, msgspec.Raw]:
-    try:
-        return _raw_object(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as err:
-        raise GatewayError(
-            Reason.ERROR_REASON_INVALID_VALUE, f"{param} must be a JSON object.", param=param
-        ) from err
-    except RecursionError:
-        raise _unreadable(param, "is nested too deeply") from None
-
-
-def _decoded(data: bytes, param: str) -> JsonObject:
-    """Return an object with all that is in it, for what a dialect reads.
-
-    Raises:
-        GatewayError: INVALID_VALUE with the path of a number that is out of range.
-    """
-    _object(data, param)
-    try:
-        return _any_object(data)
-    except RecursionError:
-        raise _unreadable(param, "is nested too deeply") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as err:
-        path = _PATH.search(str(err))
-        where = param + path[1] if path is not None else param
-        raise _unreadable(where, "is a number out of range, or text that is not UTF-8") from err
-
-
-def _unreadable(param: str, problem: str) -> GatewayError:
-    return GatewayError(
-        Reason.ERROR_REASON_INVALID_VALUE, f"{param} {problem}.", param=param[:_LONGEST_PARAM]
-    )
+    check_request(request)
+    return request
 
 
 def _extra(data: bytes, param: str, known: frozenset[str]) -> dict[str, msgspec.Raw]:
     """Return further keys; one that has a field of its own would pass its checks by."""
-    extra = _object(data, param)
+    extra = raw_object(data, param)
     if misplaced := known.intersection(extra):
         key = min(misplaced)
         raise GatewayError(
@@ -141,7 +108,7 @@ def _extra(data: bytes, param: str, known: frozenset[str]) -> dict[str, msgspec.
 def _raw_json(data: bytes, param: str) -> msgspec.Raw | None:
     if not data:
         return None
-    _object(data, param)
+    raw_object(data, param)
     return msgspec.Raw(data)
 
 
@@ -174,7 +141,7 @@ def _details(data: bytes, where: str) -> list[JsonObject]:
             Reason.ERROR_REASON_INVALID_VALUE, f"{param} must be an array of objects.", param=param
         ) from err
     except RecursionError:
-        raise _unreadable(f"{where}.reasoning_details", "is nested too deeply") from None
+        raise too_deep(f"{where}.reasoning_details") from None
 
 
 def _part(part: chat_pb2.ContentPart, where: str) -> JsonObject:
@@ -189,7 +156,7 @@ def _part(part: chat_pb2.ContentPart, where: str) -> JsonObject:
     if part.HasField("file"):
         result["file"] = {field.name: value for field, value in part.file.ListFields()}
     if part.extra_json:
-        result.update(_object(part.extra_json, f"{where}.content"))
+        result.update(_extra(part.extra_json, f"{where}.content", _PART_KEYS))
     return result
 
 
@@ -200,8 +167,10 @@ def _tool_call(call: chat_pb2.ToolCall, where: str) -> JsonObject:
         "function": {"name": call.name, "arguments": call.arguments},
     }
     if call.extra_json:
+        param = f"{where}.tool_calls"
+        _extra(call.extra_json, param, _CALL_KEYS)
         # Read by dialects (thought signatures), so it is decoded.
-        result.update(_decoded(call.extra_json, f"{where}.tool_calls"))
+        result.update(decoded_object(call.extra_json, param))
     return result
 
 
@@ -211,12 +180,14 @@ def _tool(tool: chat_pb2.Tool, position: int) -> JsonObject:
     if tool.HasField("description"):
         function["description"] = tool.description
     if tool.parameters_json:
-        function["parameters"] = _decoded(tool.parameters_json, f"{where}.function.parameters")
+        function["parameters"] = decoded_object(
+            tool.parameters_json, f"{where}.function.parameters"
+        )
     if tool.HasField("strict"):
         function["strict"] = tool.strict
     result: JsonObject = {"type": tool.type or "function", "function": function}
     if tool.extra_json:
-        result.update(_object(tool.extra_json, where))
+        result.update(_extra(tool.extra_json, where, _TOOL_KEYS))
     return result
 
 
@@ -243,7 +214,7 @@ def _response_format(value: chat_pb2.ResponseFormat) -> JsonObject:
             schema["description"] = value.json_schema.description
         if value.json_schema.schema_json:
             param = "response_format.json_schema.schema"
-            schema["schema"] = _decoded(value.json_schema.schema_json, param)
+            schema["schema"] = decoded_object(value.json_schema.schema_json, param)
         if value.json_schema.HasField("strict"):
             schema["strict"] = value.json_schema.strict
         result["json_schema"] = schema
@@ -253,7 +224,7 @@ def _response_format(value: chat_pb2.ResponseFormat) -> JsonObject:
 def _reasoning(value: chat_pb2.Reasoning) -> JsonObject:
     result: JsonObject = {}
     if value.extra_json:
-        result.update(_decoded(value.extra_json, "reasoning"))
+        result.update(decoded_object(value.extra_json, "reasoning"))
     if value.HasField("effort"):
         result["effort"] = value.effort
     if value.HasField("summary"):
@@ -262,12 +233,6 @@ def _reasoning(value: chat_pb2.Reasoning) -> JsonObject:
 
 
 def _trace(trace: chat_pb2.TraceContext) -> Trace:
-    if not trace.id:
-        raise GatewayError(
-            Reason.ERROR_REASON_MISSING_REQUIRED_PARAMETER,
-            "trace.id is required.",
-            param="trace.id",
-        )
     return Trace(
         id=trace.id,
         span_id=trace.span_id if trace.HasField("span_id") else None,

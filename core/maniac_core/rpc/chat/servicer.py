@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from maniac_gateway.v1 import chat_pb2
 
-from maniac_core.domain.chat import ChatRequest, Chunk
+from maniac_core.domain.chat import Chunk
 from maniac_core.rpc.boundary.admission import Gate
 from maniac_core.rpc.boundary.heads import Context, head_metadata
 from maniac_core.rpc.boundary.messages import Unreadable, all_readable
@@ -22,7 +22,7 @@ from maniac_core.services.chat.idempotency import IdempotentCompletions
 from maniac_core.services.history.completions import StoredCompletions
 from maniac_core.services.history.export import Exporter
 from maniac_core.services.history.registration import Registrar
-from maniac_core.services.history.replay import replay
+from maniac_core.services.history.replay import Replayer
 
 
 class ChatServicer:
@@ -33,14 +33,17 @@ class ChatServicer:
         gate: Gate,
         completions: IdempotentCompletions,
         stored: StoredCompletions,
+        *,
         registrar: Registrar,
         exporter: Exporter,
+        replayer: Replayer,
     ) -> None:
         self._gate = gate
         self._completions = completions
         self._stored = stored
         self._registrar = registrar
         self._exporter = exporter
+        self._replayer = replayer
 
     @unary
     async def CreateChatCompletion(
@@ -91,7 +94,7 @@ class ChatServicer:
         self, request: chat_pb2.ReplayChatCompletionRequest, call: Call
     ) -> chat_pb2.ReplayChatCompletionResponse:
         """Ask once more, and answer whole."""
-        asked = await self._replay(call, request)
+        asked = await self._replayer.request(call, request.id, request.model)
         with self._gate.counting(call):
             completion = await self._completions.create(call, asked)
         return chat_pb2.ReplayChatCompletionResponse(completion=completion_to_proto(completion))
@@ -101,23 +104,12 @@ class ChatServicer:
         self, request: chat_pb2.StreamReplayChatCompletionRequest, call: Call
     ) -> AsyncGenerator[chat_pb2.StreamReplayChatCompletionResponse, None]:
         """Ask once more, and answer in chunks."""
-        asked = await self._replay(call, request)
+        asked = await self._replayer.request(call, request.id, request.model)
         with self._gate.counting(call):
             batches = self._completions.stream(call, asked)
             async with aclosing(_chunks(batches)) as chunks:
                 async for chunk in chunks:
                     yield chat_pb2.StreamReplayChatCompletionResponse(chunk=chunk)
-
-    async def _replay(
-        self,
-        call: Call,
-        request: chat_pb2.ReplayChatCompletionRequest | chat_pb2.StreamReplayChatCompletionRequest,
-    ) -> ChatRequest:
-        """Return the request to send once more; its headers go with it, unless the caller has some of these itself."""
-        found = await self._stored.with_request(call.caller, request.id)
-        asked, headers = replay(found, request.model)
-        call.headers = {**headers, **call.headers}
-        return asked
 
     @unary
     async def ListChatCompletions(

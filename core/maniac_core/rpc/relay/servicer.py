@@ -1,60 +1,48 @@
-"""RelayService: many chat completions over one stream per edge worker.
+"""RelayService: many chat completions over one stream per edge worker, and one by an RPC of its own.
 
-It exists because an RPC costs more than the rest of a request together. It calls the same service as ChatService.
+The stream exists because an RPC costs more than the rest of a request together. Both call the same service as
+ChatService, with requests and answers as JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import logging
-import time
-from collections import deque
+import contextlib
 from collections.abc import AsyncIterable
-from typing import Any
 
-import msgspec
-from maniac_gateway.v1 import chat_pb2, errors_pb2, relay_pb2
+from maniac_gateway.v1 import relay_pb2
 
-from maniac_core.domain.chat import Chunk
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.rpc.boundary.admission import Gate
 from maniac_core.rpc.boundary.errors import abort
-from maniac_core.rpc.boundary.heads import Context
-from maniac_core.rpc.boundary.messages import Unreadable, readable
-from maniac_core.rpc.boundary.scopes import insufficient_scope
-from maniac_core.rpc.chat.answer import completion_to_proto, delta_to_proto, usage_to_proto
-from maniac_core.rpc.chat.request import request_from_proto
-from maniac_core.services.capture.capture import Call
+from maniac_core.rpc.boundary.heads import Context, head_metadata
+from maniac_core.rpc.boundary.messages import Unreadable
+from maniac_core.rpc.boundary.methods import with_status
+from maniac_core.rpc.chat.json_answer import ChunkEncoder, completion_to_json
+from maniac_core.rpc.relay.frames import (
+    VERSION,
+    Frame,
+    draining,
+    not_an_edge,
+    other_version,
+    read_request,
+)
+from maniac_core.rpc.relay.link import Link
 from maniac_core.services.chat.idempotency import IdempotentCompletions
-from maniac_core.services.limits.rate_limiter import RateState
+from maniac_core.services.history.replay import Replayer
 
-_log = logging.getLogger(__name__)
-# What one slow reader may leave unread at its edge, whatever the size of frames. Each delta becomes an event there,
-# which is larger than its content.
-_MAX_UNREAD_BYTES = 1024 * 1024
-_EVENT_BYTES = 256
-# In one message, whose size is limited.
-_MAX_FRAMES = 64
-# While so many calls run, a message waits this long for more frames, since each message has a cost of its own.
-_MANY_CALLS = 16
-# An edge sends 64 frames at most in a message, and has far fewer calls than this.
-_MAX_REQUEST_FRAMES = 1024
-_MAX_CALLS = 20_000
-_GATHER_S = 0.001
-# A stream that has not begun by then tells the rate limit ahead: the edge may send its first bytes, a comment, before
-# there is any chunk. Most streams begin earlier, and save the frame.
-_ANNOUNCE_AFTER_S = 0.2
-Frame = relay_pb2.RelayResponseFrame
+# An edge has measured the JSON that it sends. What others send may become a hundred times as large when it is decoded.
+_MAX_OPENINGS = 200_000
 
 
 class RelayServicer:
     """Serves the streams of all edge workers."""
 
-    def __init__(self, gate: Gate, completions: IdempotentCompletions) -> None:
+    def __init__(self, gate: Gate, completions: IdempotentCompletions, replayer: Replayer) -> None:
         self._gate = gate
         self._completions = completions
-        self._links: set[_Link] = set()
+        self._replayer = replayer
+        self._links: set[Link] = set()
         self._is_draining = False
 
     async def Relay(
@@ -65,15 +53,17 @@ class RelayServicer:
         """Serve one edge worker until its stream ends; its running calls are then cancelled."""
         # Before anything is read of what the caller sends.
         if not self._gate.is_edge(context):
-            await abort(context, _not_an_edge())
+            await abort(context, not_an_edge())
+        if VERSION not in (context.invocation_metadata() or ()):
+            await abort(context, other_version())
         if self._is_draining:
-            await abort(context, _draining())
-        link = _Link(self._gate, self._completions)
+            await abort(context, draining())
+        link = Link(self._gate, self._completions, self._replayer)
         self._links.add(link)
         reader = asyncio.create_task(link.read(request_iterator))
         try:
             # Tells the edge at once that the stream stands.
-            await context.send_initial_metadata(())
+            await context.send_initial_metadata((VERSION,))
             await link.write(context)
         finally:
             reader.cancel()
@@ -82,6 +72,31 @@ class RelayServicer:
         if link.refusal is not None:
             await abort(context, link.refusal)
 
+    @with_status
+    async def Call(self, request: relay_pb2.CallRequest, context: Context) -> None:
+        """Answer one request."""
+        call = await self._gate.admit(context)
+        start = request.start
+        if not self._gate.is_edge(context):
+            _check_openings(start.body)
+        with self._gate.counting(call):
+            asked = await read_request(self._replayer, call, start)
+            if not start.stream:
+                completion = await self._completions.create(call, asked)
+                await context.send_initial_metadata(head_metadata(call))
+                frame = Frame(answer=completion_to_json(completion))
+                await context.write(relay_pb2.CallResponse(frame=frame))
+                return
+            encoder = ChunkEncoder(include_usage=asked.include_usage)
+            has_begun = False
+            async with contextlib.aclosing(self._completions.stream(call, asked)) as batches:
+                async for batch in batches:
+                    if not has_begun:
+                        has_begun = True
+                        await context.send_initial_metadata(head_metadata(call))
+                    frame = Frame(events=encoder.events(batch))
+                    await context.write(relay_pb2.CallResponse(frame=frame))
+
     def drain(self) -> None:
         """Take no new calls or streams; each edge ends its stream when the calls that run on it have ended."""
         self._is_draining = True
@@ -89,353 +104,9 @@ class RelayServicer:
             link.drain()
 
 
-class _Link:
-    """One stream: its running calls and the frames that wait to be sent."""
-
-    def __init__(self, gate: Gate, completions: IdempotentCompletions) -> None:
-        self._gate = gate
-        self._completions = completions
-        # Kept, because asking for it costs a system call each time.
-        self.loop = asyncio.get_running_loop()
-        self._calls: dict[int, _RelayCall] = {}
-        self._frames: list[Frame] = []
-        self._wake = asyncio.Event()
-        self._is_draining = False
-        self._told_draining = False
-        self._is_closed = False
-        self.refusal: GatewayError | None = None
-        """Why the stream is ended; None: the edge ends it."""
-
-    async def read(self, messages: AsyncIterable[relay_pb2.RelayRequest | Unreadable]) -> None:
-        """Handle the edge's frames until it closes its side, or sends what no edge sends."""
-        try:
-            async for message in messages:
-                frames = readable(message).frames
-                if len(frames) > _MAX_REQUEST_FRAMES:
-                    raise _too_many_frames()
-                for frame in frames:
-                    self._handle(frame)
-        except GatewayError as error:
-            self.refusal = error
-        finally:
-            self._is_closed = True
-            self._wake.set()
-
-    async def write(self, context: Context) -> None:
-        """Send frames, all that wait in one message, until the edge closes its side.
-
-        Only the edge ends a stream that drains: it alone knows that no call is on its way any more.
-        """
-        while True:
-            if not self._frames and not (self._is_draining and not self._told_draining):
-                if self._is_closed:
-                    return
-                self._wake.clear()
-                await self._wake.wait()
-                await self._gather()
-                continue
-            frames, self._frames = self._frames[:_MAX_FRAMES], self._frames[_MAX_FRAMES:]
-            message = relay_pb2.RelayResponse(frames=frames, draining=self._is_draining)
-            self._told_draining = self._is_draining
-            await context.write(message)
-
-    async def _gather(self) -> None:
-        """Wait for what else may go with the next message."""
-        if len(self._calls) >= _MANY_CALLS:
-            await asyncio.sleep(_GATHER_S)
-            return
-        # While each turn of the loop brings more, the message can wait.
-        count = 0
-        while count < len(self._frames) < _MAX_FRAMES:
-            count = len(self._frames)
-            await asyncio.sleep(0)
-
-    def send(self, frame: Frame) -> None:
-        """Queue a frame."""
-        self._frames.append(frame)
-        if not self._wake.is_set():
-            self._wake.set()
-
-    def drain(self) -> None:
-        """Take no new calls."""
-        self._is_draining = True
-        self._wake.set()
-
-    def cancel_all(self) -> None:
-        """Nobody reads any more: stop what runs."""
-        for call in list(self._calls.values()):
-            call.task.cancel()
-
-    def _handle(self, frame: relay_pb2.RelayRequestFrame) -> None:
-        kind = frame.WhichOneof("frame")
-        if kind in {"start", "access"}:
-            if self._is_draining or len(self._calls) >= _MAX_CALLS:
-                refusal = error_to_proto(_draining() if self._is_draining else _too_many_calls())
-                self.send(Frame(call_id=frame.call_id, error=refusal, not_taken=True))
-                return
-            call = _RelayCall(self, frame.call_id, frame.start.initial_credit)
-            self._calls[frame.call_id] = call
-            call.task = self.loop.create_task(
-                self._run(call, frame.start)
-                if kind == "start"
-                else self._check_access(call, frame.access)
-            )
-            # Not a `finally` of the task: one that is cancelled before its first step never gets there.
-            call.task.add_done_callback(functools.partial(self._ended, frame.call_id))
-            return
-        running = self._calls.get(frame.call_id)
-        if running is None:
-            # Ended while the frame was on its way.
-            return
-        if kind == "cancel":
-            running.task.cancel()
-        elif kind == "credit":
-            running.give(frame.credit.frames)
-
-    async def _run(self, relay_call: _RelayCall, start: relay_pb2.RelayStart) -> None:
-        head = relay_pb2.RelayHead()
-        call: Call | None = None
-        try:
-            call = await self._admit(start, head)
-            request = request_from_proto(start.params)
-            if start.stream:
-                await self._stream(relay_call, call, request, head)
-            else:
-                completion = await self._completions.create(call, request)
-                fill_head(head, call)
-                self.send(
-                    Frame(
-                        call_id=relay_call.id, head=head, completion=completion_to_proto(completion)
-                    )
-                )
-        except GatewayError as error:
-            if call is not None:
-                self._gate.refused(call, error)
-            self.send(
-                Frame(
-                    call_id=relay_call.id,
-                    head=None if relay_call.has_begun else head,
-                    error=error_to_proto(error),
-                )
-            )
-        except asyncio.CancelledError:
-            # The edge asked for it, or is gone.
-            pass
-        except Exception as error:  # noqa: BLE001 - the boundary: logged and returned as INTERNAL
-            self.send(Frame(call_id=relay_call.id, error=error_to_proto(_unexpected(error))))
-
-    async def _check_access(self, relay_call: _RelayCall, access: relay_pb2.RelayAccess) -> None:
-        head = relay_pb2.RelayHead()
-        answer = Frame(call_id=relay_call.id, end=relay_pb2.RelayEnd())
-        metadata = {"authorization": access.authorization} if access.authorization else {}
-        metadata["x-request-id"] = access.request_id
-        try:
-            call = await self._gate.admit_headers(
-                metadata,
-                address=access.client_address,
-                via_edge=True,
-                deadline=None,
-                announce=lambda rate: _fill_rate(head, rate),
-                counts=not access.body_follows,
-            )
-            self._gate.refused_by_edge(call, access.refused_code)
-        except GatewayError as error:
-            answer = Frame(call_id=relay_call.id, error=error_to_proto(error))
-        except Exception as error:  # noqa: BLE001 - the boundary, as above
-            answer = Frame(call_id=relay_call.id, error=error_to_proto(_unexpected(error)))
-        answer.head.CopyFrom(head)
-        self.send(answer)
-
-    def _ended(self, call_id: int, _task: asyncio.Task[None]) -> None:
-        del self._calls[call_id]
-
-    async def _admit(self, start: relay_pb2.RelayStart, head: relay_pb2.RelayHead) -> Call:
-        given = {
-            "authorization": start.authorization,
-            "x-request-id": start.request_id,
-            "traceparent": start.traceparent,
-            "idempotency-key": start.idempotency_key,
-            "anthropic-beta": start.anthropic_beta,
-        }
-        metadata = {key: value for key, value in given.items() if value}
-        deadline = time.monotonic() + start.timeout_ms / 1000 if start.timeout_ms else None
-        call = await self._gate.admit_headers(
-            metadata,
-            address=start.client_address,
-            via_edge=True,
-            deadline=deadline,
-            announce=lambda rate: _fill_rate(head, rate),
+def _check_openings(body: bytes) -> None:
+    if body.count(b"{") + body.count(b"[") > _MAX_OPENINGS:
+        raise GatewayError(
+            Reason.ERROR_REASON_INVALID_VALUE,
+            f"The request holds more than {_MAX_OPENINGS} objects and arrays. Send less at once.",
         )
-        if "inference" not in call.caller.scopes:
-            raise insufficient_scope("inference")
-        return call
-
-    async def _stream(
-        self, relay_call: _RelayCall, call: Call, request: Any, head: relay_pb2.RelayHead
-    ) -> None:
-        batches = self._completions.stream(call, request)
-        ahead = self.loop.call_later(
-            _ANNOUNCE_AFTER_S, self.send, Frame(call_id=relay_call.id, head=head)
-        )
-        try:
-            async for batch in batches:
-                ahead.cancel()
-                if not relay_call.may_send:
-                    await relay_call.wait_for_credit(call.read_by or call.deadline)
-                frame = Frame(call_id=relay_call.id)
-                if not relay_call.has_begun:
-                    relay_call.has_begun = True
-                    fill_head(head, call)
-                    frame.head.CopyFrom(head)
-                    _fill_identity(frame.chunk, batch[0])
-                _fill_chunk(frame.chunk, batch)
-                relay_call.note_sent(frame.ByteSize() + _EVENT_BYTES * len(frame.chunk.choices))
-                self.send(frame)
-        finally:
-            ahead.cancel()
-            await batches.aclose()
-        self.send(Frame(call_id=relay_call.id, end=relay_pb2.RelayEnd()))
-
-
-class _RelayCall:
-    """One running call."""
-
-    task: asyncio.Task[None]
-
-    def __init__(self, link: _Link, call_id: int, credit: int) -> None:
-        self.id = call_id
-        self.credit = credit
-        self.has_begun = False
-        self._link = link
-        self._waiter: asyncio.Future[None] | None = None
-        self._unread: deque[int] = deque()
-        self._unread_bytes = 0
-
-    @property
-    def may_send(self) -> bool:
-        """Whether the reader has room: for another frame, and for more bytes."""
-        return self.credit > 0 and self._unread_bytes < _MAX_UNREAD_BYTES
-
-    def note_sent(self, size: int) -> None:
-        """A frame of so many bytes is on its way."""
-        self.credit -= 1
-        self._unread.append(size)
-        self._unread_bytes += size
-
-    def give(self, frames: int) -> None:
-        """The reader has taken so many frames, in order."""
-        self.credit += frames
-        for _ in range(min(frames, len(self._unread))):
-            self._unread_bytes -= self._unread.popleft()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def wait_for_credit(self, deadline: float | None) -> None:
-        """Wait until the reader has room; meanwhile nothing is read from the provider.
-
-        `deadline` is monotonic seconds.
-
-        Raises:
-            GatewayError: UPSTREAM_TIMEOUT: the reader took too long, and the provider is let go.
-        """
-        timeout_s = None if deadline is None else deadline - time.monotonic()
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not self.may_send:
-                    self._waiter = self._link.loop.create_future()
-                    await self._waiter
-        except TimeoutError:
-            raise GatewayError(
-                Reason.ERROR_REASON_UPSTREAM_TIMEOUT, "The answer was not read in time."
-            ) from None
-        self._waiter = None
-
-
-def _fill_identity(message: chat_pb2.ChatCompletionChunk, chunk: Chunk) -> None:
-    message.id = chunk.id
-    message.create_time.seconds = chunk.created
-    message.model = chunk.model
-    message.provider = chunk.provider
-    message.container = chunk.container or ""
-
-
-def _fill_chunk(message: chat_pb2.ChatCompletionChunk, batch: list[Chunk]) -> None:
-    """Put the deltas of several chunks into one message, in order; the edge writes each as a chunk of its own."""
-    for chunk in batch:
-        for delta in chunk.choices:
-            message.choices.append(delta_to_proto(delta))
-        if chunk.usage is not None:
-            message.usage.CopyFrom(usage_to_proto(chunk.usage))
-
-
-def _fill_rate(head: relay_pb2.RelayHead, rate: RateState) -> None:
-    head.rate_limit.limit = rate.limit
-    head.rate_limit.remaining = rate.remaining
-    head.rate_limit.reset = rate.reset
-
-
-def fill_head(head: relay_pb2.RelayHead, call: Call) -> None:
-    """Add what is known once there is an answer."""
-    head.dropped_params.extend(dict.fromkeys(call.dropped))
-    head.server_timing.queue_us = call.queue_us
-    if call.first_token_us is not None:
-        head.server_timing.first_token_us = call.first_token_us
-        head.server_timing.upstream_us = call.upstream_us or call.first_token_us - call.queue_us
-    head.server_timing.gateway_us = max(0, call.elapsed_us() - head.server_timing.upstream_us)
-
-
-def error_to_proto(error: GatewayError) -> errors_pb2.Error:
-    """Return the contract's form of an error."""
-    return errors_pb2.Error(
-        reason=error.reason,
-        message=error.message,
-        param=error.param or "",
-        details_json=msgspec.json.encode(error.details) if error.details is not None else b"",
-        retry_after_s=error.retry_after_s,
-        violations=[
-            errors_pb2.FieldViolation(
-                field=".".join(str(part) for part in violation.loc),
-                message=violation.message,
-                type=violation.type,
-            )
-            for violation in error.violations
-        ],
-    )
-
-
-def _not_an_edge() -> GatewayError:
-    return GatewayError(
-        Reason.ERROR_REASON_INSUFFICIENT_SCOPE,
-        "The relay is for edges: give the edge and its cores the same secret in MANIAC_EDGE_KEY, or let the core "
-        "require client certificates. Other clients call ChatService.",
-    )
-
-
-def _too_many_frames() -> GatewayError:
-    return GatewayError(
-        Reason.ERROR_REASON_INVALID_VALUE,
-        f"A relay message holds more than {_MAX_REQUEST_FRAMES} frames.",
-    )
-
-
-def _too_many_calls() -> GatewayError:
-    return GatewayError(
-        Reason.ERROR_REASON_DEPENDENCY_UNAVAILABLE,
-        "The gateway is busy; try again shortly.",
-        retry_after_s=1,
-    )
-
-
-def _unexpected(error: Exception) -> GatewayError:
-    _log.error("a relayed call failed unexpectedly", exc_info=error)
-    return GatewayError(
-        Reason.ERROR_REASON_INTERNAL_ERROR, "The gateway failed to handle the request."
-    )
-
-
-def _draining() -> GatewayError:
-    return GatewayError(
-        Reason.ERROR_REASON_DEPENDENCY_UNAVAILABLE,
-        "The gateway is restarting; try again shortly.",
-        retry_after_s=1,
-    )

@@ -7,10 +7,30 @@ import msgspec
 from maniac_core.domain.chat import ChatRequest, JsonObject, Replay
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.readable import Route, readable_input, readable_route
+from maniac_core.services.capture.capture import Call
+from maniac_core.services.history.completions import StoredCompletions
 from maniac_core.storage.stores.completions import CompletionDetail
 
 _body = msgspec.json.Decoder(JsonObject).decode
 _encode = msgspec.json.Encoder().encode
+
+
+class Replayer:
+    """Finds captured requests for callers who want them sent once more."""
+
+    def __init__(self, stored: StoredCompletions) -> None:
+        self._stored = stored
+
+    async def request(self, call: Call, completion_id: str, model: str) -> ChatRequest:
+        """Return the request; its headers go with the call, unless the caller has some of these itself.
+
+        Raises:
+            GatewayError: COMPLETION_NOT_FOUND, or as `replay`.
+        """
+        found = await self._stored.with_request(call.caller, completion_id)
+        asked, headers = replay(found, model)
+        call.headers = {**headers, **call.headers}
+        return asked
 
 
 def replay(detail: CompletionDetail, model: str) -> tuple[ChatRequest, dict[str, str]]:

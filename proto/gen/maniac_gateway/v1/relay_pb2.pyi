@@ -7,7 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
-from maniac_gateway.v1 import chat_pb2 as _chat_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from maniac_gateway.v1 import errors_pb2 as _errors_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +19,24 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RelayWire:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RelayWireEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RelayWire.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RELAY_WIRE_UNSPECIFIED: _RelayWire.ValueType  # 0
+    RELAY_WIRE_CHAT: _RelayWire.ValueType  # 1
+    """POST /v1/chat/completions."""
+
+class RelayWire(_RelayWire, metaclass=_RelayWireEnumTypeWrapper):
+    """RelayWire is an API of the gateway that an edge translates."""
+
+RELAY_WIRE_UNSPECIFIED: RelayWire.ValueType  # 0
+RELAY_WIRE_CHAT: RelayWire.ValueType  # 1
+"""POST /v1/chat/completions."""
+Global___RelayWire: _TypeAlias = RelayWire  # noqa: Y015
 
 @_typing.final
 class RelayRequest(_message.Message):
@@ -104,8 +122,11 @@ class RelayStart(_message.Message):
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
     INITIAL_CREDIT_FIELD_NUMBER: _builtins.int
-    PARAMS_FIELD_NUMBER: _builtins.int
     ANTHROPIC_BETA_FIELD_NUMBER: _builtins.int
+    WIRE_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    REPLAY_FIELD_NUMBER: _builtins.int
+    HAS_UNKNOWN_KEYS_FIELD_NUMBER: _builtins.int
     authorization: _builtins.str
     """The Authorization header as it came. Empty: none."""
     request_id: _builtins.str
@@ -123,8 +144,18 @@ class RelayStart(_message.Message):
     """How many delta frames may be sent before credit is given. Ignored when not streaming."""
     anthropic_beta: _builtins.str
     """The anthropic-beta header as it came. Empty: none."""
+    wire: Global___RelayWire.ValueType
+    """The API by which the request came, which is also that of the answer."""
+    body: _builtins.bytes
+    """The request as JSON that the edge has checked: what is null or empty in it is left out, values have their types
+    and keys their order; values of keys that the gateway does not know are as they came.
+    """
+    has_unknown_keys: _builtins.bool
+    """Whether there are keys in the body that the gateway does not know; without it they are not looked for."""
     @_builtins.property
-    def params(self) -> _chat_pb2.ChatCompletionParams: ...
+    def replay(self) -> Global___RelayReplay:
+        """A captured request that is sent once more."""
+
     def __init__(
         self,
         *,
@@ -136,16 +167,97 @@ class RelayStart(_message.Message):
         timeout_ms: _builtins.int = ...,
         stream: _builtins.bool = ...,
         initial_credit: _builtins.int = ...,
-        params: _chat_pb2.ChatCompletionParams | None = ...,
         anthropic_beta: _builtins.str = ...,
+        wire: Global___RelayWire.ValueType = ...,
+        body: _builtins.bytes = ...,
+        replay: Global___RelayReplay | None = ...,
+        has_unknown_keys: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["params", b"params"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "replay", b"replay", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anthropic_beta", b"anthropic_beta", "authorization", b"authorization", "client_address", b"client_address", "idempotency_key", b"idempotency_key", "initial_credit", b"initial_credit", "params", b"params", "request_id", b"request_id", "stream", b"stream", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anthropic_beta", b"anthropic_beta", "authorization", b"authorization", "body", b"body", "client_address", b"client_address", "has_unknown_keys", b"has_unknown_keys", "idempotency_key", b"idempotency_key", "initial_credit", b"initial_credit", "replay", b"replay", "request", b"request", "request_id", b"request_id", "stream", b"stream", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent", "wire", b"wire"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["body", "replay"]  # noqa: Y015
+    _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
+
+Global___RelayStart: _TypeAlias = RelayStart  # noqa: Y015
+
+@_typing.final
+class RelayReplay(_message.Message):
+    """RelayReplay names a captured request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Required. Id of the completion."""
+    model: _builtins.str
+    """Slug of the model to send it to. Empty: the one that served it."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RelayStart: _TypeAlias = RelayStart  # noqa: Y015
+Global___RelayReplay: _TypeAlias = RelayReplay  # noqa: Y015
+
+@_typing.final
+class CallRequest(_message.Message):
+    """CallRequest opens the one call of an RPC."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def start(self) -> Global___RelayStart:
+        """Required. What metadata and the RPC's deadline carry is not set in it, and there is no credit: the RPC has its own
+        flow control.
+        """
+
+    def __init__(
+        self,
+        *,
+        start: Global___RelayStart | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallRequest: _TypeAlias = CallRequest  # noqa: Y015
+
+@_typing.final
+class CallResponse(_message.Message):
+    """CallResponse is one step of the answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frame(self) -> Global___RelayResponseFrame:
+        """Without a call id, and never an error."""
+
+    def __init__(
+        self,
+        *,
+        frame: Global___RelayResponseFrame | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallResponse: _TypeAlias = CallResponse  # noqa: Y015
 
 @_typing.final
 class RelayAccess(_message.Message):
@@ -259,28 +371,22 @@ class RelayResponseFrame(_message.Message):
 
     CALL_ID_FIELD_NUMBER: _builtins.int
     HEAD_FIELD_NUMBER: _builtins.int
-    COMPLETION_FIELD_NUMBER: _builtins.int
-    CHUNK_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     NOT_TAKEN_FIELD_NUMBER: _builtins.int
     call_id: _builtins.int
     """Required."""
+    answer: _builtins.bytes
+    """The whole answer as JSON; ends the call."""
+    events: _builtins.bytes
+    """Events of the answer that were ready together, as the client gets them: each ends with an empty line."""
     not_taken: _builtins.bool
     """With an error: nothing was done for the call, and another core may be given it."""
     @_builtins.property
     def head(self) -> Global___RelayHead:
         """What becomes HTTP headers: with the first frame, and ahead of it, alone, when a stream is slow to begin."""
-
-    @_builtins.property
-    def completion(self) -> _chat_pb2.ChatCompletion:
-        """The whole answer; ends the call."""
-
-    @_builtins.property
-    def chunk(self) -> _chat_pb2.ChatCompletionChunk:
-        """Deltas that were ready together: each entry of `choices` becomes a chunk of its own, in order. Identity fields
-        are set on the first frame only.
-        """
 
     @_builtins.property
     def end(self) -> Global___RelayEnd:
@@ -295,19 +401,19 @@ class RelayResponseFrame(_message.Message):
         *,
         call_id: _builtins.int = ...,
         head: Global___RelayHead | None = ...,
-        completion: _chat_pb2.ChatCompletion | None = ...,
-        chunk: _chat_pb2.ChatCompletionChunk | None = ...,
+        answer: _builtins.bytes = ...,
+        events: _builtins.bytes = ...,
         end: Global___RelayEnd | None = ...,
         error: _errors_pb2.Error | None = ...,
         not_taken: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "chunk", b"chunk", "completion", b"completion", "end", b"end", "error", b"error", "frame", b"frame", "head", b"head"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "answer", b"answer", "end", b"end", "error", b"error", "events", b"events", "frame", b"frame", "head", b"head"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "call_id", b"call_id", "chunk", b"chunk", "completion", b"completion", "end", b"end", "error", b"error", "frame", b"frame", "head", b"head", "not_taken", b"not_taken"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "answer", b"answer", "call_id", b"call_id", "end", b"end", "error", b"error", "events", b"events", "frame", b"frame", "head", b"head", "not_taken", b"not_taken"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__head: _TypeAlias = _typing.Literal["head"]  # noqa: Y015
     _WhichOneofArgType__head: _TypeAlias = _typing.Literal["_head", b"_head"]  # noqa: Y015
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["completion", "chunk", "end", "error"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["answer", "events", "end", "error"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__head) -> _WhichOneofReturnType__head | None: ...

@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class RelayServiceStub:
-    """RelayService carries the chat completions of a whole edge worker over one long-lived stream, because setting up an
-    RPC costs more than the rest of a request together. It is the gateway's own hop, for edges only: other clients use
-    ChatService, which answers with the same service.
+    """RelayService carries chat completions between the gateway's edges and cores, as JSON that the edge has checked and
+    answers that it writes as they are. It is the gateway's own hop, and changes with it: other clients use ChatService,
+    which answers with the same service.
     """
 
     def __init__(self, channel):
@@ -42,17 +42,34 @@ class RelayServiceStub:
                 request_serializer=maniac__gateway_dot_v1_dot_relay__pb2.RelayRequest.SerializeToString,
                 response_deserializer=maniac__gateway_dot_v1_dot_relay__pb2.RelayResponse.FromString,
                 _registered_method=True)
+        self.Call = channel.unary_stream(
+                '/maniac_gateway.v1.RelayService/Call',
+                request_serializer=maniac__gateway_dot_v1_dot_relay__pb2.CallRequest.SerializeToString,
+                response_deserializer=maniac__gateway_dot_v1_dot_relay__pb2.CallResponse.FromString,
+                _registered_method=True)
 
 
 class RelayServiceServicer:
-    """RelayService carries the chat completions of a whole edge worker over one long-lived stream, because setting up an
-    RPC costs more than the rest of a request together. It is the gateway's own hop, for edges only: other clients use
-    ChatService, which answers with the same service.
+    """RelayService carries chat completions between the gateway's edges and cores, as JSON that the edge has checked and
+    answers that it writes as they are. It is the gateway's own hop, and changes with it: other clients use ChatService,
+    which answers with the same service.
     """
 
     def Relay(self, request_iterator, context):
-        """Multiplexes completions by call id. Frames of one message are handled in their order. Frames stay under 256 KiB;
-        a larger request goes by ChatService. When the stream ends, every call on it has failed and may be retried.
+        """Multiplexes the completions of a whole edge worker by call id, because setting up an RPC costs more than the rest of
+        a request together. Frames of one message are handled in their order. Frames stay under 256 KiB; a larger request
+        goes by Call. When the stream ends, every call on it has failed and may be retried.
+
+        The edge names the version of these messages that it speaks in the metadata `x-maniac-relay-version`, and the core
+        answers with it in the initial metadata; to an edge of another version the method is UNIMPLEMENTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Call(self, request, context):
+        """Carries one completion: one that is too large for a frame, or finds no stream. Authorization and the like are
+        metadata, as on every plain RPC; a failure is the status of the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -66,6 +83,11 @@ def add_RelayServiceServicer_to_server(servicer, server):
                     request_deserializer=maniac__gateway_dot_v1_dot_relay__pb2.RelayRequest.FromString,
                     response_serializer=maniac__gateway_dot_v1_dot_relay__pb2.RelayResponse.SerializeToString,
             ),
+            'Call': grpc.unary_stream_rpc_method_handler(
+                    servicer.Call,
+                    request_deserializer=maniac__gateway_dot_v1_dot_relay__pb2.CallRequest.FromString,
+                    response_serializer=maniac__gateway_dot_v1_dot_relay__pb2.CallResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'maniac_gateway.v1.RelayService', rpc_method_handlers)
@@ -75,9 +97,9 @@ def add_RelayServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RelayService:
-    """RelayService carries the chat completions of a whole edge worker over one long-lived stream, because setting up an
-    RPC costs more than the rest of a request together. It is the gateway's own hop, for edges only: other clients use
-    ChatService, which answers with the same service.
+    """RelayService carries chat completions between the gateway's edges and cores, as JSON that the edge has checked and
+    answers that it writes as they are. It is the gateway's own hop, and changes with it: other clients use ChatService,
+    which answers with the same service.
     """
 
     @staticmethod
@@ -97,6 +119,33 @@ class RelayService:
             '/maniac_gateway.v1.RelayService/Relay',
             maniac__gateway_dot_v1_dot_relay__pb2.RelayRequest.SerializeToString,
             maniac__gateway_dot_v1_dot_relay__pb2.RelayResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Call(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/maniac_gateway.v1.RelayService/Call',
+            maniac__gateway_dot_v1_dot_relay__pb2.CallRequest.SerializeToString,
+            maniac__gateway_dot_v1_dot_relay__pb2.CallResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RelayServiceStub:
-    """RelayService carries the chat completions of a whole edge worker over one long-lived stream, because setting up an
-    RPC costs more than the rest of a request together. It is the gateway's own hop, for edges only: other clients use
-    ChatService, which answers with the same service.
+    """RelayService carries chat completions between the gateway's edges and cores, as JSON that the edge has checked and
+    answers that it writes as they are. It is the gateway's own hop, and changes with it: other clients use ChatService,
+    which answers with the same service.
     """
 
     @_typing.overload
@@ -37,27 +37,43 @@ class RelayServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RelayServiceAsyncStub: ...
     Relay: _grpc.StreamStreamMultiCallable[_relay_pb2.RelayRequest, _relay_pb2.RelayResponse]
-    """Multiplexes completions by call id. Frames of one message are handled in their order. Frames stay under 256 KiB;
-    a larger request goes by ChatService. When the stream ends, every call on it has failed and may be retried.
+    """Multiplexes the completions of a whole edge worker by call id, because setting up an RPC costs more than the rest of
+    a request together. Frames of one message are handled in their order. Frames stay under 256 KiB; a larger request
+    goes by Call. When the stream ends, every call on it has failed and may be retried.
+
+    The edge names the version of these messages that it speaks in the metadata `x-maniac-relay-version`, and the core
+    answers with it in the initial metadata; to an edge of another version the method is UNIMPLEMENTED.
+    """
+    Call: _grpc.UnaryStreamMultiCallable[_relay_pb2.CallRequest, _relay_pb2.CallResponse]
+    """Carries one completion: one that is too large for a frame, or finds no stream. Authorization and the like are
+    metadata, as on every plain RPC; a failure is the status of the call.
     """
 
 @_typing.type_check_only
 class RelayServiceAsyncStub(RelayServiceStub):
-    """RelayService carries the chat completions of a whole edge worker over one long-lived stream, because setting up an
-    RPC costs more than the rest of a request together. It is the gateway's own hop, for edges only: other clients use
-    ChatService, which answers with the same service.
+    """RelayService carries chat completions between the gateway's edges and cores, as JSON that the edge has checked and
+    answers that it writes as they are. It is the gateway's own hop, and changes with it: other clients use ChatService,
+    which answers with the same service.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Relay: _aio.StreamStreamMultiCallable[_relay_pb2.RelayRequest, _relay_pb2.RelayResponse]  # type: ignore[assignment]
-    """Multiplexes completions by call id. Frames of one message are handled in their order. Frames stay under 256 KiB;
-    a larger request goes by ChatService. When the stream ends, every call on it has failed and may be retried.
+    """Multiplexes the completions of a whole edge worker by call id, because setting up an RPC costs more than the rest of
+    a request together. Frames of one message are handled in their order. Frames stay under 256 KiB; a larger request
+    goes by Call. When the stream ends, every call on it has failed and may be retried.
+
+    The edge names the version of these messages that it speaks in the metadata `x-maniac-relay-version`, and the core
+    answers with it in the initial metadata; to an edge of another version the method is UNIMPLEMENTED.
+    """
+    Call: _aio.UnaryStreamMultiCallable[_relay_pb2.CallRequest, _relay_pb2.CallResponse]  # type: ignore[assignment]
+    """Carries one completion: one that is too large for a frame, or finds no stream. Authorization and the like are
+    metadata, as on every plain RPC; a failure is the status of the call.
     """
 
 class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
-    """RelayService carries the chat completions of a whole edge worker over one long-lived stream, because setting up an
-    RPC costs more than the rest of a request together. It is the gateway's own hop, for edges only: other clients use
-    ChatService, which answers with the same service.
+    """RelayService carries chat completions between the gateway's edges and cores, as JSON that the edge has checked and
+    answers that it writes as they are. It is the gateway's own hop, and changes with it: other clients use ChatService,
+    which answers with the same service.
     """
 
     @_abc_1.abstractmethod
@@ -66,8 +82,22 @@ class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_relay_pb2.RelayRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_relay_pb2.RelayResponse], _abc.AsyncIterator[_relay_pb2.RelayResponse]]:
-        """Multiplexes completions by call id. Frames of one message are handled in their order. Frames stay under 256 KiB;
-        a larger request goes by ChatService. When the stream ends, every call on it has failed and may be retried.
+        """Multiplexes the completions of a whole edge worker by call id, because setting up an RPC costs more than the rest of
+        a request together. Frames of one message are handled in their order. Frames stay under 256 KiB; a larger request
+        goes by Call. When the stream ends, every call on it has failed and may be retried.
+
+        The edge names the version of these messages that it speaks in the metadata `x-maniac-relay-version`, and the core
+        answers with it in the initial metadata; to an edge of another version the method is UNIMPLEMENTED.
+        """
+
+    @_abc_1.abstractmethod
+    def Call(
+        self,
+        request: _relay_pb2.CallRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_relay_pb2.CallResponse], _abc.AsyncIterator[_relay_pb2.CallResponse]]:
+        """Carries one completion: one that is too large for a frame, or finds no stream. Authorization and the like are
+        metadata, as on every plain RPC; a failure is the status of the call.
         """
 
 def add_RelayServiceServicer_to_server(servicer: RelayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,118 @@
+"""Frames of the relay: between the contract's messages and the domain's values."""
+
+from __future__ import annotations
+
+import msgspec
+from maniac_gateway.v1 import errors_pb2, relay_pb2
+
+from maniac_core.domain.chat import ChatRequest
+from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.rpc.chat.json_request import request_from_json
+from maniac_core.services.capture.capture import Call
+from maniac_core.services.history.replay import Replayer
+from maniac_core.services.limits.rate_limiter import RateState
+
+Frame = relay_pb2.RelayResponseFrame
+# An edge sends 64 frames at most in a message.
+MAX_REQUEST_FRAMES = 1024
+VERSION = ("x-maniac-relay-version", "2")
+"""Metadata: what this core speaks. Edges that speak another version use ChatService, or wait for a core that does."""
+
+
+async def read_request(replayer: Replayer, call: Call, start: relay_pb2.RelayStart) -> ChatRequest:
+    """Return the request that a call is for.
+
+    Raises:
+        GatewayError: it is not what it should be, or the request to replay is not to be had.
+    """
+    if start.HasField("replay"):
+        return await replayer.request(call, start.replay.id, start.replay.model)
+    if start.wire != relay_pb2.RELAY_WIRE_CHAT:
+        raise _unknown_wire()
+    return request_from_json(start.body, has_unknown_keys=start.has_unknown_keys)
+
+
+def fill_rate(head: relay_pb2.RelayHead, rate: RateState) -> None:
+    """Add the caller's window."""
+    head.rate_limit.limit = rate.limit
+    head.rate_limit.remaining = rate.remaining
+    head.rate_limit.reset = rate.reset
+
+
+def fill_head(head: relay_pb2.RelayHead, call: Call) -> None:
+    """Add what is known once there is an answer."""
+    head.dropped_params.extend(dict.fromkeys(call.dropped))
+    head.server_timing.queue_us = call.queue_us
+    if call.first_token_us is not None:
+        head.server_timing.first_token_us = call.first_token_us
+        head.server_timing.upstream_us = call.upstream_us or call.first_token_us - call.queue_us
+    head.server_timing.gateway_us = max(0, call.elapsed_us() - head.server_timing.upstream_us)
+
+
+def error_to_proto(error: GatewayError) -> errors_pb2.Error:
+    """Return the contract's form of an error."""
+    return errors_pb2.Error(
+        reason=error.reason,
+        message=error.message,
+        param=error.param or "",
+        details_json=msgspec.json.encode(error.details) if error.details is not None else b"",
+        retry_after_s=error.retry_after_s,
+        violations=[
+            errors_pb2.FieldViolation(
+                field=".".join(str(part) for part in violation.loc),
+                message=violation.message,
+                type=violation.type,
+            )
+            for violation in error.violations
+        ],
+    )
+
+
+def not_an_edge() -> GatewayError:
+    """Return the refusal of a relay to anyone but an edge."""
+    return GatewayError(
+        Reason.ERROR_REASON_INSUFFICIENT_SCOPE,
+        "The relay is for edges: give the edge and its cores the same secret in MANIAC_EDGE_KEY, or let the core "
+        "require client certificates. Other clients call ChatService.",
+    )
+
+
+def other_version() -> GatewayError:
+    """Return the refusal of an edge that speaks another version of the relay."""
+    return GatewayError(
+        Reason.ERROR_REASON_NOT_IMPLEMENTED,
+        f"This core speaks version {VERSION[1]} of the relay: give the edge the version of its cores.",
+    )
+
+
+def _unknown_wire() -> GatewayError:
+    return GatewayError(
+        Reason.ERROR_REASON_NOT_IMPLEMENTED,
+        "The gateway's core does not know this API yet: upgrade cores before edges.",
+    )
+
+
+def too_many_frames() -> GatewayError:
+    """Return the refusal of a message that no edge sends."""
+    return GatewayError(
+        Reason.ERROR_REASON_INVALID_VALUE,
+        f"A relay message holds more than {MAX_REQUEST_FRAMES} frames.",
+    )
+
+
+def too_many_calls() -> GatewayError:
+    """Return the refusal of a call that is one too many."""
+    return GatewayError(
+        Reason.ERROR_REASON_DEPENDENCY_UNAVAILABLE,
+        "The gateway is busy; try again shortly.",
+        retry_after_s=1,
+    )
+
+
+def draining() -> GatewayError:
+    """Return the refusal of a core that is about to stop."""
+    return GatewayError(
+        Reason.ERROR_REASON_DEPENDENCY_UNAVAILABLE,
+        "The gateway is restarting; try again shortly.",
+        retry_after_s=1,
+    )

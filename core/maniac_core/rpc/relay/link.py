@@ -1,0 +1,308 @@
+"""Link: the stream of one edge worker, and the calls that run on it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections import deque
+from collections.abc import AsyncIterable
+
+from maniac_gateway.v1 import relay_pb2
+
+from maniac_core.domain.chat import ChatRequest
+from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.rpc.boundary.admission import Gate
+from maniac_core.rpc.boundary.errors import unexpected
+from maniac_core.rpc.boundary.heads import Context
+from maniac_core.rpc.boundary.messages import Unreadable, readable
+from maniac_core.rpc.boundary.scopes import insufficient_scope
+from maniac_core.rpc.chat.json_answer import ChunkEncoder, completion_to_json
+from maniac_core.rpc.relay.frames import (
+    MAX_REQUEST_FRAMES,
+    Frame,
+    draining,
+    error_to_proto,
+    fill_head,
+    fill_rate,
+    read_request,
+    too_many_calls,
+    too_many_frames,
+)
+from maniac_core.services.capture.capture import Call
+from maniac_core.services.chat.idempotency import IdempotentCompletions
+from maniac_core.services.history.replay import Replayer
+
+# What one slow reader may leave unread at its edge, whatever the size of frames.
+_MAX_UNREAD_BYTES = 1024 * 1024
+# In one message, whose size is limited.
+_MAX_FRAMES = 64
+# While so many calls run, a message waits this long for more frames, since each message has a cost of its own.
+_MANY_CALLS = 16
+# An edge has far fewer calls than this.
+_MAX_CALLS = 20_000
+_GATHER_S = 0.001
+# A stream that has not begun by then tells the rate limit ahead: the edge may send its first bytes, a comment, before
+# there is any chunk. Most streams begin earlier, and save the frame.
+_ANNOUNCE_AFTER_S = 0.2
+
+
+class Link:
+    """One stream: its running calls and the frames that wait to be sent."""
+
+    def __init__(self, gate: Gate, completions: IdempotentCompletions, replayer: Replayer) -> None:
+        self._gate = gate
+        self._completions = completions
+        self._replayer = replayer
+        # Kept, because asking for it costs a system call each time.
+        self.loop = asyncio.get_running_loop()
+        self._calls: dict[int, RelayCall] = {}
+        self._frames: list[Frame] = []
+        self._wake = asyncio.Event()
+        self._is_draining = False
+        self._told_draining = False
+        self._is_closed = False
+        self.refusal: GatewayError | None = None
+        """Why the stream is ended; None: the edge ends it."""
+
+    async def read(self, messages: AsyncIterable[relay_pb2.RelayRequest | Unreadable]) -> None:
+        """Handle the edge's frames until it closes its side, or sends what no edge sends."""
+        try:
+            async for message in messages:
+                frames = readable(message).frames
+                if len(frames) > MAX_REQUEST_FRAMES:
+                    raise too_many_frames()
+                for frame in frames:
+                    self._handle(frame)
+        except GatewayError as error:
+            self.refusal = error
+        finally:
+            self._is_closed = True
+            self._wake.set()
+
+    async def write(self, context: Context) -> None:
+        """Send frames, all that wait in one message, until the edge closes its side.
+
+        Only the edge ends a stream that drains: it alone knows that no call is on its way any more.
+        """
+        while True:
+            if not self._frames and not (self._is_draining and not self._told_draining):
+                if self._is_closed:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                await self._gather()
+                continue
+            frames, self._frames = self._frames[:_MAX_FRAMES], self._frames[_MAX_FRAMES:]
+            message = relay_pb2.RelayResponse(frames=frames, draining=self._is_draining)
+            self._told_draining = self._is_draining
+            await context.write(message)
+
+    async def _gather(self) -> None:
+        """Wait for what else may go with the next message."""
+        if len(self._calls) >= _MANY_CALLS:
+            await asyncio.sleep(_GATHER_S)
+            return
+        # While each turn of the loop brings more, the message can wait.
+        count = 0
+        while count < len(self._frames) < _MAX_FRAMES:
+            count = len(self._frames)
+            await asyncio.sleep(0)
+
+    def send(self, frame: Frame) -> None:
+        """Queue a frame."""
+        self._frames.append(frame)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def drain(self) -> None:
+        """Take no new calls."""
+        self._is_draining = True
+        self._wake.set()
+
+    def cancel_all(self) -> None:
+        """Nobody reads any more: stop what runs."""
+        for call in list(self._calls.values()):
+            call.task.cancel()
+
+    def _handle(self, frame: relay_pb2.RelayRequestFrame) -> None:
+        kind = frame.WhichOneof("frame")
+        if kind in {"start", "access"}:
+            if self._is_draining or len(self._calls) >= _MAX_CALLS:
+                refusal = error_to_proto(draining() if self._is_draining else too_many_calls())
+                self.send(Frame(call_id=frame.call_id, error=refusal, not_taken=True))
+                return
+            call = RelayCall(self, frame.call_id, frame.start.initial_credit)
+            self._calls[frame.call_id] = call
+            call.task = self.loop.create_task(
+                self._run(call, frame.start)
+                if kind == "start"
+                else self._check_access(call, frame.access)
+            )
+            # Not a `finally` of the task: one that is cancelled before its first step never gets there.
+            call.task.add_done_callback(functools.partial(self._ended, frame.call_id))
+            return
+        running = self._calls.get(frame.call_id)
+        if running is None:
+            # Ended while the frame was on its way.
+            return
+        if kind == "cancel":
+            running.task.cancel()
+        elif kind == "credit":
+            running.give(frame.credit.frames)
+
+    async def _run(self, relay_call: RelayCall, start: relay_pb2.RelayStart) -> None:
+        head = relay_pb2.RelayHead()
+        call: Call | None = None
+        try:
+            call = await self._admit(start, head)
+            request = await read_request(self._replayer, call, start)
+            if start.stream:
+                await self._stream(relay_call, call, request, head)
+            else:
+                completion = await self._completions.create(call, request)
+                fill_head(head, call)
+                self.send(
+                    Frame(call_id=relay_call.id, head=head, answer=completion_to_json(completion))
+                )
+        except GatewayError as error:
+            if call is not None:
+                self._gate.refused(call, error)
+            self.send(
+                Frame(
+                    call_id=relay_call.id,
+                    head=None if relay_call.has_begun else head,
+                    error=error_to_proto(error),
+                )
+            )
+        except asyncio.CancelledError:
+            # The edge asked for it, or is gone.
+            pass
+        except Exception as error:  # noqa: BLE001 - the boundary: logged and returned as INTERNAL
+            self.send(Frame(call_id=relay_call.id, error=error_to_proto(unexpected(error))))
+
+    async def _check_access(self, relay_call: RelayCall, access: relay_pb2.RelayAccess) -> None:
+        head = relay_pb2.RelayHead()
+        answer = Frame(call_id=relay_call.id, end=relay_pb2.RelayEnd())
+        metadata = {"authorization": access.authorization} if access.authorization else {}
+        metadata["x-request-id"] = access.request_id
+        try:
+            call = await self._gate.admit_headers(
+                metadata,
+                address=access.client_address,
+                via_edge=True,
+                deadline=None,
+                announce=lambda rate: fill_rate(head, rate),
+                counts=not access.body_follows,
+            )
+            self._gate.refused_by_edge(call, access.refused_code)
+        except GatewayError as error:
+            answer = Frame(call_id=relay_call.id, error=error_to_proto(error))
+        except Exception as error:  # noqa: BLE001 - the boundary, as above
+            answer = Frame(call_id=relay_call.id, error=error_to_proto(unexpected(error)))
+        answer.head.CopyFrom(head)
+        self.send(answer)
+
+    def _ended(self, call_id: int, _task: asyncio.Task[None]) -> None:
+        del self._calls[call_id]
+
+    async def _admit(self, start: relay_pb2.RelayStart, head: relay_pb2.RelayHead) -> Call:
+        given = {
+            "authorization": start.authorization,
+            "x-request-id": start.request_id,
+            "traceparent": start.traceparent,
+            "idempotency-key": start.idempotency_key,
+            "anthropic-beta": start.anthropic_beta,
+        }
+        metadata = {key: value for key, value in given.items() if value}
+        deadline = time.monotonic() + start.timeout_ms / 1000 if start.timeout_ms else None
+        call = await self._gate.admit_headers(
+            metadata,
+            address=start.client_address,
+            via_edge=True,
+            deadline=deadline,
+            announce=lambda rate: fill_rate(head, rate),
+        )
+        if "inference" not in call.caller.scopes:
+            raise insufficient_scope("inference")
+        return call
+
+    async def _stream(
+        self, relay_call: RelayCall, call: Call, request: ChatRequest, head: relay_pb2.RelayHead
+    ) -> None:
+        encoder = ChunkEncoder(include_usage=request.include_usage)
+        batches = self._completions.stream(call, request)
+        ahead = self.loop.call_later(
+            _ANNOUNCE_AFTER_S, self.send, Frame(call_id=relay_call.id, head=head)
+        )
+        try:
+            async for batch in batches:
+                ahead.cancel()
+                if not relay_call.may_send:
+                    await relay_call.wait_for_credit(call.read_by or call.deadline)
+                events = encoder.events(batch)
+                frame = Frame(call_id=relay_call.id, events=events)
+                if not relay_call.has_begun:
+                    relay_call.has_begun = True
+                    fill_head(head, call)
+                    frame.head.CopyFrom(head)
+                relay_call.note_sent(len(events))
+                self.send(frame)
+        finally:
+            ahead.cancel()
+            await batches.aclose()
+        self.send(Frame(call_id=relay_call.id, end=relay_pb2.RelayEnd()))
+
+
+class RelayCall:
+    """One running call."""
+
+    task: asyncio.Task[None]
+
+    def __init__(self, link: Link, call_id: int, credit: int) -> None:
+        self.id = call_id
+        self.credit = credit
+        self.has_begun = False
+        self._link = link
+        self._waiter: asyncio.Future[None] | None = None
+        self._unread: deque[int] = deque()
+        self._unread_bytes = 0
+
+    @property
+    def may_send(self) -> bool:
+        """Whether the reader has room: for another frame, and for more bytes."""
+        return self.credit > 0 and self._unread_bytes < _MAX_UNREAD_BYTES
+
+    def note_sent(self, size: int) -> None:
+        """A frame of so many bytes is on its way."""
+        self.credit -= 1
+        self._unread.append(size)
+        self._unread_bytes += size
+
+    def give(self, frames: int) -> None:
+        """The reader has taken so many frames, in order."""
+        self.credit += frames
+        for _ in range(min(frames, len(self._unread))):
+            self._unread_bytes -= self._unread.popleft()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait_for_credit(self, deadline: float | None) -> None:
+        """Wait until the reader has room; meanwhile nothing is read from the provider.
+
+        `deadline` is monotonic seconds.
+
+        Raises:
+            GatewayError: UPSTREAM_TIMEOUT: the reader took too long, and the provider is let go.
+        """
+        timeout_s = None if deadline is None else deadline - time.monotonic()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self.may_send:
+                    self._waiter = self._link.loop.create_future()
+                    await self._waiter
+        except TimeoutError:
+            raise GatewayError(
+                Reason.ERROR_REASON_UPSTREAM_TIMEOUT, "The answer was not read in time."
+            ) from None
+        self._waiter = None
