@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Mapping
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from maniac_core.config.core import ConfigError, CoreConfig
+from maniac_core.config.core import CoreConfig
+from maniac_core.config.edge_access import read_pem
 from maniac_core.rpc.boundary.register import service_names
 from maniac_core.rpc.health import HealthServicer
-
-_SHORTEST_SECRET = 16
-
-
-def edge_secret(config: CoreConfig, environ: Mapping[str, str]) -> str | None:
-    """Return the secret that edges on other machines share with the core, if there is one.
-
-    Raises:
-        ConfigError: it is too short to be one.
-    """
-    secret = environ.get(config.edge_key_env) or None
-    if secret is not None and len(secret) < _SHORTEST_SECRET:
-        raise ConfigError(
-            f"{config.edge_key_env} is shorter than {_SHORTEST_SECRET} characters; "
-            "make one with `openssl rand -hex 32`"
-        )
-    return secret
 
 
 def make_server(config: CoreConfig, *interceptors: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
@@ -95,20 +78,10 @@ def _credentials(config: CoreConfig) -> grpc.ServerCredentials:
     assert config.tls_key is not None
     authorities = config.tls_client_ca
     return grpc.ssl_server_credentials(
-        [(_read(config.tls_key, "tls_key"), _read(config.tls_cert, "tls_cert"))],
-        root_certificates=None if authorities is None else _read(authorities, "tls_client_ca"),
+        [(read_pem(config.tls_key, "tls_key"), read_pem(config.tls_cert, "tls_cert"))],
+        root_certificates=None if authorities is None else read_pem(authorities, "tls_client_ca"),
         require_client_auth=authorities is not None,
     )
-
-
-def _read(path: Path, setting: str) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as err:
-        raise ConfigError(f"[core] {setting}: {path} cannot be read: {err.strerror}") from err
-    if b"-----BEGIN " not in data:
-        raise ConfigError(f"[core] {setting}: {path} is not a PEM file")
-    return data
 
 
 def remove_dead_socket(path: Path) -> None:

@@ -22,6 +22,7 @@ from maniac_core.config.core import (
     demo_provider,
     resolve_keys,
 )
+from maniac_core.config.edge_access import edge_secret
 from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.providers.registry import DIALECTS
 from maniac_core.providers.scripted.transport import ScriptedTransport
@@ -176,7 +177,7 @@ class Core:
         self._windows: Windows = redis_windows(config) if config.redis_url else MemoryWindows()
         limiter = RateLimiter(config, self._windows)
         edges = EdgeCredential(
-            grpc_port.edge_secret(config, self._environ),
+            edge_secret(config, self._environ),
             requires_certificate=config.tls_client_ca is not None,
         )
         usage_store = UsageStore(self._database)

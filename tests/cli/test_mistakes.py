@@ -14,6 +14,7 @@ from subprocess import CompletedProcess
 from types import SimpleNamespace
 
 import pytest
+import trustme
 from maniac_core.local import pull as pulling
 
 Run = Callable[..., CompletedProcess[str]]
@@ -212,7 +213,7 @@ def test_a_damaged_database_is_named(run: Run, tmp_path: Path) -> None:
     assert run("migrate").returncode == 0
     file = tmp_path / "data" / "gateway.db"
     whole = file.read_bytes()
-    file.write_bytes(whole[:8192] + b"\xff" * 40_000 + whole[48_192:])
+    file.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
     for command in ("keys list", "migrate", "serve --port=0 --grpc-port=0"):
         line = _one_line(run(*command.split()))
         assert "gateway.db: " in line
@@ -262,3 +263,58 @@ def test_a_reader_that_has_seen_enough(tmp_path: Path, environ: dict[str, str]) 
         text=True,
     )
     assert shown.stderr == ""
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> None:
+    """Make a certificate, a key of another one, and a file that is neither."""
+    authority = trustme.CA()
+    one, other = authority.issue_cert("core"), authority.issue_cert("core")
+    one.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    other.private_key_pem.write_to_path(tmp_path / "other.pem")
+    (tmp_path / "text.pem").write_text("no certificate")
+
+
+@pytest.mark.usefixtures("certificates")
+@pytest.mark.parametrize("command", ["serve", "check-config", "doctor", "core"])
+@pytest.mark.parametrize(
+    ("settings", "variables", "problem", "remedy"),
+    [
+        ("tls_cert = 'none.pem'\ntls_key = 'other.pem'", {}, "none.pem cannot be read", "tls_cert"),
+        ("tls_cert = 'cert.pem'\ntls_key = 'text.pem'", {}, "text.pem is not a PEM", "tls_key"),
+        ("tls_cert = 'cert.pem'\ntls_key = 'other.pem'", {}, "cannot be used together", "tls_key"),
+        ("redis_url = 'http://x'", {}, "redis_url", "redis://"),
+        ("", {"MANIAC_EDGE_KEY": "short"}, "MANIAC_EDGE_KEY is shorter", "openssl rand"),
+        (
+            "",
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            },
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "set http/protobuf",
+        ),
+    ],
+)
+def test_what_a_core_cannot_start_with_is_said_before(  # noqa: PLR0917 - a table
+    run: Run,
+    tmp_path: Path,
+    command: str,
+    settings: str,
+    variables: dict[str, str],
+    problem: str,
+    remedy: str,
+) -> None:
+    """No child is started that would only end again."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(f"[core]\nlocal_model = 'off'\nlisten = '127.0.0.1:0'\n{settings}\n")
+    refused = run(command, "--config", str(file), **variables)
+    assert refused.returncode
+    if command == "doctor":
+        [line] = [
+            line for line in refused.stdout.splitlines() if line.startswith("fail  configuration")
+        ]
+    else:
+        line = _one_line(refused)
+    assert problem in line
+    assert remedy in line

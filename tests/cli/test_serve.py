@@ -9,6 +9,7 @@ import signal
 import socket
 import stat
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -244,3 +245,18 @@ def test_the_nearest_model_is_named(serve: Callable[..., Any]) -> None:
         )
         assert answer.status_code == 404
         assert answer.json()["error"]["message"].endswith("Did you mean 'demo/echo'?")
+
+
+def test_a_data_folder_with_a_very_long_path_is_served(
+    serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The core's socket, whose path may have 107 bytes, is elsewhere then, and goes with the process."""
+    folder = tmp_path / ("long" * 40) / "data"
+    with tempfile.TemporaryDirectory(dir="/tmp") as private:
+        started = serve(f"--data-dir={folder}", TMPDIR=private)
+        assert _complete(started, started.key).status_code == 200
+        [socket_folder] = Path(private).glob("maniac-gateway-*")
+        assert stat.S_IMODE(socket_folder.stat().st_mode) == 0o700
+        started.process.terminate()
+        assert started.process.wait(60) == 0
+        assert not any(Path(private).iterdir())

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from maniac_core.cli import prerequisites
 from maniac_core.cli.failures import report
 from maniac_core.cli.settings import edge_document, listen_address, load_core
 from maniac_core.config.core import Config, ConfigError, ProviderConfig, resolve_keys
@@ -20,6 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = load_core(arguments)
         listen_address(config.core)
+        prerequisites.check(config.core, os.environ)
         edge = msgspec.json.decode(edge_document(arguments))
     except ConfigError as err:
         report(err, arguments)

@@ -9,6 +9,7 @@ import os
 import uvloop
 
 from maniac_core import logs
+from maniac_core.cli import prerequisites
 from maniac_core.cli.database import require_file
 from maniac_core.cli.failures import describe
 from maniac_core.cli.hints import with_options
@@ -27,6 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Only `serve` runs a server for the embedded model; it says so with the option.
     config = load_core(arguments, local_model=arguments.local_model or "off")
     host, port = listen_address(config.core)
+    prerequisites.check(config.core, os.environ)
     ports.claim([ports.Wish(host, port, "--grpc-port", "[core] listen")])
     logs.configure(config.core.log_format)
     protect_memory()

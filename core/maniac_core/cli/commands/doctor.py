@@ -10,6 +10,7 @@ import stat
 import sys
 from collections.abc import Iterator
 
+from maniac_core.cli import prerequisites
 from maniac_core.cli.commands.doctor_providers import check_providers
 from maniac_core.cli.database import opened
 from maniac_core.cli.failures import describe
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _findings(config: Config, edge: EdgeSettings) -> Iterator[Finding]:
-    yield ok("configuration", config.source or "no file, only the environment")
+    yield _check_configuration(config)
     yield _check_data_dir(config)
     yield asyncio.run(_check_database(config))
     yield _check_spool(config)
@@ -51,6 +52,15 @@ def _findings(config: Config, edge: EdgeSettings) -> Iterator[Finding]:
     yield _check_model_file(config)
     yield from asyncio.run(check_providers(config, os.environ))
     yield from asyncio.run(_check_ports(config, edge))
+
+
+def _check_configuration(config: Config) -> Finding:
+    subject = "configuration"
+    try:
+        prerequisites.check(config.core, os.environ)
+    except ConfigError as err:
+        return fail(subject, str(err))
+    return ok(subject, config.source or "no file, only the environment")
 
 
 def _check_data_dir(config: Config) -> Finding:

@@ -52,6 +52,7 @@ async def _run(arguments: argparse.Namespace) -> int:
     path: Path = arguments.file
     with path.open("rb") as file:
         async with open_collection(arguments) as collection:
+            await collection.require_container(arguments.container)
             registration = await collection.registrar.open(collection.call, arguments.container)
             await _import(file, registration)
     for error in registration.result.errors:

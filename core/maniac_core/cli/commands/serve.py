@@ -9,12 +9,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from maniac_core import logs
+from maniac_core.cli import prerequisites
 from maniac_core.cli.database import migrated
 from maniac_core.cli.failures import UsageError
 from maniac_core.cli.hints import with_options
@@ -46,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal and return the exit status."""
     edge = load_edge(arguments)
     config = load_core(arguments)
+    prerequisites.check(config.core, os.environ)
     logs.configure(config.core.log_format)
     protect_memory()
     folder = config.core.data_dir.absolute()
@@ -58,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.pull and not config.core.local_model and llama.problem is None:
                 _pull(folder)
                 config = load_core(arguments)
-            return _serve(arguments, _placed(config, folder), edge, llama)
+            with _placed(config, folder) as placed:
+                return _serve(arguments, placed, edge, llama)
     except data_dir.InUseError as err:
         raise UsageError(str(err)) from None
 
@@ -70,15 +74,26 @@ def _pull(folder: Path) -> None:
         sys.stderr.write(f"maniac-gateway: {err}\nGoing on without the embedded model.\n")
 
 
-def _placed(config: Config, folder: Path) -> Config:
-    """Return the configuration with the data folder as an absolute path, where its socket has room."""
+@contextlib.contextmanager
+def _placed(config: Config, folder: Path) -> Iterator[Config]:
+    """Yield the configuration with the data folder as an absolute path, and a socket whose path the system takes."""
     core = msgspec.structs.replace(config.core, data_dir=folder)
-    if len(os.fsencode(core.socket_path.absolute())) > _LONGEST_SOCKET_PATH:
-        raise ConfigError(
-            f"{core.socket_path.absolute()} is too long for a socket (over {_LONGEST_SOCKET_PATH} bytes); "
-            "set [core] socket to a shorter path"
-        )
-    return msgspec.structs.replace(config, core=core)
+    with contextlib.ExitStack() as stack:
+        if core.socket is None and not _has_room(core.socket_path):
+            private = tempfile.TemporaryDirectory(prefix="maniac-gateway-")
+            core = msgspec.structs.replace(
+                core, socket=Path(stack.enter_context(private)) / "core.sock"
+            )
+        if not _has_room(core.socket_path):
+            raise ConfigError(
+                f"{core.socket_path.absolute()} is too long for a socket (over {_LONGEST_SOCKET_PATH} bytes); "
+                "set [core] socket to a shorter path"
+            )
+        yield msgspec.structs.replace(config, core=core)
+
+
+def _has_room(socket: Path) -> bool:
+    return len(os.fsencode(socket.absolute())) <= _LONGEST_SOCKET_PATH
 
 
 def _claimed(config: Config, edge: EdgeSettings) -> tuple[Config, EdgeSettings]:
@@ -211,7 +226,8 @@ def _core(arguments: argparse.Namespace, config: Config) -> Program:
     return Program(
         name="core",
         command=tuple(command),
-        environ=environment.for_core(config, os.environ),
+        environ=environment.for_core(config, os.environ)
+        | {"MANIAC_CORE__SOCKET": str(core.socket_path)},
         grace_s=core.grace_s + _KILL_MARGIN_S,
     )
 
