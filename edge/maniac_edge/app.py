@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NamedTuple
 
 from litestar import Litestar, Router, asgi
+from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.handlers import ASGIRouteHandler
-from litestar.types import Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from maniac_edge.config import ConfigError, EdgeConfig
 from maniac_edge.context import RequestContext
@@ -39,6 +41,7 @@ from maniac_edge.core.channel import CoreChannels
 from maniac_edge.core.client import CoreClient
 from maniac_edge.core.relay import RelayChat
 from maniac_edge.exception_handlers import exception_handlers, method_not_allowed
+from maniac_edge.http.chat_route import ChatRoute
 from maniac_edge.http.cors import CorsMiddleware
 from maniac_edge.http.middleware import RequestMiddleware
 from maniac_edge.http.proxies import Proxies
@@ -47,6 +50,7 @@ from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.telemetry import exports_traces
 
 _BASE_PATHS = ("/v1", "/api/v1")
+_CHAT_PATHS = tuple(f"{base}/chat/completions" for base in _BASE_PATHS)
 _RESOURCES = (
     completions,
     replay,
@@ -69,7 +73,14 @@ _OPERATIONS = tuple(
 )
 
 
-def create_app(config: EdgeConfig) -> Litestar:
+class App(NamedTuple):
+    """What the server runs, and what it may say to it."""
+
+    asgi: ASGIApp
+    state: State
+
+
+def create_app(config: EdgeConfig) -> App:
     """Return the app. It connects to the core on start-up, without waiting for it.
 
     Raises:
@@ -103,25 +114,23 @@ def create_app(config: EdgeConfig) -> Litestar:
         openapi_config=None,
         logging_config=None,
     )
-    _observe(app, chat_transport, config)
+    asgi: ASGIApp = ChatRoute(app, chat_handler, chat_transport, _CHAT_PATHS)
+    asgi = _observed(asgi, app, chat_transport, config)
     if config.cors_origins:
-        app.asgi_handler = CorsMiddleware(app.asgi_handler, config.cors_origins)
+        asgi = CorsMiddleware(asgi, config.cors_origins)
     access_log = AccessLog(config.log_format, sys.stderr)
-    app.asgi_handler = RequestMiddleware(
-        app.asgi_handler, access_log, Proxies(config.trusted_proxies)
-    )
     app.on_shutdown.append(access_log.flush)
-    return app
+    return App(RequestMiddleware(asgi, access_log, Proxies(config.trusted_proxies)), app.state)
 
 
-def _observe(app: Litestar, relay: RelayChat, config: EdgeConfig) -> None:
+def _observed(asgi: ASGIApp, app: Litestar, relay: RelayChat, config: EdgeConfig) -> ASGIApp:
     """Measure and trace requests, where it is wanted; what does it is not even loaded where it is not."""
     if config.metrics_listen:
         from maniac_edge.observe.metrics import Metrics  # noqa: PLC0415
 
         metrics = Metrics(relay.links)
         metrics.listen(config.metrics_listen)
-        app.asgi_handler = metrics.wrap(app.asgi_handler)
+        asgi = metrics.wrap(asgi)
         app.on_shutdown.append(metrics.close)
     try:
         is_traced = exports_traces(os.environ)
@@ -131,15 +140,16 @@ def _observe(app: Litestar, relay: RelayChat, config: EdgeConfig) -> None:
         from maniac_edge.observe.tracing import Tracing  # noqa: PLC0415
 
         tracing = Tracing()
-        app.asgi_handler = tracing.wrap(app.asgi_handler)
+        asgi = tracing.wrap(asgi)
         app.on_shutdown.append(tracing.close)
+    return asgi
 
 
 def _chat_routes(
     core: CoreClient, bodies: BodyReader, handler: chat.ChatHandler
 ) -> list[ASGIRouteHandler]:
     async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
-        # One raw route for all verbs: a typed handler would double the edge's cost of a completion.
+        # One raw route for all verbs. Only what ChatRoute leaves, such as a path with a slash at its end, comes here.
         context: RequestContext = scope["state"]["context"]
         match scope["method"]:  # type: ignore[typeddict-item]
             case "POST":
@@ -155,5 +165,4 @@ def _chat_routes(
             case _:
                 raise method_not_allowed("GET, OPTIONS, POST")
 
-    paths = [f"{base}/chat/completions" for base in _BASE_PATHS]
-    return [asgi(paths, copy_scope=False)(chat_completions)]
+    return [asgi(list(_CHAT_PATHS), copy_scope=False)(chat_completions)]

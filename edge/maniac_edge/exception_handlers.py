@@ -110,11 +110,7 @@ class _NoResponse(Response[None]):
 
 
 class _FailureResponse(Response[None]):
-    """Sends the envelope of a failure.
-
-    What the edge refuses by itself passes the core's gates first, so that a caller without a valid key, or above its
-    limit, learns that and nothing else.
-    """
+    """Sends the envelope of a failure."""
 
     def __init__(self, error: EdgeError, access: Access, context: RequestContext) -> None:
         super().__init__(None)
@@ -128,18 +124,34 @@ class _FailureResponse(Response[None]):
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
         del receive
-        error, context = self._error, self._context
-        if context.is_gated and not error.from_core:
-            try:
-                await self._access.check_access(context, refused_code=error.code)
-            except EdgeError as err:
-                error = err
-        context.error_code = error.code
-        body = envelope(error)
-        headers = response_headers(error, context)
-        watch: ClientWatch = scope["extensions"][CLIENT_WATCH]  # type: ignore[index,assignment]
-        if watch.in_body and CLOSE not in headers:
-            # The rest of the body is not worth receiving.
-            headers.append(CLOSE)
-        await start_json(send, len(body), status=error.status, headers=headers)
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        await _answer(self._error, self._access, self._context, scope, send)
+
+
+async def send_failure(exc: Exception, access: Access, scope: Scope, send: Send) -> None:
+    """Answer a request whose handler failed, before anything was sent, with the envelope."""
+    context: RequestContext = scope["state"]["context"]
+    await _answer(to_edge_error(exc, context), access, context, scope, send)
+
+
+async def _answer(
+    error: EdgeError, access: Access, context: RequestContext, scope: Scope, send: Send
+) -> None:
+    """Send the envelope of a failure.
+
+    What the edge refuses by itself passes the core's gates first, so that a caller without a valid key, or above its
+    limit, learns that and nothing else.
+    """
+    if context.is_gated and not error.from_core:
+        try:
+            await access.check_access(context, refused_code=error.code)
+        except EdgeError as err:
+            error = err
+    context.error_code = error.code
+    body = envelope(error)
+    headers = response_headers(error, context)
+    watch: ClientWatch = scope["extensions"][CLIENT_WATCH]  # type: ignore[index,assignment]
+    if watch.in_body and CLOSE not in headers:
+        # The rest of the body is not worth receiving.
+        headers.append(CLOSE)
+    await start_json(send, len(body), status=error.status, headers=headers)
+    await send({"type": "http.response.body", "body": body, "more_body": False})

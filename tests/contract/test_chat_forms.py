@@ -140,9 +140,14 @@ def test_json_and_the_typed_contract_make_the_same_request(
     start = parsed(json.dumps(request, separators=separators, ensure_ascii=is_spaced).encode())
     if start is None:
         return
-    from_json = outcome(request_from_json, start.body, has_unknown_keys=start.has_unknown_keys)
+    flags = {
+        "has_unknown_keys": start.has_unknown_keys,
+        "has_unknown_inner_keys": start.has_unknown_inner_keys,
+    }
 
-    assert from_json == outcome(request_from_proto, params_of(start))
+    assert outcome(request_from_json, start.body, **flags) == outcome(
+        request_from_proto, params_of(start)
+    )
 
 
 @given(request=_request)
@@ -155,6 +160,7 @@ def test_what_an_edge_sends_is_sent_the_same_again(request: dict[str, Any]) -> N
 
     assert again.body == start.body
     assert again.has_unknown_keys == start.has_unknown_keys
+    assert again.has_unknown_inner_keys == start.has_unknown_inner_keys
 
 
 BODY = b'{"messages":[{"role":"user","content":"x"}],"model":"m"%s}'
@@ -195,7 +201,9 @@ def test_what_no_edge_sends_is_refused(
 ) -> None:
     """The core takes nobody's word for the form of a request: each fault is a refusal that names its field."""
     with pytest.raises(GatewayError) as caught:
-        request_from_json(body, has_unknown_keys=has_unknown_keys)
+        request_from_json(
+            body, has_unknown_keys=has_unknown_keys, has_unknown_inner_keys=has_unknown_keys
+        )
 
     assert caught.value.code in {"invalid_value", "missing_required_parameter"}
     assert caught.value.param == param

@@ -228,6 +228,47 @@ def test_an_edge_cannot_send_more_frames_than_an_edge_does(
     assert "frames" in caught.value.details()
 
 
+def test_json_of_a_caller_that_is_not_an_edge_is_measured(
+    gateway: Gateway, channel: grpc.Channel
+) -> None:
+    """An edge has bounded what it sends; what anyone else sends is bounded before it is decoded."""
+    call = relay_pb2_grpc.RelayServiceStub(channel).Call
+    start = relay_pb2.RelayStart(
+        wire=relay_pb2.RELAY_WIRE_CHAT, body=b'{"tools":[' + b"{}," * 300_000
+    )
+    cost = Cost(gateway)
+    with pytest.raises(grpc.RpcError) as caught:
+        next(call(relay_pb2.CallRequest(start=start), metadata=METADATA))
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "objects and arrays" in caught.value.details()
+    assert cost.memory_mb() < 64
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b'{"messages":[5]}', b'{"messages":[{"role":"user"}]}']
+)
+def test_a_call_that_no_edge_makes_is_refused(
+    gateway: Gateway, channel: grpc.Channel, body: bytes
+) -> None:
+    """Whatever stands where a request should be, the answer is a refusal that the contract has."""
+    before = gateway.output()
+    call = relay_pb2_grpc.RelayServiceStub(channel).Call
+    codes = []
+    for start in (
+        relay_pb2.RelayStart(body=body),
+        relay_pb2.RelayStart(wire=relay_pb2.RELAY_WIRE_CHAT, body=body),
+        relay_pb2.RelayStart(wire=relay_pb2.RELAY_WIRE_CHAT, body=body, stream=True),
+        relay_pb2.RelayStart(replay=relay_pb2.RelayReplay(id="nothing")),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            next(call(relay_pb2.CallRequest(start=start), metadata=METADATA))
+        codes.append(caught.value.code().name)
+
+    assert codes == ["UNIMPLEMENTED", "INVALID_ARGUMENT", "INVALID_ARGUMENT", "NOT_FOUND"]
+    assert "Traceback" not in gateway.output().removeprefix(before)
+
+
 def test_health_needs_no_key_and_reads_no_message(gateway: Gateway, channel: grpc.Channel) -> None:
     """Probes have no key. What they send is not read, so it cannot do harm."""
     cost = Cost(gateway)

@@ -44,7 +44,7 @@ class Answerer:
             EdgeError: nothing was sent yet.
         """
         try:
-            async with until_gone(scope) as watch:
+            with until_gone(scope) as watch:
                 if request.is_stream:
                     await self._stream(request, send, context, watch)
                 else:
@@ -106,15 +106,13 @@ class ChatHandler(Answerer):
             EdgeError: nothing was sent yet.
             ClientGoneError: the client closed its connection before its request was read.
         """
-        request = await self._read(scope, receive)
-        await self.answer(request, scope, send, context)
-
-    async def _read(self, scope: Scope, receive: Receive) -> ChatRequest:
         body = await self._bodies.read(scope, receive)
         if len(body) <= _LARGE_BYTES:
-            return self._parse(body)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._large, self._parse, body)
+            request = self._parse(body)
+        else:
+            loop = asyncio.get_running_loop()
+            request = await loop.run_in_executor(self._large, self._parse, body)
+        await self.answer(request, scope, send, context)
 
     def _parse(self, body: bytes) -> ChatRequest:
         request = ChatRequest(parse_request(body, strict=self._strict, limits=self._limits))

@@ -45,7 +45,7 @@ async def _relay(
         await upload.open()
         await _send(body, form, upload)
         form.finish()
-        async with until_gone(request.scope):
+        with until_gone(request.scope):
             return await upload.finish(form.file_bytes)
     finally:
         upload.close()

@@ -125,13 +125,14 @@ def parse_request(
         where = f"tools[{i}].function.parameters"
         tool.function.parameters = _object(tool.function.parameters, where)
         tool.type = "function"
-    has_unknown_keys = raw is not None and _keep_unknown(request, raw)
+    has_inner = raw is not None and _keep_unknown(request, raw)
     text = _joined(_encode(request), unknown)
     return relay_pb2.RelayStart(
         stream=is_stream,
         wire=relay_pb2.RELAY_WIRE_CHAT,
         body=text,
-        has_unknown_keys=has_unknown_keys or bool(unknown),
+        has_unknown_keys=bool(unknown),
+        has_unknown_inner_keys=has_inner,
     )
 
 

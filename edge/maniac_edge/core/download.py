@@ -94,7 +94,7 @@ class DownloadResponse(Response[None], ABC):
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
         del receive
         try:
-            async with until_gone(scope):
+            with until_gone(scope):
                 await self.relay(send)
         except ClientGoneError:
             self._context.client_gone = True

@@ -21,6 +21,8 @@ _CREDIT = 64
 _CREDIT_STEP = 16
 # Well below what the core lets a reader leave unread.
 _CREDIT_STEP_BYTES = 256 * 1024
+# In tenths of milliseconds.
+_TIMING = b"queue;dur=%d.%d, upstream;dur=%d.%d, first-token;dur=%d.%d, gateway;dur=%d.%d"
 # The headers of a call, by their names in the metadata of an RPC.
 _FIELDS = {
     "authorization": "authorization",
@@ -54,8 +56,8 @@ class RelayChat:
 
     async def create(self, request: ChatRequest, context: RequestContext) -> bytes:
         """Return a whole answer; see CoreChat."""
-        link = await self._link(request)
-        if link is None:
+        link = self.links.next() or await self._find_link()
+        if link is None or request.packed is not None:
             return await self._rpc.create(request, context)
         call = _RelayCall(self, self._start(request, context), context)
         call.open(link)
@@ -67,19 +69,18 @@ class RelayChat:
 
     async def stream(self, request: ChatRequest, context: RequestContext) -> ChatStream:
         """Open a streamed answer; see CoreChat."""
-        link = await self._link(request)
-        if link is None:
+        link = self.links.next() or await self._find_link()
+        if link is None or request.packed is not None:
             return await self._rpc.stream(request, context)
         call = _RelayCall(self, self._start(request, context), context)
         call.open(link)
         return call
 
-    async def _link(self, request: ChatRequest) -> Link | None:
-        """Return what carries a request; None: an RPC of its own does."""
-        link = self.links.next() or await self.links.find()
+    async def _find_link(self) -> Link | None:
+        link = await self.links.find()
         if link is None and self.links.are_of_other_versions:
             raise older_core()
-        return None if request.packed is not None else link
+        return link
 
     async def check_access(
         self, context: RequestContext, *, refused_code: str = "", body_follows: bool = False
@@ -270,8 +271,9 @@ def _take_head(context: RequestContext, head: relay_pb2.RelayHead) -> None:
         headers[b"x-maniac-dropped-params"] = ",".join(head.dropped_params).encode()
     if head.HasField("server_timing"):
         timing = head.server_timing
-        headers[b"server-timing"] = (
-            f"queue;dur={timing.queue_us / 1000:.1f}, upstream;dur={timing.upstream_us / 1000:.1f}, "
-            f"first-token;dur={timing.first_token_us / 1000:.1f}, "
-            f"gateway;dur={timing.gateway_us / 1000:.1f}"
-        ).encode()
+        headers[b"server-timing"] = _TIMING % (
+            *divmod((timing.queue_us + 50) // 100, 10),
+            *divmod((timing.upstream_us + 50) // 100, 10),
+            *divmod((timing.first_token_us + 50) // 100, 10),
+            *divmod((timing.gateway_us + 50) // 100, 10),
+        )

@@ -63,7 +63,7 @@ class ClientWatch:
             self.on_gone()
 
 
-class until_gone:  # noqa: N801 - Reads as a statement: `async with until_gone(scope)`.
+class until_gone:  # noqa: N801 - Reads as a statement: `with until_gone(scope)`.
     """Cancels the block when the client closes its connection, and turns that into ClientGoneError.
 
     Noticing takes a turn of the event loop, so a block that sends without ever waiting for anything is not cancelled.
@@ -73,7 +73,7 @@ class until_gone:  # noqa: N801 - Reads as a statement: `async with until_gone(s
         self._watch: ClientWatch = scope["extensions"][CLIENT_WATCH]  # type: ignore[index,assignment]
         self._gone = False
 
-    async def __aenter__(self) -> ClientWatch:
+    def __enter__(self) -> ClientWatch:
         """Start watching."""
         # With the loop at hand it is a system call cheaper.
         task = asyncio.current_task(asyncio.get_running_loop())
@@ -85,7 +85,7 @@ class until_gone:  # noqa: N801 - Reads as a statement: `async with until_gone(s
             self._cancel()
         return self._watch
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,

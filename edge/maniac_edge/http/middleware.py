@@ -38,12 +38,13 @@ class RequestMiddleware:
             address = self._proxies.client_address(address, scope["headers"])
         context = RequestContext(scope["headers"], path, address)
         method = scope["method"]
-        context.is_head = method == "HEAD"
-        # A copy: the server looks at the method to leave the body out.
-        inner = scope.copy()
-        inner["path"] = path
-        inner["method"] = HttpMethod.GET if method == "HEAD" else method
-        inner["state"]["context"] = context
+        if method == "HEAD":
+            context.is_head = True
+            # A copy: the server looks at the method to leave the body out.
+            scope = scope.copy()
+            scope["method"] = HttpMethod.GET
+        scope["path"] = path
+        scope["state"]["context"] = context
 
         async def send_counted(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -59,6 +60,6 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            await self._app(inner, receive, send_counted)
+            await self._app(scope, receive, send_counted)
         finally:
             self._log.write(method, context)

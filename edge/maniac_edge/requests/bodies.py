@@ -60,13 +60,13 @@ class BodyReader:
             ClientGoneError: the client went away before its end.
         """
         declared = check_declared(scope, self._limit)
-        structure = JsonStructure(self._max_values, self._max_depth)
         if declared <= _UNASKED_BYTES and not _waits_for_us(scope):
             message = await receive()
             if message["type"] != "http.request":
                 raise ClientGoneError
             body = message["body"]
             if not message["more_body"] and len(body) <= self._limit:
+                structure = JsonStructure(self._max_values, self._max_depth)
                 if not structure.is_within(body):
                     await _measure(structure, body)
                 return body
@@ -140,4 +140,4 @@ async def _measure(structure: JsonStructure, text: bytes) -> None:
 
 def _waits_for_us(scope: Scope) -> bool:
     """Whether the client sends its body only once it is asked to."""
-    return any(name == b"expect" for name, _ in scope["headers"])
+    return b"expect" in dict(scope["headers"])

@@ -18,6 +18,7 @@ from maniac_edge.context import new_request_id
 from maniac_edge.errors import EdgeError, envelope
 from maniac_edge.http.client_connection import CLIENT_WATCH, ClientWatch
 from maniac_edge.server.connections import Connections
+from maniac_edge.server.cycle import Arrival, EdgeCycle
 from maniac_edge.server.write_batching import GatheringTransport
 
 # Above the idle time after which clients drop a pooled connection, so that it is the client who closes it and no
@@ -177,10 +178,41 @@ class EdgeProtocol(HttpToolsProtocol):
             if len(self.pipeline) >= _MAX_WAITING:
                 raise _RefusedError("Too many requests wait on this connection.")
             self._watch.in_body = True
-            self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]
-            super().on_headers_complete()
+            self._begin(version)
             # Trailers are nobody's.
             self.headers = []
+
+    def _begin(self, version: str) -> None:
+        """Give the request to the app, now or in its turn."""
+        url = httptools.parse_url(self.url)
+        scope: Any = self.scope
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        # Routes are matched before percent-decoding.
+        scope["path"] = url.path.decode("ascii")
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        scope["extensions"] = self._extensions
+        before = self.cycle
+        arrival: Any = Arrival()
+        cycle = self.cycle = EdgeCycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=arrival,
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
 
     def _check_framing(self, version: str) -> None:
         if version not in _VERSIONS:
@@ -253,7 +285,9 @@ class EdgeProtocol(HttpToolsProtocol):
         if cycle is self._malformed:
             self._answer(EdgeError("INVALID_VALUE", _INVALID))
         else:
-            super()._start_asgi_task(cycle, app)
+            task = self.loop.create_task(cycle.run_asgi(app))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
 
     def _parse(self, data: bytes | memoryview) -> memoryview:
         """Parse, and return what comes after an offer."""

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from litestar.datastructures import State
 
 from maniac_edge.app import create_app
 from maniac_edge.config import EdgeConfig
@@ -34,8 +35,9 @@ class EdgeServer(uvicorn.Server):
     Before it stops accepting it tells load balancers and clients to go elsewhere, for `drain_s` seconds.
     """
 
-    def __init__(self, config: uvicorn.Config, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, state: State, drain_s: float) -> None:
         super().__init__(config)
+        self._state = state
         self._drain_s = drain_s
         self._stops_at: float | None = None
 
@@ -68,7 +70,7 @@ class EdgeServer(uvicorn.Server):
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
         self._stops_at = time.monotonic() + self._drain_s
-        self.config.app.state.is_leaving = True  # type: ignore[union-attr]  # ours
+        self._state.is_leaving = True
         self.should_exit = not self._drain_s
 
     async def on_tick(self, counter: int) -> bool:
@@ -100,13 +102,14 @@ def work_in_batches() -> None:
 
 def build_server(config: EdgeConfig) -> EdgeServer:
     """Return the server for a configuration; `run()` blocks until it has stopped."""
+    app = create_app(config)
     # Not a class, but called as one.
     protocol: Any = functools.partial(
         EdgeProtocol, guard=Connections(config), unread_timeout_s=config.unread_timeout_s
     )
     return EdgeServer(
         uvicorn.Config(
-            create_app(config),
+            app.asgi,
             host=config.host,
             port=config.port,
             loop="uvloop",
@@ -121,5 +124,6 @@ def build_server(config: EdgeConfig) -> EdgeServer:
             timeout_graceful_shutdown=config.grace_s,
             backlog=2048,
         ),
+        app.state,
         config.drain_s,
     )

@@ -169,8 +169,10 @@ _PATH = re.compile(r" - at `(?:key in `)?\$\.?([^`]*)`$")
 _DETAILS = re.compile(r"messages\[\d+\]\.reasoning_details")
 
 
-def request_from_json(body: bytes, *, has_unknown_keys: bool) -> ChatRequest:
-    """Return the domain's form of a request.
+def request_from_json(
+    body: bytes, *, has_unknown_keys: bool = False, has_unknown_inner_keys: bool = False
+) -> ChatRequest:
+    """Return the domain's form of a request; see `RelayStart` for the flags.
 
     Raises:
         GatewayError: INVALID_VALUE or MISSING_REQUIRED_PARAMETER, naming the field.
@@ -180,8 +182,11 @@ def request_from_json(body: bytes, *, has_unknown_keys: bool) -> ChatRequest:
         options = given.pop("stream_options", None)
         include_usage = options is not None and bool(_options(options).include_usage)
         check_sizes(given)
+        if has_unknown_inner_keys:
+            _add_inner_keys(given, body)
         if has_unknown_keys:
-            given = _with_unknown_keys(given, body)
+            # In front, as they are to dialects.
+            given = {**_further(_members(body), _REQUEST_KEYS), **given}
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
         raise _refusal(err) from err
     except RecursionError:
@@ -203,8 +208,8 @@ def request_from_json(body: bytes, *, has_unknown_keys: bool) -> ChatRequest:
     return request
 
 
-def _with_unknown_keys(given: JsonObject, body: bytes) -> JsonObject:
-    """Add what the gateway does not know, its values as they came; return the parameters with it in front."""
+def _add_inner_keys(given: JsonObject, body: bytes) -> None:
+    """Add to messages and tools what the gateway does not know, its values as they came."""
     unread = _unread(body)
     for i, (message, raw) in enumerate(zip(given["messages"], unread.messages, strict=True)):
         content = message["content"]
@@ -221,7 +226,6 @@ def _with_unknown_keys(given: JsonObject, body: bytes) -> JsonObject:
         _add(message, raw, _MESSAGE_KEYS)
     for tool, raw in zip(given.get("tools", ()), unread.tools, strict=True):
         _add(tool, raw, _TOOL_KEYS)
-    return {**_further(_members(body), _REQUEST_KEYS), **given}
 
 
 def _add(known: JsonObject, raw: _Raws, keys: frozenset[str]) -> None:

@@ -29,7 +29,11 @@ async def read_request(replayer: Replayer, call: Call, start: relay_pb2.RelaySta
         return await replayer.request(call, start.replay.id, start.replay.model)
     if start.wire != relay_pb2.RELAY_WIRE_CHAT:
         raise _unknown_wire()
-    return request_from_json(start.body, has_unknown_keys=start.has_unknown_keys)
+    return request_from_json(
+        start.body,
+        has_unknown_keys=start.has_unknown_keys,
+        has_unknown_inner_keys=start.has_unknown_inner_keys,
+    )
 
 
 def fill_rate(head: relay_pb2.RelayHead, rate: RateState) -> None:

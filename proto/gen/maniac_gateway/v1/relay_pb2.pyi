@@ -127,6 +127,7 @@ class RelayStart(_message.Message):
     BODY_FIELD_NUMBER: _builtins.int
     REPLAY_FIELD_NUMBER: _builtins.int
     HAS_UNKNOWN_KEYS_FIELD_NUMBER: _builtins.int
+    HAS_UNKNOWN_INNER_KEYS_FIELD_NUMBER: _builtins.int
     authorization: _builtins.str
     """The Authorization header as it came. Empty: none."""
     request_id: _builtins.str
@@ -151,7 +152,9 @@ class RelayStart(_message.Message):
     and keys their order; values of keys that the gateway does not know are as they came.
     """
     has_unknown_keys: _builtins.bool
-    """Whether there are keys in the body that the gateway does not know; without it they are not looked for."""
+    """Whether the top level of the body has keys that the gateway does not know; without it they are not looked for."""
+    has_unknown_inner_keys: _builtins.bool
+    """The same of messages, parts, tool calls and tools."""
     @_builtins.property
     def replay(self) -> Global___RelayReplay:
         """A captured request that is sent once more."""
@@ -172,10 +175,11 @@ class RelayStart(_message.Message):
         body: _builtins.bytes = ...,
         replay: Global___RelayReplay | None = ...,
         has_unknown_keys: _builtins.bool = ...,
+        has_unknown_inner_keys: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "replay", b"replay", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anthropic_beta", b"anthropic_beta", "authorization", b"authorization", "body", b"body", "client_address", b"client_address", "has_unknown_keys", b"has_unknown_keys", "idempotency_key", b"idempotency_key", "initial_credit", b"initial_credit", "replay", b"replay", "request", b"request", "request_id", b"request_id", "stream", b"stream", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent", "wire", b"wire"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anthropic_beta", b"anthropic_beta", "authorization", b"authorization", "body", b"body", "client_address", b"client_address", "has_unknown_inner_keys", b"has_unknown_inner_keys", "has_unknown_keys", b"has_unknown_keys", "idempotency_key", b"idempotency_key", "initial_credit", b"initial_credit", "replay", b"replay", "request", b"request", "request_id", b"request_id", "stream", b"stream", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent", "wire", b"wire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["body", "replay"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015

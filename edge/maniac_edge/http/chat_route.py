@@ -1,0 +1,74 @@
+"""The route of chat requests, in front of the framework: nearly all requests take it, and need nothing of the framework."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Protocol
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from maniac_edge.context import RequestContext
+from maniac_edge.errors import ClientGoneError
+from maniac_edge.exception_handlers import send_failure
+from maniac_edge.requests.bodies import Access
+
+_HOST = re.compile(rb"[0-9A-Za-z!$&'()*+,;=\-._~:\[\]@%]*")
+
+
+class Handler(Protocol):
+    """Answers a chat request."""
+
+    async def create(
+        self, scope: Scope, receive: Receive, send: Send, context: RequestContext
+    ) -> None:
+        """Answer one chat request.
+
+        Raises:
+            EdgeError: nothing was sent yet.
+            ClientGoneError: the client closed its connection before its request was read.
+        """
+
+
+class ChatRoute:
+    """Answers POST on the paths of chat as the framework would; everything else is the framework's."""
+
+    def __init__(
+        self, app: ASGIApp, handler: Handler, access: Access, paths: Collection[str]
+    ) -> None:
+        self._app = app
+        self._handler = handler
+        self._access = access
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if (
+            scope["type"] != ScopeType.HTTP
+            or scope["path"] not in self._paths
+            or scope["method"] != "POST"
+            or not _has_good_host(scope)
+        ):
+            await self._app(scope, receive, send)
+            return
+        # What metrics and traces call it.
+        scope["path_template"] = scope["path"]
+        context: RequestContext = scope["state"]["context"]
+        try:
+            await self._handler.create(scope, receive, send, context)
+        except ClientGoneError:
+            context.client_gone = True
+        except Exception as exc:
+            if context.status:
+                # The head is out. An answer without its end closes the connection, and so cannot look whole.
+                raise
+            await send_failure(exc, self._access, scope, send)
+
+
+def _has_good_host(scope: Scope) -> bool:
+    """Whether the framework would let the request pass: it refuses a Host that no URL could have."""
+    for name, value in scope["headers"]:
+        if name == b"host":
+            return _HOST.fullmatch(value) is not None
+    return True
