@@ -20,7 +20,7 @@ from maniac_edge.errors import (
     response_headers,
 )
 from maniac_edge.http.client_connection import CLIENT_WATCH, CLOSE, ClientWatch
-from maniac_edge.http.responses import start_json
+from maniac_edge.http.responses import send_json
 from maniac_edge.requests.bodies import Access
 
 # Prefixes that clients put before a path when they guess.
@@ -153,5 +153,4 @@ async def _answer(
     if watch.in_body and CLOSE not in headers:
         # The rest of the body is not worth receiving.
         headers.append(CLOSE)
-    await start_json(send, len(body), status=error.status, headers=headers)
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await send_json(send, body, status=error.status, headers=headers)

@@ -151,6 +151,8 @@ class _RelayCall:
         self._ended = False
         self._is_taken = True
         self._waiter: asyncio.Future[bool] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._give_up_at = 0.0
         self._consumed = 0
         self._consumed_bytes = 0
 
@@ -176,7 +178,8 @@ class _RelayCall:
     async def batch(self, timeout_s: float) -> bytes | None:
         """Return the events that are ready; see ChatStream."""
         # The next request for frames means that the last ones were written: only then is there room for more.
-        self._give_credit()
+        if self._consumed >= _CREDIT_STEP or self._consumed_bytes >= _CREDIT_STEP_BYTES:
+            self._give_credit()
         if not self._held and not self._ended and not await self._wait(timeout_s):
             return None
         held, self._held = self._held, []
@@ -190,9 +193,7 @@ class _RelayCall:
         return events
 
     def _give_credit(self) -> None:
-        if self._ended or (
-            self._consumed < _CREDIT_STEP and self._consumed_bytes < _CREDIT_STEP_BYTES
-        ):
+        if self._ended:
             return
         credit = relay_pb2.RelayCredit(frames=self._consumed)
         self._link.send(Frame(call_id=self.id, credit=credit))
@@ -200,6 +201,8 @@ class _RelayCall:
 
     def close(self) -> None:
         """End the call of the core if it still runs."""
+        if self._timer is not None:
+            self._timer.cancel()
         if self._link.forget(self.id):
             self._link.send(Frame(call_id=self.id, cancel=relay_pb2.RelayCancel()))
 
@@ -249,12 +252,24 @@ class _RelayCall:
     async def _wait(self, timeout_s: float) -> bool:
         loop = self._link.loop
         self._waiter = loop.create_future()
-        timer = loop.call_later(timeout_s, self._notify)
+        # One timer for all the waiting of a stream: to start and cancel one for each costs as much as a frame.
+        self._give_up_at = loop.time() + timeout_s
+        if self._timer is None:
+            self._timer = loop.call_later(timeout_s, self._check_time)
         try:
             return await self._waiter
         finally:
-            timer.cancel()
             self._waiter = None
+
+    def _check_time(self) -> None:
+        self._timer = None
+        if self._waiter is None:
+            return
+        left_s = self._give_up_at - self._link.loop.time()
+        if left_s <= 0:
+            self._notify()
+        else:
+            self._timer = self._link.loop.call_later(left_s, self._check_time)
 
     def _notify(self, *, came: bool = False) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -51,17 +51,10 @@ async def send_json(
     send: Send, body: bytes, *, status: int = 200, headers: list[Header] | None = None
 ) -> None:
     """Send a whole JSON response."""
-    await start_json(send, len(body), status=status, headers=headers)
-    await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-async def start_json(
-    send: Send, size: int, *, status: int, headers: list[Header] | None = None
-) -> None:
-    """Send the head of a JSON response."""
     own: list[Any] = [
         (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % size),
+        (b"content-length", b"%d" % len(body)),
         *(headers or ()),
     ]
     await send({"type": "http.response.start", "status": status, "headers": own})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -32,18 +32,17 @@ class EventStream:
 
     async def write(self, data: bytes) -> None:
         """Write complete frames, at once; waits while the client does not read."""
-        await self._open()
+        if not self.is_open:
+            await self._open()
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self, data: bytes) -> None:
         """Write the last frames and end the response."""
-        await self._open()
+        if not self.is_open:
+            await self._open()
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def _open(self) -> None:
-        if not self.is_open:
-            self.is_open = True
-            self._context.streamed = True
-            await self._send(
-                {"type": "http.response.start", "status": 200, "headers": list(_HEADERS)}
-            )
+        self.is_open = True
+        self._context.streamed = True
+        await self._send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
