@@ -117,7 +117,7 @@ audit: .venv/tools.stamp
 
 clean:
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
-	@find core edge proto tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find common core edge proto tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -12,7 +12,17 @@ import pytest
 
 _ROOT = Path(__file__).parents[2]
 _MINORS = range(11, 15)
-_TREE = ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "proto", "core", "edge", "docs")
+_TREE = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "proto",
+    "common",
+    "core",
+    "edge",
+    "docs",
+)
 
 
 def _interpreter(minor: int) -> str | None:
