@@ -151,6 +151,19 @@ def test_json_and_the_typed_contract_make_the_same_request(
 
 
 @given(request=_request)
+def test_a_request_is_read_the_same_by_either_decoder(request: dict[str, Any]) -> None:
+    """A key that nobody knows, which the quick decoder refuses, changes nothing of the rest."""
+    plain = parsed(json.dumps(request).encode())
+    other = parsed(json.dumps({**request, "unknown key": 1}).encode())
+
+    assert (plain is None) == (other is None)
+    if plain is not None:
+        assert other.body.replace(b',"unknown key":1', b"") == plain.body
+        assert other.has_unknown_keys
+        assert other.has_unknown_inner_keys == plain.has_unknown_inner_keys
+
+
+@given(request=_request)
 def test_what_an_edge_sends_is_sent_the_same_again(request: dict[str, Any]) -> None:
     """The form is one that the edge itself would not change."""
     start = parsed(json.dumps(request).encode())
