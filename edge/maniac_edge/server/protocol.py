@@ -66,6 +66,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self._unread_timeout_s = unread_timeout_s
         self._head_bytes = 0
         self._heard_at = 0.0
+        self._wait_until: float | None = None
+        """When to leave a client that sends nothing, by the loop's clock. None: it is not waited for."""
         self._is_deaf = False
         """Whether nothing that comes is parsed any more."""
         self._ignored_bytes = 0
@@ -94,8 +96,8 @@ class EdgeProtocol(HttpToolsProtocol):
         """Tell the handler that its client is gone."""
         self._guard.remove(self._address)
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()
-        for timer in (self._drop_timer, self._unread_timer, self._linger_timer):
+        timers = (self._drop_timer, self._unread_timer, self._linger_timer)
+        for timer in (self.timeout_keep_alive_task, *timers):
             if timer is not None:
                 timer.cancel()
         self._watch.note_gone()
@@ -233,16 +235,23 @@ class EdgeProtocol(HttpToolsProtocol):
             self._head_bytes = 0
             self._watch.in_body = False
             if not self.cycle.response_complete:
-                self._unset_keepalive_if_required()
+                self._wait_until = None
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Go on with the next request, whose body may still be on its way."""
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        self._wait_until = None
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
+            else:
+                self._wait_for_client(self.timeout_keep_alive)
         if self._drop_timer is not None:
             self._drop_timer.cancel()
             self._drop_timer = None
-        if self._watch.in_body and self.timeout_keep_alive_task is None:
+        if self._watch.in_body and self._wait_until is None:
             self._wait_for_client(self.timeout_keep_alive)
 
     def pause_writing(self) -> None:
@@ -277,9 +286,21 @@ class EdgeProtocol(HttpToolsProtocol):
         self._raw.abort()
 
     def _wait_for_client(self, timeout_s: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(
-            timeout_s, self.timeout_keep_alive_handler
-        )
+        # The timer goes on while a request is served: to cancel and start one for each costs more.
+        self._wait_until = self.loop.time() + timeout_s
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(timeout_s, self._check_wait)
+
+    def _check_wait(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._wait_until is None:
+            return
+        left_s = self._wait_until - self.loop.time()
+        if left_s > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left_s, self._check_wait)
+        else:
+            self._wait_until = None
+            self.timeout_keep_alive_handler()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if cycle is self._malformed:
@@ -356,7 +377,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _close(self) -> None:
         """Close; while a client still sends, in a way that lets it read its answer."""
-        self._unset_keepalive_if_required()
+        self._wait_until = None
         if self._watch.in_body or self._is_deaf:
             self._is_deaf = True
             self.flow.resume_reading()
