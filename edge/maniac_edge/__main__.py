@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(err, file=sys.stderr)  # noqa: T201 - There is no log yet.
         return 2
     if options.check_config:
-        print(msgspec.json.encode(config).decode())  # noqa: T201 - It is what was asked for.
+        print(msgspec.json.encode(config, enc_hook=str).decode())  # noqa: T201 - It is what was asked for.
         return 0
     # After the arguments are known to be good: the framework takes most of the start-up time.
     from maniac_edge import logs, secrecy  # noqa: PLC0415
