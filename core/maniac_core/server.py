@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 import grpc
@@ -65,6 +65,7 @@ from maniac_core.services.history.export import Exporter
 from maniac_core.services.history.registration import Registrar
 from maniac_core.services.history.replay import Replayer
 from maniac_core.services.history.retention import Retention
+from maniac_core.services.history.text_index import TextIndexer
 from maniac_core.services.history.traces import TraceService
 from maniac_core.services.history.usage import UsageService
 from maniac_core.services.limits.concurrency import Concurrency
@@ -77,7 +78,7 @@ from maniac_core.services.routing.containers import ContainerService
 from maniac_core.services.routing.models import ModelService
 from maniac_core.services.routing.planner import Planner
 from maniac_core.services.routing.router import Router
-from maniac_core.storage.engines import open_database
+from maniac_core.storage.engines import is_postgres, open_database
 from maniac_core.storage.object_store import open_objects
 from maniac_core.storage.sealed.database import SealedDatabase
 from maniac_core.storage.stores.audit import AuditStore
@@ -90,6 +91,7 @@ from maniac_core.storage.stores.files import FileStore
 from maniac_core.storage.stores.idempotency import IdempotencyStore
 from maniac_core.storage.stores.keys import KeyStore
 from maniac_core.storage.stores.retention import RetentionStore
+from maniac_core.storage.stores.text_index import TextIndexStore
 from maniac_core.storage.stores.traces import TraceStore
 from maniac_core.storage.stores.usage import UsageStore
 from maniac_core.supervised import supervised
@@ -327,11 +329,18 @@ class Core:
                     ("replaying the spool", self._spool.replay_forever),
                     ("deleting old bodies", self._retention.run),
                     ("counting refusals", self._refusals.run),
+                    *self._indexing(),
                 )
             ),
         ]
         for name in ("", *service_names()):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def _indexing(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
+        """PostgreSQL fills its index itself."""
+        if not self.config.core.text_index or is_postgres(self.config.core.database_url):
+            return []
+        return [("indexing texts", TextIndexer(TextIndexStore(self._database)).run)]
 
     async def stop(self, grace_s: float) -> None:
         """Report NOT_SERVING, refuse new calls, let running ones finish for `grace_s` seconds, flush, close."""

@@ -128,6 +128,9 @@ class Interfering:
             if self._count == 0:
                 await self._act()
 
+    def text_condition(self, _: object) -> None:
+        """There is no index of texts."""
+
     async def fetch_all(self, name: str, params: Mapping[str, Any]) -> Any:
         """Read."""
         await self._note(name)

@@ -18,6 +18,7 @@ from maniac_core.domain.canonical_json import (
 )
 from maniac_core.storage.queries import Queries
 from maniac_core.storage.sqlite import connection as sqlite_connection
+from maniac_core.storage.sqlite.functions import register
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, width=32) | st.text(),
@@ -66,6 +67,7 @@ def test_every_shipped_statement_is_valid(path: Path) -> None:
     """Every statement, but for the parts, can be prepared against the shipped schema."""
     queries = Queries.load("sqlite")
     connection = sqlite3.connect(path)
+    register(connection)
     for name in queries.names():
         sql, _ = queries.bind(name, {"facets": [b"a"]})
         try:

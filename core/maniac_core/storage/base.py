@@ -126,6 +126,12 @@ class Database(Protocol):
             StorageError: the database cannot be reached.
         """
 
+    def text_condition(self, wanted: Sequence[tuple[str, str]]) -> Where | None:
+        """Return what an index of texts is asked to find completions that may hold texts, by `input.text` or `output.text`.
+
+        None: it cannot help. Whether there is an index `text_index_covered` says.
+        """
+
     async def drop_bodies(self, before: int) -> int:
         """Drop bodies from before a time (Unix seconds) in whole parts, where they are kept in parts.
 

@@ -11,6 +11,7 @@ from maniac_core.storage.base import Database
 from maniac_core.storage.sealed.database import SealedDatabase
 from maniac_core.storage.sqlite.database import SQLiteDatabase
 from maniac_core.storage.sqlite.migrate import migrate
+from maniac_core.storage.sqlite.text_index import drop_text_index as drop_sqlite_text_index
 
 POSTGRES_SCHEMES = ("postgresql", "postgres")
 
@@ -22,6 +23,10 @@ def open_database(config: CoreConfig, environ: Mapping[str, str] = os.environ) -
         ConfigError: `database_url` names no engine, or a body key cannot be used.
     """
     keys = environ.get(config.body_key_env)
+    if keys and config.text_index:
+        raise ConfigError(
+            f"[core] text_index and {config.body_key_env}: an index holds the texts unencrypted; set one of the two"
+        )
     return open_sealed(config, keys) if keys else _open_engine(config)
 
 
@@ -67,8 +72,23 @@ def migrate_database(config: CoreConfig) -> list[str]:
     if is_postgres(config.database_url):
         from maniac_core.storage.postgres.migrate import migrate_postgres  # noqa: PLC0415 - an extra
 
-        return migrate_postgres(config.database_url)
+        return migrate_postgres(config.database_url, text_index=config.text_index)
     return migrate(config.database_path)
+
+
+def drop_text_index(config: CoreConfig) -> None:
+    """Drop the index of texts, if there is one; blocks.
+
+    Raises:
+        ConfigError: `database_url` names no engine.
+        StorageError: the database cannot be written.
+    """
+    if is_postgres(config.database_url):
+        from maniac_core.storage.postgres.migrate import drop_postgres_text_index  # noqa: PLC0415 - an extra
+
+        drop_postgres_text_index(config.database_url)
+    else:
+        drop_sqlite_text_index(config.database_path)
 
 
 def is_postgres(url: str, where: str = "[core] database_url") -> bool:

@@ -7,10 +7,12 @@ import asyncio
 import os
 import sys
 
+from maniac_core.cli.database import require_file
 from maniac_core.cli.settings import load_core
 from maniac_core.config.core import ConfigError, CoreConfig
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.engines import open_sealed
+from maniac_core.storage.stores.text_index import TextIndexStore
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -23,6 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
             "(`openssl rand -base64 32` makes one)"
         )
     try:
+        require_file(config)
         count = asyncio.run(_encrypt(config, keys))
     except StorageError as err:
         sys.stderr.write(f"maniac-gateway: {err}\n")
@@ -35,6 +38,10 @@ async def _encrypt(config: CoreConfig, keys: str) -> int:
     database = open_sealed(config, keys)
     await database.start()
     try:
+        if await TextIndexStore(database).covered():
+            raise ConfigError(
+                "the index of texts holds them unencrypted: run `maniac-gateway drop-text-index` first"
+            )
         return await database.seal_all()
     finally:
         await database.close()

@@ -10,7 +10,7 @@ from maniac_core.storage.base import StorageError
 from maniac_core.storage.stores.text_index import TextIndexStore
 
 _log = logging.getLogger(__name__)
-_CHUNK = 4
+_CHUNK = 8
 """How many completions one transaction indexes: a few milliseconds for which captures wait."""
 _PAUSE = 2.0
 """How long it stays away, as a share of what a piece of work took: captures have two thirds of the writer."""
@@ -40,11 +40,13 @@ class TextIndexer:
             await asyncio.sleep(pause_s)
 
     async def catch_up(self) -> None:
-        """Index all that is in the ledger.
+        """Index all that is in the ledger and not in the index.
 
         Raises:
             StorageError: the rest is for another time.
         """
         pace = Pace(_PAUSE)
         while await self._store.advance(_CHUNK):
+            await pace.rest()
+            await self._store.merge()
             await pace.rest()

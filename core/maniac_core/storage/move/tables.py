@@ -77,6 +77,8 @@ def other_tables(source: sqlite3.Connection) -> list[Table]:
     """Return all other tables, each after those that it refers to."""
     schema = _schema(source)
     names = {name for name in schema.table_names() if not name.startswith("sqlite_")}
+    # The index of texts is made anew there, if it is wanted.
+    names -= {name for name in names if name.startswith("text_index")}
     names -= _KEPT_APART.union(_LEDGER)
     referred = {
         name: {key.other_table for key in schema.table(name).foreign_keys} & names for name in names

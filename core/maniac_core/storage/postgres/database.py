@@ -11,7 +11,7 @@ from typing import cast
 import asyncpg
 
 from maniac_core.domain.records import CompletionRecord
-from maniac_core.storage.base import NO_PARAMS, Params, Row, Statement, StorageError
+from maniac_core.storage.base import NO_PARAMS, Params, Row, Statement, StorageError, Where
 from maniac_core.storage.postgres.commits import BoundStatement, Captures, commit_writes
 from maniac_core.storage.postgres.connection import (
     CONNECT_TIMEOUT_S,
@@ -32,6 +32,7 @@ from maniac_core.storage.postgres.retention import drop_expired_months
 from maniac_core.storage.postgres.upkeep import Upkeep
 from maniac_core.storage.postgres.writer import Writer
 from maniac_core.storage.queries import Queries
+from maniac_core.storage.text_index import postgres_condition
 
 _OWN = 3
 """Connections with a task of their own: captures, writes, changes."""
@@ -172,6 +173,10 @@ class PostgresDatabase:
         """Read the first row."""
         rows = await self.fetch_all(name, params)
         return rows[0] if rows else None
+
+    def text_condition(self, wanted: Sequence[tuple[str, str]]) -> Where | None:
+        """See Database."""
+        return postgres_condition(wanted)
 
     async def settled_position(self) -> int:
         """Return the last position up to which no capture is under way, of any core."""

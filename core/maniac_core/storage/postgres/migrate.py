@@ -19,6 +19,7 @@ from maniac_core.storage.postgres.connection import (
     connect,
 )
 from maniac_core.storage.postgres.partitions import make_partitions
+from maniac_core.storage.postgres.text_index import drop_text_index, make_text_index
 
 _LOCK = 0x6D67_0003
 """Advisory lock of whoever migrates."""
@@ -36,11 +37,13 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 """
 
 
-def migrate_postgres(url: str, migrations: Sequence[Migration] | None = None) -> list[str]:
+def migrate_postgres(
+    url: str, migrations: Sequence[Migration] | None = None, *, text_index: bool = False
+) -> list[str]:
     """Apply what is missing, make the partitions of this month, and return the names of what was applied; blocks.
 
     Several processes may do this at once: one applies, the others wait and find nothing to do. Cores of the version
-    before may go on working meanwhile.
+    before may go on working meanwhile. `text_index`: the texts of bodies are to be indexed, too.
 
     Raises:
         StorageError: the database was written by a newer program, an applied migration was changed since, or the
@@ -49,10 +52,14 @@ def migrate_postgres(url: str, migrations: Sequence[Migration] | None = None) ->
     steps = shipped_migrations("postgres") if migrations is None else migrations
     # In a thread, because the caller may be on an event loop.
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, _migrate(url, steps, migrations is None)).result()
+        return thread.submit(
+            asyncio.run, _migrate(url, steps, migrations is None, text_index)
+        ).result()
 
 
-async def _migrate(url: str, steps: Sequence[Migration], is_shipped: bool) -> list[str]:
+async def _migrate(
+    url: str, steps: Sequence[Migration], is_shipped: bool, text_index: bool
+) -> list[str]:
     connection = await connect(url, _TIMEOUT_S, lock_timeout="60s")
     try:
         await connection.execute(f"SELECT pg_advisory_lock({_LOCK})")
@@ -62,11 +69,34 @@ async def _migrate(url: str, steps: Sequence[Migration], is_shipped: bool) -> li
             await _apply(connection, step)
         if is_shipped:
             await make_partitions(connection, now_s(), now_s())
+        if text_index:
+            await make_text_index(connection)
     except FAILURES as err:
         raise StorageError(f"migration failed: {as_storage_error(err)}") from None
     finally:
         await close(connection)
     return [step.label for step in lacking]
+
+
+def drop_postgres_text_index(url: str) -> None:
+    """Drop the index of texts, if there is one; blocks.
+
+    Raises:
+        StorageError: the database cannot be written.
+    """
+
+    async def drop() -> None:
+        connection = await connect(url, _TIMEOUT_S, lock_timeout="60s")
+        try:
+            await drop_text_index(connection)
+        except FAILURES as err:
+            raise StorageError(
+                f"the index of texts cannot be dropped: {as_storage_error(err)}"
+            ) from None
+        finally:
+            await close(connection)
+
+    asyncio.run(drop())
 
 
 async def _apply(connection: Connection, step: Migration) -> None:

@@ -14,6 +14,7 @@ from maniac_core.storage.base import (
     Params,
     Row,
     Statement,
+    Where,
 )
 
 if TYPE_CHECKING:
@@ -76,6 +77,10 @@ class SealedDatabase:
     async def settled_position(self) -> int:
         """See Database."""
         return await self._database.settled_position()
+
+    def text_condition(self, _wanted: Sequence[tuple[str, str]]) -> Where | None:
+        """See Database. What is encrypted is in no index."""
+        return None
 
     async def drop_bodies(self, before: int) -> int:
         """See Database."""

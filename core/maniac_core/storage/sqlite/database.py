@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from maniac_core.domain.records import CompletionRecord
-from maniac_core.storage.base import NO_PARAMS, Params, Row, Statement, StorageError
+from maniac_core.storage.base import NO_PARAMS, Params, Row, Statement, StorageError, Where
 from maniac_core.storage.queries import Queries
 from maniac_core.storage.sqlite.connection import as_rows, as_storage_error, connect
 from maniac_core.storage.sqlite.migrate import check_current
 from maniac_core.storage.sqlite.watcher import Watcher
 from maniac_core.storage.sqlite.writer import Writer
+from maniac_core.storage.text_index import sqlite_condition
 
 _READERS = 3
 _LAST = 1 << 62
@@ -125,6 +126,10 @@ class SQLiteDatabase:
         """Read the first row."""
         rows = await self.fetch_all(name, params)
         return rows[0] if rows else None
+
+    def text_condition(self, wanted: Sequence[tuple[str, str]]) -> Where | None:
+        """See Database."""
+        return sqlite_condition(wanted)
 
     async def settled_position(self) -> int:
         """Return a position after all: whoever writes takes the next ones under the lock that it commits with."""

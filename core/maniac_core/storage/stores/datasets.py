@@ -14,11 +14,16 @@ from maniac_core.domain.records import Page
 from maniac_core.storage.base import Database, Row, Statement
 from maniac_core.storage.stores.completions import completion_of, input_of
 from maniac_core.storage.stores.dataset_filters import reads_bodies, where
+from maniac_core.storage.text_index import needles
 
 _LAST = 1 << 62
 _WINDOW = 5000
 """How many completions one read looks at, so that others get to read between."""
 _WINDOW_WITH_BODIES = 1000
+_MOST_CANDIDATES = 10_000
+"""With more an index of texts helps little."""
+_MOST_RECENT = 5000
+"""How many completions may not be in the index yet."""
 _CHUNK = 250
 """How many items one transaction adds or deletes: a few milliseconds."""
 _LEASE_S = 600
@@ -150,12 +155,16 @@ class _Snapshot:
         self, scope: dict[str, Any], conditions: Sequence[Condition], wanted: int
     ) -> None:
         """Fill it, window by window from the newest completion back."""
+        last = await self._database.fetch_one("last_position")
+        last_seq = next(iter(last.values())) if last is not None else 0
+        scope = {**scope, "last_seq": last_seq}
+        if (found := await self._found_by_index(scope, conditions)) is not None:
+            await self._add(found[:wanted])
+            return
         has_bodies = reads_bodies(conditions)
         name = "match_completions_with_bodies" if has_bodies else "match_completions"
         skip = (_WINDOW_WITH_BODIES if has_bodies else _WINDOW) - 1
         filters = where(conditions)
-        last = await self._database.fetch_one("last_position")
-        last_seq = next(iter(last.values())) if last is not None else 0
         start = {"created": _LAST, "seq": _LAST}
         while self._size < wanted:
             end = await self._database.fetch_one(
@@ -168,7 +177,6 @@ class _Snapshot:
                     **start,
                     "end_created": -1 if end is None else end["created"],
                     "end_seq": -1 if end is None else end["seq"],
-                    "last_seq": last_seq,
                     "limit": min(wanted - self._size, skip + 1),
                     "filters": filters,
                 },
@@ -177,6 +185,33 @@ class _Snapshot:
             if end is None:
                 return
             start = {"created": end["created"], "seq": end["seq"]}
+
+    async def _found_by_index(
+        self, scope: dict[str, Any], conditions: Sequence[Condition]
+    ) -> list[int] | None:
+        """Return the positions of all that fit, newest first, where an index of texts leaves few to look at; else None."""
+        database = self._database
+        condition = database.text_condition(needles(conditions))
+        if condition is None:
+            return None
+        state = await database.fetch_one("text_index_covered")
+        covered = 0 if state is None else state["covered"]
+        if not covered or scope["last_seq"] - covered > _MOST_RECENT:
+            return None
+        asked = {"filters": condition, "limit": _MOST_CANDIDATES + 1}
+        candidates = await database.fetch_all("find_text_candidates", asked)
+        if len(candidates) > _MOST_CANDIDATES:
+            return None
+        filters = where(conditions)
+        recent = {**scope, "covered": covered, "filters": filters}
+        found = {row["seq"]: row for row in await database.fetch_all("match_recent", recent)}
+        seqs = sorted(row["seq"] for row in candidates)
+        for start in range(0, len(seqs), _CHUNK):
+            some = _encode(seqs[start : start + _CHUNK]).decode()
+            params = {**scope, "seqs": some, "filters": filters}
+            rows = await database.fetch_all("match_candidates", params)
+            found |= {row["seq"]: row for row in rows}
+        return sorted(found, key=lambda seq: (found[seq]["created"], seq), reverse=True)
 
     async def complete(self) -> None:
         """Show it."""

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from maniac_core.storage.base import Database, Statement
 
+_MERGED_PAGES = 64
+"""What one merge writes: a few milliseconds."""
+# All merging is left to `merge`: an insertion that merges many parts keeps captures waiting.
+_SETTINGS = tuple(
+    Statement("set_text_index", {"name": name, "value": value})
+    for name, value in (("automerge", 0), ("crisismerge", 1000))
+)
 LARGEST_BYTES = 256 * 1024
 """Of a request and its answer together; longer ones are looked at in every search."""
 
@@ -23,8 +30,18 @@ class TextIndexStore:
         row = await self._database.fetch_one("text_index_covered")
         return 0 if row is None else int(row["covered"])
 
+    async def merge(self) -> None:
+        """Merge some of its parts, if there are many.
+
+        Raises:
+            StorageError: the database cannot be reached.
+        """
+        await self._database.write(
+            [Statement("set_text_index", {"name": "merge", "value": _MERGED_PAGES})]
+        )
+
     async def advance(self, count: int) -> bool:
-        """Index the texts of the next few completions in one transaction; whether there may be more.
+        """Index the texts of the next few completions in one transaction; whether there were any.
 
         Raises:
             StorageError: nothing was indexed.
@@ -42,9 +59,10 @@ class TextIndexStore:
         sized = {**params, "largest": LARGEST_BYTES}
         await self._database.write(
             [
+                *(_SETTINGS if not covered else ()),
                 Statement("index_texts", sized),
                 Statement("note_large_texts", sized),
                 Statement("move_text_index", params),
             ]
         )
-        return params["last"] < settled
+        return True

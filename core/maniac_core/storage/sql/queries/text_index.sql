@@ -1,50 +1,6 @@
 -- ---------------------------------------------------------------------------------------------------------------
--- The index of texts: filled behind the captures, a few completions at a time
+-- Searching texts by an index, of which each engine has its own
 -- ---------------------------------------------------------------------------------------------------------------
-
--- name: text_index_covered
--- The position up to which texts are in the index; 0: there is none.
-SELECT covered FROM text_index_state
-
--- name: find_texts_to_index
--- The position of the last of the next few completions whose texts are not in it.
-SELECT MAX(t.seq) AS last
-  FROM (SELECT b.seq FROM completion_bodies b WHERE b.seq > :covered AND b.seq <= :settled ORDER BY b.seq LIMIT :limit) t
-
--- name: index_texts
--- Put texts into the index, unless another core has. No tokenizer reads past U+0000.
-INSERT INTO text_index (rowid, text)
-SELECT b.seq, REPLACE(COALESCE(input_text(b.input), '') || CHAR(10) || COALESCE(output_text(b.output), ''),
-                      CHAR(0), CHAR(65533))
-  FROM completion_bodies b
- WHERE b.seq > :covered AND b.seq <= :last
-   AND COALESCE(LENGTH(b.input), 0) + COALESCE(LENGTH(b.output), 0) <= :largest
-   AND EXISTS (SELECT 1 FROM text_index_state WHERE covered = :covered)
-
--- name: note_large_texts
--- Note those that are too long for it.
-INSERT INTO text_index_large (seq)
-SELECT b.seq
-  FROM completion_bodies b
- WHERE b.seq > :covered AND b.seq <= :last
-   AND COALESCE(LENGTH(b.input), 0) + COALESCE(LENGTH(b.output), 0) > :largest
-   AND EXISTS (SELECT 1 FROM text_index_state WHERE covered = :covered)
-
--- name: move_text_index
--- Say how far it has come.
-UPDATE text_index_state SET covered = :last WHERE covered = :covered
-
--- ---------------------------------------------------------------------------------------------------------------
--- Searching
--- ---------------------------------------------------------------------------------------------------------------
-
--- name: find_text_candidates
--- Completions, of all projects, that may hold the texts looked for.
-SELECT t.rowid AS seq FROM text_index t
- WHERE 1 = 1 -- and filters
-UNION ALL
-SELECT l.seq FROM text_index_large l
- LIMIT :limit
 
 -- name: listed_with_bodies
 -- Part of others: completions of a container with their bodies.
@@ -53,15 +9,8 @@ SELECT l.seq FROM text_index_large l
  WHERE +c.listed = 1 AND +c.project = :project AND +c.container = :container
    AND c.seq <= :last_seq AND c.content_hash IS NOT NULL
 
--- name: match_candidates
--- Those of some completions that fit all filters.
-SELECT c.seq, c.created
-{listed_with_bodies}
-   AND c.seq IN (SELECT value FROM JSON_EACH(:seqs))
-   AND 1 = 1 -- and filters
-
 -- name: match_recent
--- The same of what came after a position.
+-- Completions after a position that fit all filters.
 SELECT c.seq, c.created
 {listed_with_bodies}
    AND c.seq > :covered
