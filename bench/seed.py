@@ -20,10 +20,11 @@ from typing import TypeVar
 import msgspec
 import uvloop
 from maniac_core.config.core import CoreConfig
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Trace, Usage
+from maniac_core.domain.completions import Attempt, CompletionRecord, Status
 from maniac_core.domain.containers import Container
 from maniac_core.domain.ids import completion_id, request_id, uuid_id
-from maniac_core.domain.records import Attempt, Caller, CompletionRecord, Status
 from maniac_core.services.access.authenticator import hash_key
 from maniac_core.storage import migrate_database, open_database
 from maniac_core.storage.base import Database

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from maniac_core.domain.canonical_json import content_hash
 from maniac_core.domain.chat import Answer, Choice, ChoiceDelta, Chunk, Completion, Usage
-from maniac_core.domain.records import StoredCompletion
+from maniac_core.domain.completions import StoredCompletion
 from maniac_core.providers.base import Prompt, StreamEnd, StreamError, StreamItem, UpstreamFailure
 from maniac_core.providers.registry import DIALECTS
 from maniac_core.providers.translation.accumulator import Accumulator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from maniac_core.domain.budgets import Hold
-from maniac_core.domain.records import Caller
+from maniac_core.domain.callers import Caller
 from maniac_core.services.billing.advances import Advances
 
 NOON = 1_700_006_400 + 43_200

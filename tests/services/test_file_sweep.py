@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from maniac_core.config.core import CoreConfig
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.errors import GatewayError
 from maniac_core.domain.files import File
 from maniac_core.domain.ids import now_s, uuid_id
-from maniac_core.domain.records import Caller, Page
+from maniac_core.domain.paging import Page
 from maniac_core.services.access.keys import KeyService
 from maniac_core.services.files.files import FileService
 from maniac_core.services.files.sweep import Sweeper

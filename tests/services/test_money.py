@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 from maniac_core.config.core import ProviderConfig
 from maniac_core.domain.budgets import Hold
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import ChatRequest, Choice, Usage
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.domain.records import Caller
 from maniac_core.providers.base import Prompt
 from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.providers.pricing.estimate import (

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 from maniac_core.config.core import CoreConfig
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.errors import GatewayError
-from maniac_core.domain.records import Caller
 from maniac_core.services.limits import quotas
 from maniac_core.services.limits.quotas import Quotas
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from maniac_core import storage
 from maniac_core.config.core import CoreConfig
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.containers import Container
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.examples import Example
-from maniac_core.domain.records import Caller
 from maniac_core.services.capture.capture import Call
 from maniac_core.services.history.examples import ExampleReader
 from maniac_core.services.history.registration import Registration

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any, cast
 
 import grpc
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Choice, Completion, Usage
-from maniac_core.domain.records import Caller
 from maniac_core.rpc.boundary.admission import Gate
 from maniac_core.rpc.boundary.register import register
 from maniac_core.rpc.relay.servicer import RelayServicer

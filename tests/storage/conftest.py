@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from maniac_core import storage
 from maniac_core.config.core import CoreConfig
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Trace, Usage
+from maniac_core.domain.completions import Attempt, CompletionRecord
 from maniac_core.domain.ids import completion_id, now_s, now_us, request_id
-from maniac_core.domain.records import Attempt, Caller, CompletionRecord
 from maniac_core.storage.base import Database
 from maniac_core.storage.sqlite.migrate import migrate
 from maniac_core.storage.stores.completions import CompletionStore

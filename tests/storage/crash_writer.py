@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 from maniac_core.config.core import CoreConfig
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Trace, Usage
+from maniac_core.domain.completions import Attempt, CompletionRecord
 from maniac_core.domain.ids import completion_id, now_s, now_us
-from maniac_core.domain.records import Attempt, Caller, CompletionRecord
 from maniac_core.storage import open_database
 from maniac_core.storage.base import Database
 

@@ -8,7 +8,7 @@ import msgspec
 from maniac_core.config.core import load
 from maniac_core.domain.audit import Actor, actor
 from maniac_core.domain.budgets import Limit
-from maniac_core.domain.records import Caller
+from maniac_core.domain.callers import Caller
 from maniac_core.services.access.configuration_log import note_configuration
 from maniac_core.services.access.keys import KeyService
 from maniac_core.services.billing.budgets import BudgetService

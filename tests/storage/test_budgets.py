@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 from maniac_core.domain.budgets import Hold, Limit, Owner, Period, period_end, period_starts
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Usage
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.domain.ids import now_s
-from maniac_core.domain.records import Caller, CompletionRecord
 from maniac_core.domain.usage import UsageSelection, UsageTotals
 from maniac_core.storage.base import Database
 from maniac_core.storage.stores.budgets import BudgetStore, Claim

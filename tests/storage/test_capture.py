@@ -7,16 +7,16 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Trace, Usage
-from maniac_core.domain.records import (
+from maniac_core.domain.completions import (
     Attempt,
-    Caller,
     CompletionFilter,
     CompletionRecord,
-    Page,
     Status,
     StoredCompletion,
 )
+from maniac_core.domain.paging import Page
 from maniac_core.storage.base import ConstraintError, Database
 from maniac_core.storage.stores.completions import CompletionStore
 from plain_sql import PlainSQL

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from maniac_core.config.core import CoreConfig
-from maniac_core.domain.records import CompletionRecord
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.storage.base import Database
 from maniac_core.storage.stores.completions import CompletionStore
 from maniac_core.storage.stores.keys import KeyStore

@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 from filter_cases import CASES, METADATA
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Trace, Usage
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.domain.containers import Container
 from maniac_core.domain.datasets import COLUMN_KEYS, Dataset, DatasetFilter
 from maniac_core.domain.ids import uuid_id
-from maniac_core.domain.records import Caller, CompletionRecord
 from maniac_core.services.datasets.filters import conditions_of
 from maniac_core.storage.base import Database
 from maniac_core.storage.stores.completions import CompletionStore

@@ -8,10 +8,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
+from maniac_core.domain.callers import Caller
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.domain.containers import Container
 from maniac_core.domain.datasets import Condition, Dataset, Operand
 from maniac_core.domain.ids import uuid_id
-from maniac_core.domain.records import Caller, CompletionRecord, Page
+from maniac_core.domain.paging import Page
 from maniac_core.storage.base import Database, Statement, StorageError
 from maniac_core.storage.stores import datasets as module
 from maniac_core.storage.stores.completions import CompletionStore

@@ -8,14 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Trace
-from maniac_core.domain.records import (
-    Attempt,
-    Caller,
-    CompletionFilter,
-    CompletionRecord,
-    Page,
-)
+from maniac_core.domain.completions import Attempt, CompletionFilter, CompletionRecord
+from maniac_core.domain.paging import Page
 from maniac_core.storage.stores.completions import CompletionStore
 from plain_sql import PlainSQL
 

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 import msgspec
-from maniac_core.domain.records import Caller, CompletionRecord
+from maniac_core.domain.callers import Caller
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.storage.stores.completions import CompletionStore
 
 RecordFactory = Callable[..., CompletionRecord]

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Callable
 
 import asyncpg
 import pytest
+from maniac_core.domain.callers import Caller
+from maniac_core.domain.completions import CompletionFilter, CompletionRecord
 from maniac_core.domain.ids import now_s
-from maniac_core.domain.records import Caller, CompletionFilter, CompletionRecord, Page
+from maniac_core.domain.paging import Page
 from maniac_core.storage.base import Database
 from maniac_core.storage.stores.completions import CompletionStore
 

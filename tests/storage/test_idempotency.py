@@ -10,10 +10,11 @@ from typing import Any, cast
 import msgspec
 import pytest
 from maniac_core.config.core import CoreConfig
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import ChatRequest, Choice, Chunk, Completion, Usage
+from maniac_core.domain.completions import CompletionRecord, KeyClaim
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import elapsed_s, now_s
-from maniac_core.domain.records import Caller, CompletionRecord, KeyClaim
 from maniac_core.services.capture.capture import Call, Capture
 from maniac_core.services.chat.completions import CompletionService
 from maniac_core.services.chat.idempotency import IdempotentCompletions

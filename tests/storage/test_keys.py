@@ -6,9 +6,9 @@ import uuid
 from typing import Any
 
 import pytest
+from maniac_core.domain.callers import ApiKey
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import now_s
-from maniac_core.domain.records import ApiKey
 from maniac_core.storage.base import ConstraintError
 from maniac_core.storage.stores.keys import KeyStore
 

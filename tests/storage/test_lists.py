@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.canonical_json import MAX_FACETS
-from maniac_core.domain.records import Caller, CompletionFilter, CompletionRecord, Page
+from maniac_core.domain.completions import CompletionFilter, CompletionRecord
+from maniac_core.domain.paging import Page
 from maniac_core.storage.stores.completions import CompletionStore
 
 RecordFactory = Callable[..., CompletionRecord]

@@ -15,9 +15,10 @@ import pytest
 from maniac_core.config.core import CoreConfig
 from maniac_core.domain.budgets import Limit, Owner, Period
 from maniac_core.domain.chat import Trace
+from maniac_core.domain.completions import Attempt, CompletionFilter, CompletionRecord
 from maniac_core.domain.containers import Container
 from maniac_core.domain.ids import now_s, uuid_id
-from maniac_core.domain.records import Attempt, CompletionFilter, CompletionRecord, Page
+from maniac_core.domain.paging import Page
 from maniac_core.storage import open_database
 from maniac_core.storage.base import Database, StorageError
 from maniac_core.storage.move import move as move_module

@@ -10,8 +10,10 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Trace
-from maniac_core.domain.records import Caller, CompletionFilter, CompletionRecord, Page
+from maniac_core.domain.completions import CompletionFilter, CompletionRecord
+from maniac_core.domain.paging import Page
 from maniac_core.storage.base import Database, StorageError
 from maniac_core.storage.postgres.database import PostgresDatabase
 from maniac_core.storage.postgres.migrate import migrate_postgres

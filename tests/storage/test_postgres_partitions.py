@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Callable
 
 import asyncpg
 import pytest
+from maniac_core.domain.callers import Caller
+from maniac_core.domain.completions import Attempt, CompletionFilter, CompletionRecord
 from maniac_core.domain.ids import now_s
-from maniac_core.domain.records import Attempt, Caller, CompletionFilter, CompletionRecord, Page
+from maniac_core.domain.paging import Page
 from maniac_core.storage.base import Database
 from maniac_core.storage.postgres.connection import Connection
 from maniac_core.storage.postgres.database import PostgresDatabase

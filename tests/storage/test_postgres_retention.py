@@ -8,10 +8,10 @@ from typing import Any
 
 import asyncpg
 import pytest
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.domain.containers import Container
 from maniac_core.domain.datasets import Condition, Dataset, Operand
 from maniac_core.domain.ids import now_s, uuid_id
-from maniac_core.domain.records import CompletionRecord
 from maniac_core.services.history.retention import Retention
 from maniac_core.storage.base import Database
 from maniac_core.storage.postgres import retention as module

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 from maniac_core.domain.budgets import Limit
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Trace
-from maniac_core.domain.records import Attempt, Caller, CompletionFilter, CompletionRecord
+from maniac_core.domain.completions import Attempt, CompletionFilter, CompletionRecord
 from maniac_core.storage.base import Database, StorageError
 from maniac_core.storage.stores.completions import CompletionStore
 from maniac_core.storage.stores.keys import KeyStore

@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Trace, Usage
-from maniac_core.domain.records import Caller, CompletionFilter, CompletionRecord, Page
+from maniac_core.domain.completions import CompletionFilter, CompletionRecord
+from maniac_core.domain.paging import Page
 from maniac_core.rpc.chat.stored import detail_to_proto, stored_to_proto
 from maniac_core.services.history.export import fine_tuning_line, record_json, request_json
 from maniac_core.storage.stores.completions import CompletionStore

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from maniac_core import supervised
 from maniac_core.domain.budgets import Hold, Limit, Owner
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Usage
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.domain.ids import now_s
-from maniac_core.domain.records import Caller, CompletionRecord
 from maniac_core.services.billing.advances import MOST_REQUESTS, REQUESTS, ROOM
 from maniac_core.services.billing.reservations import Reservations
 from maniac_core.services.capture.holds import Holds

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from maniac_core.domain.completions import CompletionFilter, CompletionRecord
 from maniac_core.domain.ids import now_s
-from maniac_core.domain.records import CompletionFilter, CompletionRecord, Page
+from maniac_core.domain.paging import Page
 from maniac_core.services.history import retention as module
 from maniac_core.services.history.retention import Retention
 from maniac_core.storage.base import Database

@@ -13,9 +13,10 @@ from typing import Any, cast
 import msgspec
 import pytest
 from maniac_core.domain.budgets import Limit, Owner, Period
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import ChatRequest
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.domain.ids import now_s
-from maniac_core.domain.records import Caller, CompletionRecord
 from maniac_core.domain.usage import UsageSelection
 from maniac_core.services.billing.reservations import Reservations
 from maniac_core.services.capture.capture import Call, Capture

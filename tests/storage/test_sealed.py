@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from maniac_core.config.core import ConfigError, CoreConfig
-from maniac_core.domain.records import Caller, CompletionFilter, CompletionRecord, Page
+from maniac_core.domain.callers import Caller
+from maniac_core.domain.completions import CompletionFilter, CompletionRecord
+from maniac_core.domain.paging import Page
 from maniac_core.services.capture.spool import Spool
 from maniac_core.storage.base import Database, StorageError
 from maniac_core.storage.engines import open_database, open_sealed

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from maniac_core.domain.chat import Trace
-from maniac_core.domain.records import CompletionRecord
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.services.capture.spool import Spool
 from maniac_core.services.capture.spool_file import SpoolFile, frame, read_lines
 from maniac_core.storage.base import Database, StorageError

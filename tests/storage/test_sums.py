@@ -10,8 +10,9 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Trace, Usage
-from maniac_core.domain.records import Caller, CompletionRecord, Status
+from maniac_core.domain.completions import CompletionRecord, Status
 from maniac_core.storage.base import ConstraintError
 from maniac_core.storage.stores.completions import CompletionStore
 

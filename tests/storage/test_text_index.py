@@ -11,10 +11,11 @@ from typing import Any
 import asyncpg
 import pytest
 from maniac_core.config.core import ConfigError, CoreConfig
+from maniac_core.domain.callers import Caller
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.domain.containers import Container
 from maniac_core.domain.datasets import Condition, Dataset, Operand
 from maniac_core.domain.ids import uuid_id
-from maniac_core.domain.records import Caller, CompletionRecord
 from maniac_core.services.history.text_index import TextIndexer
 from maniac_core.storage import open_database
 from maniac_core.storage.base import NO_PARAMS, Database, Params, Row, StorageError

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from maniac_core.domain.chat import Trace
-from maniac_core.domain.records import CompletionRecord, Page
+from maniac_core.domain.completions import CompletionRecord
+from maniac_core.domain.paging import Page
 from maniac_core.storage.base import Database
 from maniac_core.storage.queries import Queries
 from maniac_core.storage.stores import traces as module

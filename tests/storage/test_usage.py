@@ -13,8 +13,9 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Usage
-from maniac_core.domain.records import Caller, CompletionRecord, Status
+from maniac_core.domain.completions import CompletionRecord, Status
 from maniac_core.domain.usage import DIMENSIONS, Dimension, UsageSelection, UsageTotals
 from maniac_core.services.limits.refusals import Refusals
 from maniac_core.storage.base import Database, StorageError

@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Usage
-from maniac_core.domain.records import Caller, CompletionFilter, CompletionRecord, Page
+from maniac_core.domain.completions import CompletionFilter, CompletionRecord
+from maniac_core.domain.paging import Page
 from maniac_core.storage.base import ConstraintError, Database, Statement, StorageError
 from maniac_core.storage.postgres import connection as postgres_connection
 from maniac_core.storage.sqlite import connection as sqlite_connection

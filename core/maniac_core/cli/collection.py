@@ -12,7 +12,7 @@ from maniac_core.cli.database import opened
 from maniac_core.cli.settings import load_core
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import request_id
-from maniac_core.domain.records import Page
+from maniac_core.domain.paging import Page
 from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.services.access.authenticator import Authenticator
 from maniac_core.services.capture.capture import Call

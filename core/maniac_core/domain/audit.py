@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from maniac_core.domain.records import Caller
+from maniac_core.domain.callers import Caller
 
 ActorKind = Literal["key", "internal", "command", "core"]
 Action = Literal[

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from maniac_core.domain.records import StoredCompletion, StoredInput
+from maniac_core.domain.completions import StoredCompletion, StoredInput
 
 Operator = Literal[
     "equals",

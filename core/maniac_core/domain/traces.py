@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from maniac_core.domain.chat import Trace
-from maniac_core.domain.records import Status
+from maniac_core.domain.completions import Status
 
 
 class TraceSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,8 +7,8 @@ from maniac_gateway.v1 import keys_pb2
 
 from maniac_core.domain.audit import actor
 from maniac_core.domain.budgets import Limit, Period
+from maniac_core.domain.callers import ApiKey
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.domain.records import ApiKey
 from maniac_core.domain.scopes import DEFAULT_SCOPES
 from maniac_core.rpc.boundary.admission import Gate
 from maniac_core.rpc.boundary.methods import unary

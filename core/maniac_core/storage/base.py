@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.domain.errors import DependencyError
-from maniac_core.domain.records import CompletionRecord
 
 Params = Mapping[str, Any]
 Row = Mapping[str, Any]

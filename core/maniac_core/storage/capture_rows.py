@@ -13,7 +13,7 @@ import msgspec
 
 from maniac_core.domain.canonical_json import content_hash, facets
 from maniac_core.domain.chat import Usage
-from maniac_core.domain.records import Attempt, CompletionRecord, KeyClaim
+from maniac_core.domain.completions import Attempt, CompletionRecord, KeyClaim
 
 _SECONDS_PER_DAY = 86_400
 _ERRORS = frozenset({"failed", "truncated", "rejected"})

@@ -18,7 +18,7 @@ from maniac_core.cli.settings import load_core
 from maniac_core.cli.table import format_table
 from maniac_core.config.problems import did_you_mean
 from maniac_core.domain.budgets import Limit
-from maniac_core.domain.records import ApiKey
+from maniac_core.domain.callers import ApiKey
 from maniac_core.domain.scopes import DEFAULT_SCOPES
 from maniac_core.services.access.keys import KeyService
 from maniac_core.storage.stores.keys import KeyStore

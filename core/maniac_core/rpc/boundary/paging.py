@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from maniac_core.domain.errors import GatewayError, Reason, Violation
-from maniac_core.domain.records import Page
+from maniac_core.domain.paging import Page
 
 
 def page_from_proto(request: Any, *, default: int = 20, maximum: int = 100) -> Page:

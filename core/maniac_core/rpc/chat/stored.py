@@ -8,6 +8,7 @@ import msgspec
 from google.protobuf.timestamp_pb2 import Timestamp
 from maniac_gateway.v1 import chat_pb2
 
+from maniac_core.domain.completions import Attempt, StoredCompletion
 from maniac_core.domain.errors import code_of
 from maniac_core.domain.readable import (
     Route,
@@ -16,7 +17,6 @@ from maniac_core.domain.readable import (
     readable_input,
     readable_route,
 )
-from maniac_core.domain.records import Attempt, StoredCompletion
 from maniac_core.rpc.boundary.paging import page_size
 from maniac_core.rpc.chat.answer import message_to_proto, trace_to_proto, usage_to_proto
 from maniac_core.storage.stores.completions import CompletionDetail

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import msgspec
 
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.domain.records import Caller
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.stores.keys import KeyRow, KeyStore
 

@@ -7,9 +7,9 @@ from collections.abc import Collection
 
 from maniac_core.domain.audit import COMMAND, Actor
 from maniac_core.domain.budgets import Limit
+from maniac_core.domain.callers import ApiKey
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import now_s
-from maniac_core.domain.records import ApiKey
 from maniac_core.domain.scopes import DEFAULT_SCOPES, scopes_of
 from maniac_core.services.access.authenticator import hash_key
 from maniac_core.storage.stores.keys import KeyStore

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from maniac_core.domain.budgets import SECONDS_PER_DAY, Hold
-from maniac_core.domain.records import Caller, Spender
+from maniac_core.domain.callers import Caller, Spender
 
 REQUESTS = 32
 """How many requests of the size of the present one a caller's first advance is for."""

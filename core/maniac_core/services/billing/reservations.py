@@ -11,8 +11,8 @@ import logging
 import time
 
 from maniac_core.domain.budgets import Hold
+from maniac_core.domain.callers import Caller, Spender
 from maniac_core.domain.ids import now_s, uuid_id
-from maniac_core.domain.records import Caller, Spender
 from maniac_core.services.billing.advances import REQUESTS, ROOM, Advances
 from maniac_core.services.capture.holds import Holds
 from maniac_core.storage.base import StorageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from maniac_core.domain.chat import Choice, Usage
-from maniac_core.domain.records import UsageSource
+from maniac_core.domain.completions import UsageSource
 from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.providers.pricing.estimate import estimate_answer_tokens
 from maniac_core.providers.pricing.prices import Prices

@@ -10,9 +10,9 @@ from typing import Protocol
 import msgspec
 
 from maniac_core.domain.chat import Usage
+from maniac_core.domain.completions import Attempt, CompletionRecord, Outcome, UsageSource
 from maniac_core.domain.errors import GatewayError, Reason, mapping_of
 from maniac_core.domain.ids import now_us
-from maniac_core.domain.records import Attempt, CompletionRecord, Outcome, UsageSource
 from maniac_core.providers.base import UpstreamFailure
 from maniac_core.services.routing.planner import Step
 

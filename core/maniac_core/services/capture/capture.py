@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import ChatRequest, Choice, Usage
+from maniac_core.domain.completions import CompletionRecord, KeyClaim, Status, UsageSource
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import completion_id, now_s
-from maniac_core.domain.records import Caller, CompletionRecord, KeyClaim, Status, UsageSource
 from maniac_core.providers.pricing.prices import Prices
 from maniac_core.providers.translation.accumulator import Accumulator
 from maniac_core.services.capture.attempt_log import Spans, Trail, reason_name

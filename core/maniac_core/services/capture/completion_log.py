@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from maniac_core.domain.budgets import NANO_PER_USD
-from maniac_core.domain.records import CompletionRecord
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.logs import CompletionLine
 from maniac_core.services.capture.spool import Recorder
 

@@ -19,9 +19,10 @@ from pathlib import Path
 import msgspec
 
 from maniac_core.domain.budgets import Hold
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Usage
+from maniac_core.domain.completions import Attempt, CompletionRecord
 from maniac_core.domain.ids import uuid_id
-from maniac_core.domain.records import Attempt, Caller, CompletionRecord
 from maniac_core.services.capture.capture import Capture
 from maniac_core.services.routing.planner import Step
 from maniac_core.storage.base import ConstraintError, RefusedError, StorageError

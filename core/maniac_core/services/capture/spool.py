@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from maniac_core.domain.records import CompletionRecord
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.services.capture.spool_file import SpoolFile, Waiting
 from maniac_core.storage.base import ConstraintError, RefusedError, StorageError
 from maniac_core.storage.stores.completions import CompletionStore

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from maniac_core.domain.chat import Trace
-from maniac_core.domain.records import CompletionRecord
+from maniac_core.domain.completions import CompletionRecord
 
 WAITING = "records.jsonl"
 SET_ASIDE = "set-aside.jsonl"

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from maniac_core.config.core import KNOWN_PROVIDERS, variables_of
+from maniac_core.domain.completions import Outcome
 from maniac_core.domain.errors import GatewayError, Reason, let_go
-from maniac_core.domain.records import Outcome
 from maniac_core.providers.base import UpstreamFailure
 from maniac_core.providers.upstream.upstream import Upstream
 from maniac_core.services.capture.attempt_log import Trail

@@ -17,8 +17,8 @@ from maniac_core.domain.chat import (
     Completion,
     Usage,
 )
+from maniac_core.domain.completions import UsageSource
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.domain.records import UsageSource
 from maniac_core.providers.base import StreamItem, UpstreamFailure
 from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.providers.translation.accumulator import Accumulator

@@ -28,8 +28,8 @@ from maniac_core.domain.chat import (
     Completion,
     delta_of,
 )
+from maniac_core.domain.completions import CompletionRecord, StoredCompletion
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.domain.records import CompletionRecord, StoredCompletion
 from maniac_core.services.capture.capture import Call
 from maniac_core.services.chat.completions import CompletionService
 from maniac_core.services.chat.key_lease import KeyLease, is_superseded

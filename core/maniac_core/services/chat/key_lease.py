@@ -9,9 +9,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from maniac_core.domain.chat import Choice
+from maniac_core.domain.completions import CompletionRecord, KeyClaim
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import elapsed_s, now_s, uuid_id
-from maniac_core.domain.records import CompletionRecord, KeyClaim
 from maniac_core.services.capture.capture import Call
 from maniac_core.storage.base import ClaimLostError, StorageError
 from maniac_core.storage.stores.idempotency import IdempotencyStore, KeyState

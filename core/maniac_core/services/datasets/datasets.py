@@ -9,10 +9,11 @@ from collections.abc import AsyncGenerator
 import msgspec
 
 from maniac_core.domain.audit import actor
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.datasets import Dataset, DatasetItem
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.ids import now_s, uuid_id
-from maniac_core.domain.records import Caller, Page
+from maniac_core.domain.paging import Page
 from maniac_core.services.datasets.filters import conditions_of, kept_form
 from maniac_core.services.history.export import (
     PAUSE,

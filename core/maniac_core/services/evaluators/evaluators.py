@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 
 from maniac_core.domain.audit import actor
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.evaluators import Code, Evaluator, Judge
 from maniac_core.domain.ids import now_s, uuid_id
-from maniac_core.domain.records import Caller, Page
+from maniac_core.domain.paging import Page
 from maniac_core.services.evaluators.rules import check_evaluator, invalid
 from maniac_core.services.routing.containers import ContainerService
 from maniac_core.services.routing.planner import Planner

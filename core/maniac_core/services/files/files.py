@@ -8,10 +8,11 @@ import logging
 from collections.abc import AsyncGenerator
 
 from maniac_core.domain.audit import actor
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.files import File
 from maniac_core.domain.ids import now_s, uuid_id
-from maniac_core.domain.records import Caller, Page
+from maniac_core.domain.paging import Page
 from maniac_core.services.files.sweep import Sweeper
 from maniac_core.services.files.upload import Upload
 from maniac_core.services.limits.quotas import Quotas

@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from maniac_core.domain.audit import actor
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.canonical_json import canonical_json
+from maniac_core.domain.completions import CompletionFilter, StoredCompletion
 from maniac_core.domain.errors import GatewayError, Reason, Violation
-from maniac_core.domain.records import Caller, CompletionFilter, Page, StoredCompletion
+from maniac_core.domain.paging import Page
 from maniac_core.services.routing.containers import ContainerService
 from maniac_core.services.routing.router import Router
 from maniac_core.storage.stores.audit import audited

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from maniac_core.domain.chat import MAX_TAGS, Usage
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.domain.containers import Container
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.examples import (
@@ -20,7 +21,6 @@ from maniac_core.domain.examples import (
     OutputChoice,
 )
 from maniac_core.domain.ids import completion_id, now_s
-from maniac_core.domain.records import CompletionRecord
 from maniac_core.providers.base import UpstreamFailure
 from maniac_core.providers.openai.answer import finish_of
 from maniac_core.providers.openai.usage import usage_of

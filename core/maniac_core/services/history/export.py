@@ -11,10 +11,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import JsonObject, Usage
+from maniac_core.domain.completions import CompletionFilter, StoredCompletion, StoredInput
 from maniac_core.domain.errors import code_of
+from maniac_core.domain.paging import Page
 from maniac_core.domain.readable import readable_input, readable_route
-from maniac_core.domain.records import Caller, CompletionFilter, Page, StoredCompletion, StoredInput
 from maniac_core.services.history.completions import StoredCompletions
 from maniac_core.services.history.pacing import Pace
 from maniac_core.storage.stores.completions import CompletionStore

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Usage
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.domain.errors import GatewayError
 from maniac_core.domain.examples import (
     MAX_REPORTED_ERRORS,
@@ -20,7 +22,6 @@ from maniac_core.domain.examples import (
     ExampleError,
     RegistrationResult,
 )
-from maniac_core.domain.records import Caller, CompletionRecord
 from maniac_core.services.capture.capture import Call
 from maniac_core.services.history.examples import ExampleReader
 from maniac_core.services.limits.quotas import Quotas

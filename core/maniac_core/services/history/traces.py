@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.domain.records import Caller, Page
+from maniac_core.domain.paging import Page
 from maniac_core.domain.traces import TraceDetail, TraceSummary
 from maniac_core.storage.stores.traces import TraceStore
 

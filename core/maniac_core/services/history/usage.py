@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime
 
 import msgspec
 
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Usage
 from maniac_core.domain.errors import GatewayError, Reason, Violation
-from maniac_core.domain.records import Caller
 from maniac_core.domain.usage import Dimension, UsageReport, UsageSelection, UsageTotals
 from maniac_core.services.limits.refusals import Refusals
 from maniac_core.services.routing.containers import ContainerService

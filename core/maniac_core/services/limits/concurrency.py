@@ -6,8 +6,8 @@ from collections import Counter
 from types import TracebackType
 
 from maniac_core.config.core import CoreConfig
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.domain.records import Caller
 
 
 class Concurrency:

@@ -8,8 +8,9 @@ import time
 from types import TracebackType
 
 from maniac_core.config.core import CoreConfig
+from maniac_core.domain.callers import Caller
+from maniac_core.domain.completions import CompletionFilter
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.domain.records import Caller, CompletionFilter
 from maniac_core.storage.stores.completions import CompletionStore
 from maniac_core.storage.stores.files import FileStore
 

@@ -13,8 +13,8 @@ from typing import Protocol
 import msgspec
 
 from maniac_core.config.core import CoreConfig
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.domain.records import Caller
 
 _LONGEST_ADDRESS = 64
 

@@ -11,8 +11,8 @@ import logging
 import time
 
 from maniac_core.domain.budgets import SECONDS_PER_DAY
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.errors import is_code
-from maniac_core.domain.records import Caller
 from maniac_core.domain.usage import Refused
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.stores.usage import UsageStore

@@ -22,7 +22,7 @@ from prometheus_client import (
     start_http_server,
 )
 
-from maniac_core.domain.records import Attempt, CompletionRecord
+from maniac_core.domain.completions import Attempt, CompletionRecord
 from maniac_core.services.capture.attempt_log import error_code
 from maniac_core.services.capture.spool import Recorder, Spool
 from maniac_core.services.chat.attempts import Runner

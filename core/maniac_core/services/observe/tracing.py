@@ -17,7 +17,7 @@ from typing import Any
 
 from maniac_core.config.core import ConfigError
 from maniac_core.domain.chat import ChatRequest, Chunk, Completion
-from maniac_core.domain.records import Attempt, CompletionRecord
+from maniac_core.domain.completions import Attempt, CompletionRecord
 from maniac_core.services.capture.attempt_log import error_code
 from maniac_core.services.capture.capture import Call
 from maniac_core.services.chat.completions import CompletionService

@@ -7,10 +7,11 @@ import re
 import msgspec
 
 from maniac_core.domain.audit import actor
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.containers import Container, SubModel
 from maniac_core.domain.errors import GatewayError, Reason, Violation
 from maniac_core.domain.ids import now_s, uuid_id
-from maniac_core.domain.records import Caller, Page
+from maniac_core.domain.paging import Page
 from maniac_core.services.routing.router import Router, model_id, normalise
 from maniac_core.storage.base import ConstraintError
 from maniac_core.storage.stores.audit import audited

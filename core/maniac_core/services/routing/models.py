@@ -8,10 +8,11 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from maniac_core.config.core import ProviderConfig
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.containers import SubModel
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.models import Model, Pricing
-from maniac_core.domain.records import Caller, Page
+from maniac_core.domain.paging import Page
 from maniac_core.providers.discovery import Discovery, DiscoveryError
 from maniac_core.providers.listing import DiscoveredModel
 from maniac_core.providers.pricing.catalogue import Catalogue

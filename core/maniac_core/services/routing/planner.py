@@ -7,10 +7,10 @@ from typing import Protocol
 
 import msgspec
 
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import ChatRequest, JsonObject
 from maniac_core.domain.containers import Container, SubModel
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.domain.records import Caller
 from maniac_core.providers.base import Prompt
 from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.services.routing.parameters import clean_messages, clean_parameters

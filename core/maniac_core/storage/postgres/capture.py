@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from maniac_core.domain.records import CompletionRecord
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.storage.capture_rows import RowValues, rows_of
 from maniac_core.storage.postgres.connection import Connection, without_nul
 from maniac_core.storage.queries import Queries

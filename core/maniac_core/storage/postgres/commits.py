@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from maniac_core.domain.records import CompletionRecord
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.storage.base import ClaimLostError, Row
 from maniac_core.storage.postgres.capture import CaptureStatement, capture_statement, fitting
 from maniac_core.storage.postgres.connection import (

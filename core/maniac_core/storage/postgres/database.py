@@ -10,7 +10,7 @@ from typing import cast
 
 import asyncpg
 
-from maniac_core.domain.records import CompletionRecord
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.storage.base import NO_PARAMS, Params, Row, Statement, StorageError, Where
 from maniac_core.storage.postgres.commits import BoundStatement, Captures, commit_writes
 from maniac_core.storage.postgres.connection import (

@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from maniac_core.domain.canonical_json import content_hash
-from maniac_core.domain.records import CompletionRecord
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.storage.base import BODY_COLUMNS
 
 _MARK = b"\0mg1"

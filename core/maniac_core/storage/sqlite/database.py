@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-from maniac_core.domain.records import CompletionRecord
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.storage.base import NO_PARAMS, Params, Row, Statement, StorageError, Where
 from maniac_core.storage.queries import Queries
 from maniac_core.storage.sqlite.connection import as_rows, as_storage_error, connect

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from maniac_core.domain.records import CompletionRecord
+from maniac_core.domain.completions import CompletionRecord
 from maniac_core.storage.base import ClaimLostError, Row, StorageError
 from maniac_core.storage.capture_rows import RowValues, rows_of
 from maniac_core.storage.queries import Queries

@@ -17,7 +17,7 @@ from maniac_core.domain.budgets import (
     period_end,
     period_starts,
 )
-from maniac_core.domain.records import Caller, Spender
+from maniac_core.domain.callers import Caller, Spender
 from maniac_core.storage.base import Database, Params, Row, Statement
 from maniac_core.storage.stores.audit import audited_budget
 

@@ -10,20 +10,20 @@ import msgspec
 
 from maniac_core.domain.canonical_json import canonicalize, facet, facets
 from maniac_core.domain.chat import Trace, Usage
+from maniac_core.domain.completions import (
+    Attempt,
+    CompletionFilter,
+    CompletionRecord,
+    StoredCompletion,
+    StoredInput,
+)
 from maniac_core.domain.ids import now_s
+from maniac_core.domain.paging import Page
 from maniac_core.domain.readable import (
     readable_choices,
     readable_object,
     readable_tags,
     readable_usage,
-)
-from maniac_core.domain.records import (
-    Attempt,
-    CompletionFilter,
-    CompletionRecord,
-    Page,
-    StoredCompletion,
-    StoredInput,
 )
 from maniac_core.storage.base import Database, Row, Statement
 

@@ -9,7 +9,7 @@ import msgspec
 
 from maniac_core.domain.chat import JsonObject
 from maniac_core.domain.containers import Container, SubModel
-from maniac_core.domain.records import Page
+from maniac_core.domain.paging import Page
 from maniac_core.storage.base import Database, Row, Statement
 
 _LAST = 1 << 62

@@ -10,7 +10,7 @@ import msgspec
 
 from maniac_core.domain.datasets import Condition, Dataset, DatasetFilter, DatasetItem
 from maniac_core.domain.ids import now_s
-from maniac_core.domain.records import Page
+from maniac_core.domain.paging import Page
 from maniac_core.storage.base import Database, Row, Statement
 from maniac_core.storage.stores.completions import completion_of, input_of
 from maniac_core.storage.stores.dataset_filters import reads_bodies, where

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from maniac_core.domain.evaluators import Code, Evaluator, Judge
-from maniac_core.domain.records import Page
+from maniac_core.domain.paging import Page
 from maniac_core.storage.base import Database, Row, Statement
 
 _LAST = 1 << 62

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from maniac_core.domain.files import File
-from maniac_core.domain.records import Page
+from maniac_core.domain.paging import Page
 from maniac_core.storage.base import Database, Row, Statement
 
 _LAST = 1 << 62

@@ -8,9 +8,9 @@ import msgspec
 
 from maniac_core.domain.audit import COMMAND, Actor
 from maniac_core.domain.budgets import Limit
+from maniac_core.domain.callers import ApiKey, Caller
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import now_s, uuid_id
-from maniac_core.domain.records import ApiKey, Caller
 from maniac_core.domain.scopes import ALL_SCOPES, DEFAULT_SCOPES, Scope, scopes_of
 from maniac_core.storage.base import Database, Row, Statement
 from maniac_core.storage.stores.audit import audited_key

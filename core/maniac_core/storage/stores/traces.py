@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from maniac_core.domain.records import Page
+from maniac_core.domain.paging import Page
 from maniac_core.domain.traces import TraceDetail, TraceSpan, TraceSummary
 from maniac_core.storage.base import Database, Row
 from maniac_core.storage.stores.completions import trace_of

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Usage
-from maniac_core.domain.records import Caller
 from maniac_core.domain.usage import (
     DIMENSIONS,
     Dimension,
