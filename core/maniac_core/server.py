@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2
+from maniac_common import process
+from maniac_common.supervised import supervised
+from maniac_common.telemetry import exports_traces
 
-from maniac_core import grpc_port, logs, process
+from maniac_core import grpc_port
 from maniac_core.config.core import (
     DEMO_PROVIDER,
     LOCAL_PROVIDER,
@@ -50,6 +53,7 @@ from maniac_core.services.access.keys import KeyService
 from maniac_core.services.billing.reservations import Reservations
 from maniac_core.services.billing.spending import Spending
 from maniac_core.services.billing.tokens import TokenGate
+from maniac_core.services.capture.completion_lines import completion_writer
 from maniac_core.services.capture.completion_log import LoggedRecorder
 from maniac_core.services.capture.running_calls import RunningCalls
 from maniac_core.services.capture.spool import Recorder, Spool
@@ -94,8 +98,6 @@ from maniac_core.storage.stores.retention import RetentionStore
 from maniac_core.storage.stores.text_index import TextIndexStore
 from maniac_core.storage.stores.traces import TraceStore
 from maniac_core.storage.stores.usage import UsageStore
-from maniac_core.supervised import supervised
-from maniac_core.telemetry import exports_traces
 
 if TYPE_CHECKING:
     from maniac_core.services.observe.metrics import Metrics
@@ -193,7 +195,7 @@ class Core:
         planner = Planner(router, catalogue, containers)
         runner = Runner(upstreams)
         recorder: Recorder = self._spool
-        self._completion_log = LoggedRecorder(recorder, logs.completion_writer(config.log_format))
+        self._completion_log = LoggedRecorder(recorder, completion_writer(config.log_format))
         recorder = self._completion_log
         if self._metrics is not None:
             labels = ModelLabels(router.knows)

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import msgspec
+from maniac_common.config_file import ConfigError
 
-from maniac_edge.config import ConfigError, load
+from maniac_edge.config import load
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,12 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(msgspec.json.encode(config, enc_hook=str).decode())  # noqa: T201 - It is what was asked for.
         return 0
     # After the arguments are known to be good: the framework takes most of the start-up time.
-    from maniac_edge import logs, secrecy  # noqa: PLC0415
+    from maniac_common import logs, process, secrecy  # noqa: PLC0415
+
     from maniac_edge.server import serve as server  # noqa: PLC0415
 
-    logs.configure(config.log_format)
+    logs.configure(config.log_format, "maniac_edge", server.is_news)
     secrecy.protect_memory()
-    server.work_in_batches()
+    process.work_in_batches()
     server.open_as_many_as_allowed()
     try:
         edge = server.build_server(config)

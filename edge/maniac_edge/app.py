@@ -16,8 +16,10 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
+from maniac_common.config_file import ConfigError
+from maniac_common.telemetry import exports_traces
 
-from maniac_edge.config import ConfigError, EdgeConfig
+from maniac_edge.config import EdgeConfig
 from maniac_edge.context import RequestContext
 from maniac_edge.controllers import (
     chat,
@@ -45,9 +47,8 @@ from maniac_edge.http.chat_route import ChatRoute
 from maniac_edge.http.cors import CorsMiddleware
 from maniac_edge.http.middleware import RequestMiddleware
 from maniac_edge.http.proxies import Proxies
-from maniac_edge.logs import AccessLog
+from maniac_edge.observe.access_log import AccessLog
 from maniac_edge.requests.bodies import BodyReader
-from maniac_edge.telemetry import exports_traces
 
 _BASE_PATHS = ("/v1", "/api/v1")
 _CHAT_PATHS = tuple(f"{base}/chat/completions" for base in _BASE_PATHS)

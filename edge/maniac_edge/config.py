@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+from maniac_common.config_file import ConfigFile, from_environ
+from maniac_common.telemetry import metrics_address
 
-from maniac_edge.config_problems import did_you_mean, explain
 from maniac_edge.core_address import parse_target
-from maniac_edge.telemetry import metrics_address
 
 _PREFIX = "MANIAC_EDGE__"
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,]+")
 # Lists, which the environment separates by commas.
 _LISTS = {"trusted_proxies", "cors_origins"}
-_TABLES = {"core", "edge", "providers", "aliases"}
+_TABLES = ("core", "edge", "providers", "aliases")
 
 # Ranges of the configuration's numbers.
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used; the message names the file, the key and what to do."""
 
 
 class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -117,65 +112,11 @@ def load(path: Path | None, environ: Mapping[str, str], **overrides: Any) -> Edg
     Raises:
         ConfigError: the file is missing, not TOML, or has an unknown key or a wrong type.
     """
-    text = _read(path)
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as err:
-        raise ConfigError(f"{path}: not valid TOML: {err}") from None
-    for name in sorted(document.keys() - _TABLES):
-        raise ConfigError(
-            f"{path}: unknown table [{name}]; known: [core], [edge], [providers.NAME], [aliases.NAME]"
-        )
-    table = document.get("edge", {})
-    if not isinstance(table, dict):
-        raise ConfigError(f"{path}: [edge]: is not a table: write [edge] on a line of its own")
-    variables = _from_environ(environ)
+    file = ConfigFile(path, _TABLES)
+    variables: dict[str, Any] = from_environ(_PREFIX, EdgeConfig, environ)
+    for key in _LISTS & variables.keys():
+        variables[key] = [part for part in map(str.strip, variables[key].split(",")) if part]
     given = {key: value for key, value in overrides.items() if value is not None}
     sources = {key: f"{_PREFIX}{key.upper()}" for key in variables}
     sources |= {key: f"--{key}" for key in given}
-    try:
-        # Not strict: environment variables arrive as text.
-        return msgspec.convert(
-            {**table, **variables, **given}, EdgeConfig, strict=False, dec_hook=_decode_path
-        )
-    except msgspec.ValidationError as err:
-        raise ConfigError(
-            explain(err, EdgeConfig, text, file=str(path) if path else None, sources=sources)
-        ) from None
-
-
-def _decode_path(kind: type, value: Any) -> Any:
-    # The one type of the table that msgspec does not know.
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
-
-
-def _read(path: Path | None) -> str:
-    if path is None:
-        return ""
-    try:
-        # Some editors put a mark before the first character.
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, ValueError) as err:
-        reason = (
-            err.strerror if isinstance(err, OSError) else "not text in UTF-8, so not valid TOML"
-        )
-        raise ConfigError(f"{path}: cannot be read: {reason}") from err
-
-
-def _from_environ(environ: Mapping[str, str]) -> dict[str, str | list[str]]:
-    known = [field.name for field in msgspec.structs.fields(EdgeConfig)]
-    found: dict[str, str | list[str]] = {}
-    for variable, value in environ.items():
-        if not variable.startswith(_PREFIX):
-            continue
-        key = variable.removeprefix(_PREFIX).lower()
-        if key not in known:
-            names = [f"{_PREFIX}{name.upper()}" for name in known]
-            raise ConfigError(f"{variable}: no such setting{did_you_mean(variable, names)}")
-        parts = [part.strip() for part in value.split(",")]
-        found[key] = [part for part in parts if part] if key in _LISTS else value
-    return found
+    return file.convert({**file.table("edge"), **variables, **given}, EdgeConfig, "edge", sources)

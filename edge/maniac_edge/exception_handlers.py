@@ -80,7 +80,7 @@ def to_edge_error(exc: Exception, context: RequestContext) -> EdgeError:
         "unhandled exception in %s",
         context.shown_path,
         exc_info=exc,
-        extra={"request_id": context.request_id},
+        extra={"fields": {"request_id": context.request_id}},
     )
     return internal_error()
 

@@ -174,7 +174,8 @@ async def test_no_page_may_call_unless_it_is_configured(
 )
 def test_a_network_or_an_origin_that_is_none_is_refused(key: str, value: str) -> None:
     """The message names the setting or the value."""
-    from maniac_edge.config import ConfigError, load
+    from maniac_common.config_file import ConfigError
+    from maniac_edge.config import load
 
     with pytest.raises(ConfigError, match=json.dumps(value)[1:-1].replace(".", r"\.")):
         load(None, {f"MANIAC_EDGE__{key.upper()}": value})

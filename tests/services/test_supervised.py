@@ -6,8 +6,8 @@ import asyncio
 import logging
 
 import pytest
-from maniac_core import supervised as module
-from maniac_core.supervised import supervised
+from maniac_common import supervised as module
+from maniac_common.supervised import supervised
 
 
 async def test_work_that_raises_is_logged_and_done_again(

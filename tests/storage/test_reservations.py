@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
-from maniac_core import supervised
+from maniac_common import supervised
 from maniac_core.domain.budgets import Hold, Limit, Owner
 from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Usage

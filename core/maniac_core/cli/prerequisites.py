@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 
+from maniac_common.telemetry import exports_traces
+
 from maniac_core.config.core import ConfigError, CoreConfig
 from maniac_core.config.edge_access import check_tls, edge_secret
 from maniac_core.services.limits.redis_windows import redis_windows
-from maniac_core.telemetry import exports_traces
 
 
 def check(config: CoreConfig, environ: Mapping[str, str]) -> None:

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterable, Mapping
 
 import msgspec
+from maniac_common.config_problems import nearest
 
 from maniac_core.cli.serving.environment import named_variables
 from maniac_core.cli.serving.first_key import KEY_VARIABLE
 from maniac_core.config.core import Config, CoreConfig
-from maniac_core.config.problems import nearest
 
 _PREFIX = "MANIAC_"
 _CORE, _EDGE = "MANIAC_CORE__", "MANIAC_EDGE__"

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+from maniac_common.config_file import ConfigError as ConfigError  # noqa: PLC0414 - known from here
+from maniac_common.config_file import ConfigFile, from_environ
+from maniac_common.telemetry import metrics_address
 
 from maniac_core.config.checks import check_base_url, check_url, check_variable
-from maniac_core.config.file import ConfigError as ConfigError  # noqa: PLC0414 - known from here
-from maniac_core.config.file import ConfigFile, from_environ
 from maniac_core.config.scripted import ScriptedRule
-from maniac_core.telemetry import metrics_address
 
 # Ranges of the configuration's numbers.
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]

@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 import xllamacpp
-
-from maniac_core import logs
+from maniac_common import logs
 
 _CONTEXT_TOKENS = 4096
 _SLOTS = 2
@@ -28,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
     parser.add_argument("--log-format", choices=("auto", "json", "pretty"), default="auto")
     arguments = parser.parse_args(argv)
-    logs.configure(arguments.log_format)
+    logs.configure(arguments.log_format, "maniac_core")
     # The default actions end the process at once, wherever llama.cpp is: it keeps nothing.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)

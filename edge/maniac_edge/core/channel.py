@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from maniac_common.config_file import ConfigError
 
-from maniac_edge.config import ConfigError, EdgeConfig
+from maniac_edge.config import EdgeConfig
 from maniac_edge.core_address import CoreTarget, parse_target
 
 Metadata = tuple[tuple[str, str], ...]

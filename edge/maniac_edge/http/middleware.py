@@ -7,7 +7,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from maniac_edge.context import RequestContext
 from maniac_edge.http.proxies import Proxies
-from maniac_edge.logs import AccessLog
+from maniac_edge.observe.access_log import AccessLog
 
 # Of every answer: it is kept by no cache, taken for nothing else, and shown in nobody's frame.
 _SAFE_STREAM = (

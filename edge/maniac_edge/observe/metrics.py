@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
+from maniac_common.telemetry import metrics_address
 from prometheus_client import (
     CollectorRegistry,
     Gauge,
@@ -28,7 +29,6 @@ from prometheus_client.registry import Collector
 from maniac_edge.context import RequestContext
 from maniac_edge.core.links import CoreLinks
 from maniac_edge.observe.http_attributes import method_of, route_of, status_of
-from maniac_edge.telemetry import metrics_address
 
 _SECONDS = (
     *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
+from maniac_common.config_file import ConfigError
 
-from maniac_edge.config import ConfigError
 from maniac_edge.context import RequestContext
-from maniac_edge.logs import PROBES
+from maniac_edge.observe.access_log import PROBES
 from maniac_edge.observe.http_attributes import method_of, route_of, status_of
 
 try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import gc
 import logging
-import os
 import resource
 import signal
 import socket
@@ -92,12 +92,9 @@ def open_as_many_as_allowed() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def work_in_batches() -> None:
-    """Use SCHED_BATCH so that a waking thread does not preempt the running one and evict its caches."""
-    # Threads that are made later inherit it. Only Linux knows it, and a sandbox may forbid it.
-    if hasattr(os, "SCHED_BATCH"):
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a record is worth a line: uvicorn logs each answer that it cuts at the end of the grace, with a traceback."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 def build_server(config: EdgeConfig) -> EdgeServer:

@@ -7,8 +7,9 @@ import logging
 import os
 
 import uvloop
+from maniac_common import logs
+from maniac_common.secrecy import protect_memory
 
-from maniac_core import logs
 from maniac_core.cli import prerequisites
 from maniac_core.cli.database import require_file
 from maniac_core.cli.failures import describe
@@ -16,7 +17,6 @@ from maniac_core.cli.hints import with_options
 from maniac_core.cli.serving import ports
 from maniac_core.cli.settings import listen_address, load_core
 from maniac_core.masking import mask
-from maniac_core.secrecy import protect_memory
 from maniac_core.server import run_core
 from maniac_core.storage.base import StorageError
 
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     host, port = listen_address(config.core)
     prerequisites.check(config.core, os.environ)
     ports.claim([ports.Wish(host, port, "--grpc-port", "[core] listen")])
-    logs.configure(config.core.log_format)
+    logs.configure(config.core.log_format, "maniac_core")
     protect_memory()
     try:
         require_file(config.core)

@@ -10,6 +10,8 @@ import stat
 import sys
 from collections.abc import Iterator
 
+from maniac_common.telemetry import metrics_address
+
 from maniac_core.cli import prerequisites
 from maniac_core.cli.commands.doctor_providers import check_providers
 from maniac_core.cli.database import opened
@@ -24,7 +26,6 @@ from maniac_core.local.llama import LlamaError, check_file, loading_variables
 from maniac_core.local.pull import verify
 from maniac_core.services.capture.spool_file import SET_ASIDE, WAITING, count_records
 from maniac_core.storage.base import StorageError
-from maniac_core.telemetry import metrics_address
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -10,13 +10,14 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from maniac_common.config_problems import did_you_mean
+
 from maniac_core.cli.database import opened
 from maniac_core.cli.failures import UsageError
 from maniac_core.cli.money import format_usd, parse_usd
 from maniac_core.cli.operator import operator
 from maniac_core.cli.settings import load_core
 from maniac_core.cli.table import format_table
-from maniac_core.config.problems import did_you_mean
 from maniac_core.domain.budgets import Limit
 from maniac_core.domain.callers import ApiKey
 from maniac_core.domain.scopes import DEFAULT_SCOPES

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
+from maniac_common.config_problems import did_you_mean
 
 from maniac_core.cli.database import opened
 from maniac_core.cli.failures import UsageError
@@ -17,7 +18,6 @@ from maniac_core.cli.serving.data_dir import is_locked
 from maniac_core.cli.settings import load_core
 from maniac_core.cli.table import format_table
 from maniac_core.config.core import CoreConfig
-from maniac_core.config.problems import did_you_mean
 from maniac_core.storage.stores.projects import Project, ProjectStore
 
 _HEAD = (

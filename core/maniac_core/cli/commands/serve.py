@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
+from maniac_common import logs
+from maniac_common.secrecy import protect_memory
+from maniac_common.telemetry import metrics_address
 
-from maniac_core import logs
 from maniac_core.cli import prerequisites
 from maniac_core.cli.database import migrated
 from maniac_core.cli.failures import UsageError
@@ -34,8 +36,6 @@ from maniac_core.cli.settings import (
 )
 from maniac_core.config.core import DEFAULT_LOCAL_MODEL, Config, ConfigError, local_model_path
 from maniac_core.local.pull import PullError, pull
-from maniac_core.secrecy import protect_memory
-from maniac_core.telemetry import metrics_address
 
 _KILL_MARGIN_S = 5.0
 _LOCAL_READY_S = 5.0
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     edge = load_edge(arguments)
     config = load_core(arguments)
     prerequisites.check(config.core, os.environ)
-    logs.configure(config.core.log_format)
+    logs.configure(config.core.log_format, "maniac_core")
     protect_memory()
     folder = config.core.data_dir.absolute()
     try:

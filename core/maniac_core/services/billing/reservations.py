@@ -10,6 +10,8 @@ import asyncio
 import logging
 import time
 
+from maniac_common.supervised import supervised
+
 from maniac_core.domain.budgets import Hold
 from maniac_core.domain.callers import Caller, Spender
 from maniac_core.domain.ids import now_s, uuid_id
@@ -17,7 +19,6 @@ from maniac_core.services.billing.advances import REQUESTS, ROOM, Advances
 from maniac_core.services.capture.holds import Holds
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.stores.budgets import BudgetStore, Claim
-from maniac_core.supervised import supervised
 
 _log = logging.getLogger(__name__)
 _LEASE_S = 120

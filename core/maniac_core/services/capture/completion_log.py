@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from maniac_core.domain.budgets import NANO_PER_USD
 from maniac_core.domain.completions import CompletionRecord
-from maniac_core.logs import CompletionLine
+from maniac_core.services.capture.completion_lines import CompletionLine
 from maniac_core.services.capture.spool import Recorder
 
 Write = Callable[[list[tuple[float, CompletionLine]]], None]

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+from maniac_common.supervised import supervised
 
 from maniac_core.domain.budgets import Hold
 from maniac_core.domain.callers import Caller
@@ -28,7 +29,6 @@ from maniac_core.services.routing.planner import Step
 from maniac_core.storage.base import ConstraintError, RefusedError, StorageError
 from maniac_core.storage.stores.budgets import BudgetStore
 from maniac_core.storage.stores.completions import CompletionStore
-from maniac_core.supervised import supervised
 
 _log = logging.getLogger(__name__)
 _SLOTS = 4096

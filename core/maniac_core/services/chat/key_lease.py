@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from maniac_common.supervised import supervised
+
 from maniac_core.domain.chat import Choice
 from maniac_core.domain.completions import CompletionRecord, KeyClaim
 from maniac_core.domain.errors import GatewayError, Reason
@@ -15,7 +17,6 @@ from maniac_core.domain.ids import elapsed_s, now_s, uuid_id
 from maniac_core.services.capture.capture import Call
 from maniac_core.storage.base import ClaimLostError, StorageError
 from maniac_core.storage.stores.idempotency import IdempotencyStore, KeyState
-from maniac_core.supervised import supervised
 
 _log = logging.getLogger(__name__)
 _KEPT_S = 24 * 3600

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from maniac_common.telemetry import metrics_address
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -30,7 +31,6 @@ from maniac_core.services.limits.rate_limiter import RateLimiter, Windows
 from maniac_core.services.observe.gauges import CoreCollector
 from maniac_core.services.observe.model_labels import OTHER, ModelLabels
 from maniac_core.storage.base import Database
-from maniac_core.telemetry import metrics_address
 
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _FIRST_TOKEN_S = (

@@ -7,6 +7,8 @@ import functools
 import logging
 from collections.abc import Mapping, Sequence
 
+from maniac_common.supervised import supervised
+
 from maniac_core.config.core import ProviderConfig
 from maniac_core.domain.callers import Caller
 from maniac_core.domain.containers import SubModel
@@ -22,7 +24,6 @@ from maniac_core.providers.transport import Transport
 from maniac_core.services.routing.containers import ContainerService
 from maniac_core.services.routing.router import Candidate, Router, model_id, normalise
 from maniac_core.storage.stores.containers import ContainerStore
-from maniac_core.supervised import supervised
 
 _log = logging.getLogger(__name__)
 _REFRESH_S = 600.0

@@ -7,9 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from maniac_common.supervised import supervised
+
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.postgres.connection import FAILURES, Connection, close
-from maniac_core.supervised import supervised
 
 _log = logging.getLogger(__name__)
 _CHANNEL = "maniac_gateway_changes"

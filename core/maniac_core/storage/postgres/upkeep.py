@@ -7,12 +7,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
+from maniac_common.supervised import supervised
+
 from maniac_core.domain.ids import now_s
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.postgres.connection import FAILURES, Connection, as_storage_error
 from maniac_core.storage.postgres.partitions import drop_empty_months, make_partitions
 from maniac_core.storage.queries import Queries
-from maniac_core.supervised import supervised
 
 _log = logging.getLogger(__name__)
 _INTERVAL_S = 2.0

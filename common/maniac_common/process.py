@@ -1,4 +1,4 @@
-"""Settings of the core's process: how it shares the processor with its threads, and when it collects garbage."""
+"""Settings of a process: how it shares the processor with its threads, and when it collects garbage."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from maniac_core.config.problems import did_you_mean, line_of, nearest, problem_of
+from maniac_common.config_problems import did_you_mean, line_of, nearest, problem_of
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 _NO_NAMES: Mapping[str, str] = {}

@@ -1,16 +1,14 @@
-"""Logs on standard error: one line per request, and what libraries and faults say; JSON, or pretty on a terminal."""
+"""The access log: one line per request, JSON or pretty."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import logging
-import sys
 import time
-from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from datetime import datetime
+from typing import Any, TextIO
 
 import msgspec
+from maniac_common.logs import LogFormat, is_pretty, utc
 
 from maniac_edge.context import RequestContext
 
@@ -24,7 +22,7 @@ PROBES = frozenset({"/healthz", "/readyz"})
 class AccessLog:
     """Writes one line per request. It never holds a key, a prompt or a query string."""
 
-    def __init__(self, log_format: Literal["auto", "json", "pretty"], stream: TextIO) -> None:
+    def __init__(self, log_format: LogFormat, stream: TextIO) -> None:
         self._stream = stream
         self._pretty = is_pretty(log_format, stream)
         self._lines: list[str] = []
@@ -41,7 +39,7 @@ class AccessLog:
             line = self._pretty_line(method, status, duration_ms, context)
         else:
             record: dict[str, Any] = {
-                "time": _now(),
+                "time": utc(time.time()),
                 "level": "info",
                 "event": "request",
                 "method": method,
@@ -77,54 +75,3 @@ class AccessLog:
             f"{datetime.now().astimezone():%H:%M:%S} {status} {method} {context.shown_path}"
             f" {duration_ms:.1f}ms {context.sent_bytes}B {' '.join([*notes, context.request_id])}"
         )
-
-
-def configure(log_format: Literal["auto", "json", "pretty"]) -> None:
-    """Send our own records, and the warnings of libraries, to standard error in the same form."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
-        if is_pretty(log_format, sys.stderr)
-        else _JsonFormatter()
-    )
-    handler.addFilter(_is_news)
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("maniac_edge").setLevel(logging.INFO)
-
-
-def is_pretty(log_format: Literal["auto", "json", "pretty"], stream: TextIO) -> bool:
-    """Whether lines are for a person."""
-    return log_format == "pretty" or (log_format == "auto" and stream.isatty())
-
-
-class _JsonFormatter(logging.Formatter):
-    """One JSON object per record."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        line: dict[str, Any] = {
-            "time": _now(),
-            "level": record.levelname.lower(),
-            "event": record.getMessage().strip(),
-            "logger": record.name,
-        }
-        if request_id := getattr(record, "request_id", None):
-            line["request_id"] = request_id
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return _encode(line).decode()
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    # The server logs each answer that it cuts at the end of the grace, with a traceback of the cut.
-    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
-
-
-def _now() -> str:
-    now = time.time()
-    return f"{_second(int(now))}.{int(now % 1 * 1000):03d}Z"
-
-
-@functools.lru_cache(maxsize=1)
-def _second(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
