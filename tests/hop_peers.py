@@ -93,7 +93,8 @@ def parse(data: bytes) -> Iterator[Frame]:
     """Yield kind, flags, stream and payload of frames; a client's preface is left out."""
     at = len(frames.PREFACE) if data.startswith(frames.PREFACE) else 0
     while at < len(data):
-        length, kind, flags, number = frames.read_head(data, at)
+        high, low, kind, flags, number = frames.HEAD.unpack_from(data, at)
+        length = high << 16 | low
         yield kind, flags, number, data[at + 9 : at + 9 + length]
         at += 9 + length
 

@@ -55,7 +55,21 @@ def _shows_reflection(config: CoreConfig) -> bool:
         return host == "localhost"
 
 
-def listen(server: grpc.aio.Server, address: str, config: CoreConfig | None = None) -> None:
+def listen(server: grpc.aio.Server, config: CoreConfig) -> None:
+    """Add the Unix socket and the port, which is over TLS if there is a certificate.
+
+    Raises:
+        ConfigError: a certificate, a key or an authority cannot be read.
+        OSError: one cannot be listened on.
+    """
+    path = config.socket_path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_dead_socket(path)
+    _add(server, f"unix:{path}")
+    _add(server, config.listen, config)
+
+
+def _add(server: grpc.aio.Server, address: str, config: CoreConfig | None = None) -> None:
     """Add an address; with `config`, over TLS if it names a certificate.
 
     Raises:

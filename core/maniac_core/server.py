@@ -31,6 +31,7 @@ from maniac_core.providers.registry import DIALECTS
 from maniac_core.providers.scripted.transport import ScriptedTransport
 from maniac_core.providers.transport import Transport, upstream_transport
 from maniac_core.providers.upstream.upstream import Upstream
+from maniac_core.relay_port import RelayPort
 from maniac_core.rpc.access import AccessServicer
 from maniac_core.rpc.boundary.admission import Gate
 from maniac_core.rpc.boundary.edges import EdgeCredential
@@ -230,6 +231,7 @@ class Core:
         self._retention = Retention(RetentionStore(self._database), config.body_retention_days)
         replayer = Replayer(stored)
         self._relay = RelayServicer(gate, service, replayer)
+        self._relay_port = RelayPort(config, self._relay)
         objects = open_objects(config, self._environ)
         self._sweeper = Sweeper(file_store, objects)
         files = FileService(
@@ -312,15 +314,12 @@ class Core:
         await self._database.start()
         settling = await self._calls.open()
         await note_configuration(AuditStore(self._database), self.config)
-        path = config.socket_path.absolute()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        grpc_port.remove_dead_socket(path)
-        grpc_port.listen(self._server, f"unix:{path}")
-        grpc_port.listen(self._server, config.listen, config)
+        grpc_port.listen(self._server, config)
         if self._metrics is not None:
             self._metrics.listen(config.metrics_listen)
+        await self._relay_port.start()
         await self._server.start()
-        path.chmod(0o600)
+        config.socket_path.chmod(0o600)
         self._background = [
             settling,
             *(
@@ -350,7 +349,7 @@ class Core:
         await self._health.leave(grace_s)
         for task in self._background:
             task.cancel()
-        await self._server.stop(grace_s)
+        await asyncio.gather(self._server.stop(grace_s), self._relay_port.stop(grace_s))
         for transport in self._transports:
             await transport.aclose()
         await self._completions.close()

@@ -17,6 +17,8 @@ MAX_STREAMS = 16
 # What a call that is refused counts as, until one was accepted: who tries secrets need not hurry.
 _REFUSAL_COST = 50
 _PING = b"are here"
+_HEAD_BYTES = frames.HEAD.size
+_read_head = frames.HEAD.unpack_from
 
 Accept = Callable[[Stream, Headers], None]
 """Takes a call: calls `begin` of the stream, or `finish` to refuse it. The headers include `:path`."""
@@ -172,11 +174,13 @@ class Connection:
                 return 0
             at = len(self._preface)
             self._preface = b""
-        while size - at >= frames.HEAD_BYTES:
-            length, kind, flags, number = frames.read_head(data, at)
+        while size - at >= _HEAD_BYTES:
+            high, low, kind, flags, number = _read_head(data, at)
+            number &= frames.LARGEST
+            length = high << 16 | low
             if length > frames.MAX_FRAME_BYTES:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame is too large")
-            start = at + frames.HEAD_BYTES
+            start = at + _HEAD_BYTES
             at_next = start + length
             if at_next > size:
                 break

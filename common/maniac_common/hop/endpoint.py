@@ -54,7 +54,8 @@ class Endpoint(asyncio.Protocol):
             self.connection.receive(data)
         finally:
             self._is_receiving = False
-            self.flush()
+            if self.connection.out or self.connection.is_closed:
+                self.flush()
 
     def pause_writing(self) -> None:
         """The socket takes no more."""

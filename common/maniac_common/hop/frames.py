@@ -18,7 +18,6 @@ MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 5, 6
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client sends first."""
-HEAD_BYTES = 9
 MAX_FRAME_BYTES = 16_384
 """Largest payload that is sent or taken: what every peer has to take."""
 LARGEST_FRAME_SIZE = (1 << 24) - 1
@@ -28,7 +27,8 @@ DEFAULT_WINDOW = 65_535
 LARGEST = (1 << 31) - 1
 """Largest window and stream number."""
 
-_HEAD = struct.Struct(">BHBBL")
+HEAD = struct.Struct(">BHBBL")
+"""Of a frame: length in two parts, kind, flags, and number of the stream."""
 _SETTING = struct.Struct(">HL")
 _U32 = struct.Struct(">L")
 
@@ -61,15 +61,9 @@ class ConnectionFault(Exception):
         self.message = message
 
 
-def read_head(data: bytes, at: int) -> tuple[int, int, int, int]:
-    """Return length, kind, flags and stream number of the frame at a position."""
-    high, low, kind, flags, number = _HEAD.unpack_from(data, at)
-    return high << 16 | low, kind, flags, number & LARGEST
-
-
 def head(length: int, kind: int, flags: int, number: int) -> bytes:
     """Return the head of a frame."""
-    return _HEAD.pack(length >> 16, length & 0xFFFF, kind, flags, number)
+    return HEAD.pack(length >> 16, length & 0xFFFF, kind, flags, number)
 
 
 def frame(kind: int, flags: int, number: int, payload: bytes = b"") -> bytes:

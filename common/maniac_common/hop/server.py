@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import ssl
 from collections.abc import Callable
 
@@ -46,14 +48,26 @@ class Server:
         self._all_lost = asyncio.Event()
 
     async def listen_unix(self, path: str) -> None:
-        """Listen on a Unix socket.
+        """Listen on a Unix socket that only this user can open.
 
         Raises:
             OSError: that cannot be done.
         """
         loop = asyncio.get_running_loop()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # What another thread makes meanwhile is only more private than it would be.
+        mask = os.umask(0o177)
+        try:
+            listener.bind(path)
+        except OSError:
+            listener.close()
+            raise
+        finally:
+            os.umask(mask)
         self._listeners.append(
-            await loop.create_unix_server(lambda: self._make(is_local=True), path, backlog=_BACKLOG)
+            await loop.create_unix_server(
+                lambda: self._make(is_local=True), sock=listener, backlog=_BACKLOG
+            )
         )
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:

@@ -72,6 +72,8 @@ class Stream:
         """Whether the peer may send more."""
         self.is_sending = True
         """Whether messages are sent on; those of a stream that is over are dropped."""
+        self.flush = connection.flush
+        """Writes what was sent."""
         self._connection = connection
         self._sink = sink
         self._has_begun = False
@@ -124,10 +126,6 @@ class Stream:
             return
         self._unsent.append(memoryview(_PREFIX.pack(0, len(message)) + message))
         self.pump()
-
-    def flush(self) -> None:
-        """Write what was sent."""
-        self._connection.flush()
 
     def half_close(self) -> None:
         """As a client, send nothing more."""
@@ -237,8 +235,35 @@ class Stream:
             self._unreturned = 0
         if not self._has_begun:
             self._broken("data came before headers")
-        elif self._sink is not None:
-            self._take(data, at, end)
+            return
+        sink = self._sink
+        if sink is None:
+            # Its owner has ended the stream, and the peer does not know it yet.
+            return
+        buffer = self._buffer
+        if buffer:
+            buffer += memoryview(data)[at:end]
+            if len(buffer) < self._needed:
+                return
+            data, at, end = bytes(buffer), 0, len(buffer)
+            buffer.clear()
+        self._needed = _PREFIX_BYTES
+        most = self._connection.max_message_bytes
+        while end - at >= _PREFIX_BYTES:
+            is_compressed, length = _PREFIX.unpack_from(data, at)
+            if is_compressed or (most is not None and length > most):
+                self._refuse_message(length, is_compressed=is_compressed)
+                return
+            stop = at + _PREFIX_BYTES + length
+            if stop > end:
+                self._needed = _PREFIX_BYTES + length
+                break
+            sink.message(data[at + _PREFIX_BYTES : stop])
+            if self._sink is None:
+                return
+            at = stop
+        if at < end:
+            buffer += memoryview(data)[at:end]
 
     def receive_end(self) -> None:
         """The peer sends nothing more."""
@@ -269,34 +294,6 @@ class Stream:
         self._over()
         if sink is not None:
             sink.ended(status)
-
-    def _take(self, data: bytes, at: int, end: int) -> None:
-        buffer = self._buffer
-        if buffer:
-            buffer += memoryview(data)[at:end]
-            if len(buffer) < self._needed:
-                return
-            data, at, end = bytes(buffer), 0, len(buffer)
-            buffer.clear()
-        self._needed = _PREFIX_BYTES
-        most = self._connection.max_message_bytes
-        while end - at >= _PREFIX_BYTES:
-            length = int.from_bytes(data[at + 1 : at + _PREFIX_BYTES], "big")
-            if data[at] or (most is not None and length > most):
-                self._refuse_message(length, is_compressed=bool(data[at]))
-                return
-            stop = at + _PREFIX_BYTES + length
-            if stop > end:
-                self._needed = _PREFIX_BYTES + length
-                break
-            assert self._sink is not None
-            self._sink.message(data[at + _PREFIX_BYTES : stop])
-            if not self.is_receiving or self._sink is None:
-                # Its owner has ended the stream.
-                return
-            at = stop
-        if at < end:
-            buffer += memoryview(data)[at:end]
 
     def _refuse_message(self, length: int, *, is_compressed: bool) -> None:
         status = (

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from maniac_common.telemetry import exports_traces
 
 from maniac_core.config.core import ConfigError, CoreConfig
-from maniac_core.config.edge_access import check_tls, edge_secret
+from maniac_core.config.edge_access import edge_secret, relay_address, server_tls
 from maniac_core.services.limits.redis_windows import redis_windows
 
 
@@ -19,7 +19,8 @@ def check(config: CoreConfig, environ: Mapping[str, str]) -> None:
         ConfigError: a secret, a certificate or an address cannot be used, or an extra is not installed.
     """
     edge_secret(config, environ)
-    check_tls(config)
+    server_tls(config)
+    relay_address(config)
     if config.redis_url:
         redis_windows(config)
     try:

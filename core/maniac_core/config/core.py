@@ -38,6 +38,7 @@ DEFAULT_LOCAL_MODEL = "smollm2-135m-instruct"
 """The model that `maniac-gateway pull` fetches and `serve` serves by default."""
 LOCAL_PROVIDER = "local"
 """First part of the embedded model's slug."""
+RELAY_SUFFIX = ".hop"
 DEMO_PROVIDER = "demo"
 """The scripted provider that `serve` offers when there is no other."""
 
@@ -128,12 +129,15 @@ class CoreConfig(_Table, frozen=True):
     """How long a statement may take on PostgreSQL, in seconds."""
     listen: str = "127.0.0.1:4141"
     """Address of the gRPC port for internal services, and for edges on other machines."""
+    relay_listen: str = ""
+    """Address on which the core takes the streams of edges on other machines without gRPC's threads, which costs less;
+    the edges learn it from the gRPC port. Port 0: any free one. Empty: they use the gRPC port."""
     tls_cert: Path | None = None
-    """Certificate chain of the gRPC port (PEM); unset: the port is plaintext."""
+    """Certificate chain of both ports (PEM); unset: they are plaintext."""
     tls_key: Path | None = None
     """Private key of the certificate (PEM)."""
     tls_client_ca: Path | None = None
-    """Authorities (PEM) one of which must have signed the certificate of every client of the port; unset: clients
+    """Authorities (PEM) one of which must have signed the certificate of every client of the ports; unset: clients
     need none."""
     edge_key_env: str = "MANIAC_EDGE_KEY"
     """Name of the environment variable with the secret that edges on other machines share with the core. Unset
@@ -143,7 +147,8 @@ class CoreConfig(_Table, frozen=True):
     reflection: bool | None = None
     """Whether the gRPC port describes its services to callers with a key; unset: only on a loopback address."""
     socket: Path | None = None
-    """Unix socket for edges on this machine; unset: `core.sock` in data_dir."""
+    """Unix socket for edges on this machine; unset: `core.sock` in data_dir. One for their streams is beside it, with
+    the suffix `.hop`."""
     rate_limit: _Count = 600
     """Requests per window and organization; 0: no limit."""
     rate_window_s: _Positive = 60
@@ -211,6 +216,10 @@ class CoreConfig(_Table, frozen=True):
         """Refuse an object store of no known kind, a pool that is too small, and an address that is none."""
         if self.metrics_listen:
             metrics_address(self.metrics_listen)
+        if self.socket is not None and self.socket.suffix == RELAY_SUFFIX:
+            raise ValueError(
+                f"`socket` needs another suffix than {RELAY_SUFFIX}, which the socket beside it has"
+            )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("`tls_cert` and `tls_key` belong together: set both or neither")
         if self.tls_client_ca is not None and self.tls_cert is None:
@@ -235,6 +244,11 @@ class CoreConfig(_Table, frozen=True):
     def socket_path(self) -> Path:
         """The Unix socket the core listens on."""
         return self.socket or self.data_dir / "core.sock"
+
+    @property
+    def relay_socket_path(self) -> Path:
+        """The Unix socket beside it, for the streams of edges."""
+        return self.socket_path.with_suffix(RELAY_SUFFIX)
 
     @property
     def database_path(self) -> Path:

@@ -41,17 +41,33 @@ def read_pem(path: Path, setting: str) -> bytes:
     return data
 
 
-def check_tls(config: CoreConfig) -> None:
-    """Check the files that the gRPC port's TLS is made of.
+def relay_address(config: CoreConfig) -> tuple[str, int] | None:
+    """Return host and port for relays of edges on other machines; None: there is none.
+
+    Raises:
+        ConfigError: `relay_listen` is not `HOST:PORT`.
+    """
+    if not config.relay_listen:
+        return None
+    host, _, port = config.relay_listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"[core] relay_listen: {config.relay_listen!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def server_tls(config: CoreConfig) -> ssl.SSLContext | None:
+    """Return the TLS of the core's ports; None: they are plaintext.
 
     Raises:
         ConfigError: one cannot be used, or the key is not that of the certificate.
     """
     if config.tls_cert is None or config.tls_key is None:
-        return
+        return None
     read_pem(config.tls_cert, "tls_cert")
     read_pem(config.tls_key, "tls_key")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])
     try:
         # A key with a passphrase is refused: nobody is there to type it.
         context.load_cert_chain(config.tls_cert, config.tls_key, password="")
@@ -68,3 +84,5 @@ def check_tls(config: CoreConfig) -> None:
             raise ConfigError(
                 f"[core] tls_client_ca: {config.tls_client_ca} holds no certificate: {err.reason or err}"
             ) from err
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,21 +59,42 @@ class CoreChannels:
         """Metadata that goes with every call."""
         self._options = _OPTIONS
         self._tls: grpc.ChannelCredentials | None = None
+        self.tls: ssl.SSLContext | None = None
+        """For connections that are not gRPC's own; None: they are plaintext."""
+        self.server_name = self.target.name[0] if self.target.name is not None else None
+        """Whose certificates the cores have; None: each has one for its address."""
         if config.core_ca is not None:
             self._tls = grpc.ssl_channel_credentials(
                 _read(config.core_ca, "core_ca"),
                 None if config.core_key is None else _read(config.core_key, "core_key"),
                 None if config.core_cert is None else _read(config.core_cert, "core_cert"),
             )
-            if self.target.name is not None:
+            self.tls = _context(config)
+            if self.server_name is not None:
                 # Each core is connected to by its address, and has a certificate for the name.
-                self._options += (("grpc.ssl_target_name_override", self.target.name[0]),)
+                self._options += (("grpc.ssl_target_name_override", self.server_name),)
 
     def open(self, target: str, *options: tuple[str, Any]) -> grpc.aio.Channel:
         """Return a channel to a gRPC target; `options` are added to what all channels have."""
         if self._tls is None or target.startswith("unix:"):
             return grpc.aio.insecure_channel(target, options=(*self._options, *options))
         return grpc.aio.secure_channel(target, self._tls, options=(*self._options, *options))
+
+
+def _context(config: EdgeConfig) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])
+    try:
+        context.load_verify_locations(config.core_ca)
+        if config.core_cert is not None:
+            # A key with a passphrase is refused: nobody is there to type it.
+            context.load_cert_chain(config.core_cert, config.core_key, password="")
+    except ssl.SSLError as err:
+        raise ConfigError(
+            f"[edge] core_ca, core_cert and core_key cannot be used: {err.reason or err}"
+        ) from err
+    return context
 
 
 def _read(path: Path, setting: str) -> bytes:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
-import grpc
-from maniac_gateway.v1 import relay_pb2, relay_pb2_grpc
+from maniac_gateway.v1 import relay_pb2
 
 from maniac_edge.core.channel import CoreChannels
+from maniac_edge.core.streams import HopStream, RelayStream, RpcStream, StreamError
 from maniac_edge.errors import EdgeError, from_error
 
+_log = logging.getLogger(__name__)
 # A core that has accepted the connection but not the stream by then is as good as down.
 _CONNECT_S = 5.0
+# The core stands, and only the other way to it may be closed.
+_HOP_CONNECT_S = 2.0
 # In one message. With the largest frames it is well below what a core takes.
 _MAX_FRAMES = 64
+# While so many calls run, a message waits for more frames, since each message has a cost of its own.
+_MANY_CALLS = 16
+_HOP = "x-maniac-hop"
 _VERSION = ("x-maniac-relay-version", "2")
 """What this edge speaks. A core of an earlier version has none; one of a later one may refuse the stream."""
 Frame = relay_pb2.RelayRequestFrame
@@ -49,14 +55,16 @@ class Link:
         self.loop = asyncio.get_running_loop()
         self.is_draining = False
         self._on_draining = on_draining
-        self._channel = channels.open(target)
-        self._stream = relay_pb2_grpc.RelayServiceStub(self._channel).Relay(
-            metadata=(*channels.credential, _VERSION)
-        )
+        self._target = target
+        self._channels = channels
+        self._metadata = (*channels.credential, _VERSION)
+        self._stream: RelayStream = RpcStream(target, channels, self._metadata)
         self._calls: dict[int, LinkedCall] = {}
         self._last_id = 0
         self._frames: list[Frame] = []
-        self._wake = asyncio.Event()
+        self._is_scheduled = False
+        self._waiting = 0
+        self._is_half_closed = False
 
     @property
     def running(self) -> int:
@@ -67,40 +75,70 @@ class Link:
         """Wait until the core has accepted the stream, which its initial metadata says.
 
         Raises:
-            AioRpcError: it cannot be reached, takes no new calls, offers no relay, or does not take this for an edge.
+            StreamError: it cannot be reached, takes no new calls, offers no relay, or does not take this for an edge.
             OtherVersionError: it would not understand the frames.
             TimeoutError: it does not answer.
         """
         async with asyncio.timeout(_CONNECT_S):
-            metadata = await self._stream.initial_metadata()
-            if self._stream.done():
-                # Raises its status: there is nothing to read.
-                await self._stream.read()
-        if _VERSION not in tuple(metadata or ()):
+            said = await self._stream.connect()
+        if said.get(_VERSION[0]) != _VERSION[1]:
             raise OtherVersionError
+        offer = said.get(_HOP)
+        if offer:
+            await self._change_to_hop(offer)
+
+    async def _change_to_hop(self, offer: str) -> None:
+        """Go on by a stream that costs less, if it can be had; else by the one that stands."""
+        try:
+            stream = HopStream(self._target, offer, self._channels, self._metadata)
+        except ValueError as err:
+            _log.warning("the core %s offers a relay that is none: %s", self._target, err)
+            return
+        why = "no answer"
+        try:
+            async with asyncio.timeout(_HOP_CONNECT_S):
+                await stream.connect()
+            why = ""
+        except StreamError as err:
+            why = str(err)
+        except TimeoutError:
+            pass
+        if why:
+            await stream.close()
+            _log.info(
+                "the relay to the core %s goes by its gRPC port, since %s cannot be reached: %s",
+                self._target,
+                offer,
+                why,
+            )
+            return
+        rpc, self._stream = self._stream, stream
+        await rpc.close()
 
     async def run(self) -> None:
-        """Carry frames until the stream ends, or the core drains and the last call has ended."""
-        writer = asyncio.create_task(self._write())
-        try:
-            async for message in self._stream:
-                if message.draining and not self.is_draining:
-                    self.drain()
-                for frame in message.frames:
-                    call = self._calls.get(frame.call_id)
-                    if call is None:
-                        continue
-                    if frame.not_taken:
-                        self.forget(frame.call_id)
-                        call.fail(from_error(frame.error), is_taken=False)
-                    else:
-                        call.receive(frame)
-        finally:
-            writer.cancel()
+        """Carry frames until the stream ends, or the core drains and the last call has ended.
+
+        Raises:
+            StreamError: the stream broke.
+        """
+        await self._stream.run(self)
+
+    def receive(self, message: relay_pb2.RelayResponse) -> None:
+        """Take a message of the core."""
+        if message.draining and not self.is_draining:
+            self.drain()
+        for frame in message.frames:
+            call = self._calls.get(frame.call_id)
+            if call is None:
+                continue
+            if frame.not_taken:
+                self.forget(frame.call_id)
+                call.fail(from_error(frame.error), is_taken=False)
+            else:
+                call.receive(frame)
 
     async def close(self) -> None:
         """Disconnect; what still runs has failed."""
-        self._stream.cancel()
         unsent = {
             frame.call_id
             for frame in self._frames
@@ -109,7 +147,7 @@ class Link:
         calls, self._calls = self._calls, {}
         for call in calls.values():
             call.fail(_broken(), is_taken=call.id not in unsent)
-        await self._channel.close()
+        await self._stream.close()
 
     def open(self, call: LinkedCall, opening: relay_pb2.RelayStart | relay_pb2.RelayAccess) -> None:
         """Send a new call."""
@@ -124,41 +162,52 @@ class Link:
     def send(self, frame: Frame) -> None:
         """Queue a frame."""
         self._frames.append(frame)
-        self._wake.set()
+        self._schedule()
 
     def forget(self, call_id: int) -> bool:
         """Drop a call; return whether it was still running."""
         was_running = self._calls.pop(call_id, None) is not None
         if self.is_draining and not self._calls:
-            self._wake.set()
+            self._schedule()
         return was_running
 
     def drain(self) -> None:
         """Open no more calls here, and end the stream when the last one has ended."""
         self.is_draining = True
-        self._wake.set()
+        self._schedule()
         self._on_draining(self)
 
-    async def _write(self) -> None:
-        # Where writing fails, the reader learns of it as well, and every call fails.
-        with contextlib.suppress(
-            grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError
+    def resume(self) -> None:
+        """There is room for frames again."""
+        if not self._is_scheduled:
+            self._flush()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        count = len(self._frames)
+        if len(self._calls) >= _MANY_CALLS and self._waiting < count < _MAX_FRAMES:
+            # While each turn of the loop brings more, the message can wait.
+            self._waiting = count
+            self.loop.call_soon(self._flush)
+            return
+        self._waiting = 0
+        self._is_scheduled = False
+        stream = self._stream
+        while self._frames and stream.is_ready:
+            frames, self._frames = self._frames[:_MAX_FRAMES], self._frames[_MAX_FRAMES:]
+            stream.send(relay_pb2.RelayRequest(frames=frames))
+        if (
+            self.is_draining
+            and not (self._calls or self._frames or self._is_half_closed)
+            and stream.is_ready
         ):
-            while True:
-                if not self._frames:
-                    if self.is_draining and not self._calls:
-                        await self._stream.done_writing()
-                        return
-                    self._wake.clear()
-                    await self._wake.wait()
-                    # While each turn of the loop brings more, the message can wait.
-                    count = 0
-                    while count < len(self._frames) < _MAX_FRAMES:
-                        count = len(self._frames)
-                        await asyncio.sleep(0)
-                    continue
-                frames, self._frames = self._frames[:_MAX_FRAMES], self._frames[_MAX_FRAMES:]
-                await self._stream.write(relay_pb2.RelayRequest(frames=frames))
+            self._is_half_closed = True
+            stream.half_close()
+        stream.flush()
 
 
 def _broken() -> EdgeError:

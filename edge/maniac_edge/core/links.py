@@ -15,6 +15,7 @@ import grpc
 
 from maniac_edge.core.channel import CoreChannels
 from maniac_edge.core.link import Link, OtherVersionError
+from maniac_edge.core.streams import StreamError
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.05
@@ -165,8 +166,8 @@ class _Keeper:
                 reported = None
                 self._links.came(link)
                 await link.run()
-            except (grpc.aio.AioRpcError, TimeoutError) as err:
-                cause = err.code() if isinstance(err, grpc.aio.AioRpcError) else "no answer"
+            except (StreamError, TimeoutError) as err:
+                cause = err.code if isinstance(err, StreamError) else "no answer"
                 self._offers_relay = cause not in _NO_RELAY
                 # Once per cause: a core that is down is tried every second.
                 if cause is not reported:
@@ -190,13 +191,13 @@ class _Keeper:
             await self._pause(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
-    def _tell(self, error: grpc.aio.AioRpcError | TimeoutError) -> None:
+    def _tell(self, error: StreamError | TimeoutError) -> None:
         if isinstance(error, TimeoutError):
             _log.info("no relay to the core %s: no answer", self._address)
-        elif error.code() is grpc.StatusCode.PERMISSION_DENIED:
-            _log.warning("the core %s refuses the relay: %s", self._address, error.details())
+        elif error.code is grpc.StatusCode.PERMISSION_DENIED:
+            _log.warning("the core %s refuses the relay: %s", self._address, error.details)
         else:
-            _log.info("no relay to the core %s: %s", self._address, error.code())
+            _log.info("no relay to the core %s: %s", self._address, error.code)
 
     @property
     def running(self) -> int:

@@ -34,7 +34,13 @@ from maniac_core.cli.settings import (
     load_core,
     load_edge,
 )
-from maniac_core.config.core import DEFAULT_LOCAL_MODEL, Config, ConfigError, local_model_path
+from maniac_core.config.core import (
+    DEFAULT_LOCAL_MODEL,
+    RELAY_SUFFIX,
+    Config,
+    ConfigError,
+    local_model_path,
+)
 from maniac_core.local.pull import PullError, pull
 
 _KILL_MARGIN_S = 5.0
@@ -93,7 +99,8 @@ def _placed(config: Config, folder: Path) -> Iterator[Config]:
 
 
 def _has_room(socket: Path) -> bool:
-    return len(os.fsencode(socket.absolute())) <= _LONGEST_SOCKET_PATH
+    both = (socket, socket.with_suffix(RELAY_SUFFIX))
+    return all(len(os.fsencode(path.absolute())) <= _LONGEST_SOCKET_PATH for path in both)
 
 
 def _claimed(config: Config, edge: EdgeSettings) -> tuple[Config, EdgeSettings]:

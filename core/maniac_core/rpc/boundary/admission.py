@@ -10,7 +10,7 @@ from typing import Any
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import request_id
 from maniac_core.domain.scopes import ALL_SCOPES, Scope
-from maniac_core.rpc.boundary.edges import CLIENT_ADDRESS, EdgeCredential, peer_address
+from maniac_core.rpc.boundary.edges import CLIENT_ADDRESS, EdgeCredential, is_local, peer_address
 from maniac_core.rpc.boundary.heads import Context, rate_metadata
 from maniac_core.services.access.authenticator import Authenticator
 from maniac_core.services.capture.capture import Call
@@ -45,9 +45,9 @@ class Gate:
         except GatewayError:
             return None
 
-    def is_edge(self, context: Context) -> bool:
-        """Whether the caller has the credential of an edge."""
-        return self._edges.is_edge(context, dict(context.invocation_metadata() or ()))
+    def is_edge(self, metadata: Mapping[str, Any], *, is_local: bool) -> bool:
+        """Whether a caller has the credential of an edge. `is_local`: it comes by the Unix socket."""
+        return self._edges.is_edge(metadata, is_local=is_local)
 
     async def admit(self, context: Context, *, counts: bool = True) -> Call:
         """Authenticate and count the caller of an RPC, and announce the window in the initial metadata.
@@ -60,7 +60,7 @@ class Gate:
         metadata = dict(context.invocation_metadata() or ())
         remaining_s = context.time_remaining()
         claimed = metadata.get(CLIENT_ADDRESS)
-        is_edge = claimed is not None and self._edges.is_edge(context, metadata)
+        is_edge = claimed is not None and self.is_edge(metadata, is_local=is_local(context))
         return await self.admit_headers(
             metadata,
             address=str(claimed) if is_edge else peer_address(context),

@@ -27,14 +27,19 @@ class EdgeCredential:
         self._secret = secret.encode() if secret else None
         self._requires_certificate = requires_certificate
 
-    def is_edge(self, context: Context, metadata: Mapping[str, Any]) -> bool:
-        """Whether the caller is an edge."""
-        if context.peer().startswith("unix:"):
+    def is_edge(self, metadata: Mapping[str, Any], *, is_local: bool) -> bool:
+        """Whether the caller is an edge. `is_local`: it comes by the Unix socket."""
+        if is_local:
             return True
         if self._secret is None:
             return self._requires_certificate
         given = metadata.get(EDGE_KEY)
         return isinstance(given, str) and hmac.compare_digest(given.encode(), self._secret)
+
+
+def is_local(context: Context) -> bool:
+    """Whether a caller comes by the Unix socket."""
+    return context.peer().startswith("unix:")
 
 
 def peer_address(context: Context) -> str:

@@ -17,6 +17,8 @@ Frame = relay_pb2.RelayResponseFrame
 MAX_REQUEST_FRAMES = 1024
 VERSION = ("x-maniac-relay-version", "2")
 """Metadata: what this core speaks. Edges that speak another version use ChatService, or wait for a core that does."""
+HOP = "x-maniac-hop"
+"""Metadata: where the event loop itself takes relays: a file beside the socket, or a port, by which the edge came."""
 
 
 async def read_request(replayer: Replayer, call: Call, start: relay_pb2.RelayStart) -> ChatRequest:

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import time
 from collections import deque
-from collections.abc import AsyncIterable
 
 from maniac_gateway.v1 import relay_pb2
 
@@ -14,8 +13,6 @@ from maniac_core.domain.chat import ChatRequest
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.rpc.boundary.admission import Gate
 from maniac_core.rpc.boundary.errors import unexpected
-from maniac_core.rpc.boundary.heads import Context
-from maniac_core.rpc.boundary.messages import Unreadable, readable
 from maniac_core.rpc.boundary.scopes import insufficient_scope
 from maniac_core.rpc.chat.json_answer import ChunkEncoder, completion_to_json
 from maniac_core.rpc.relay.frames import (
@@ -29,6 +26,7 @@ from maniac_core.rpc.relay.frames import (
     too_many_calls,
     too_many_frames,
 )
+from maniac_core.rpc.relay.outlets import Outlet
 from maniac_core.services.capture.capture import Call
 from maniac_core.services.chat.idempotency import IdempotentCompletions
 from maniac_core.services.history.replay import Replayer
@@ -50,75 +48,88 @@ _ANNOUNCE_AFTER_S = 0.2
 class Link:
     """One stream: its running calls and the frames that wait to be sent."""
 
-    def __init__(self, gate: Gate, completions: IdempotentCompletions, replayer: Replayer) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        completions: IdempotentCompletions,
+        replayer: Replayer,
+        outlet: Outlet,
+    ) -> None:
         self._gate = gate
         self._completions = completions
         self._replayer = replayer
+        self._outlet = outlet
         # Kept, because asking for it costs a system call each time.
         self.loop = asyncio.get_running_loop()
         self._calls: dict[int, RelayCall] = {}
         self._frames: list[Frame] = []
-        self._wake = asyncio.Event()
+        self._is_scheduled = False
         self._is_draining = False
         self._told_draining = False
         self._is_closed = False
-        self.refusal: GatewayError | None = None
-        """Why the stream is ended; None: the edge ends it."""
+        self._refusal: GatewayError | None = None
 
-    async def read(self, messages: AsyncIterable[relay_pb2.RelayRequest | Unreadable]) -> None:
-        """Handle the edge's frames until it closes its side, or sends what no edge sends."""
-        try:
-            async for message in messages:
-                frames = readable(message).frames
-                if len(frames) > MAX_REQUEST_FRAMES:
-                    raise too_many_frames()
-                for frame in frames:
-                    self._handle(frame)
-        except GatewayError as error:
-            self.refusal = error
-        finally:
-            self._is_closed = True
-            self._wake.set()
+    def receive(self, message: relay_pb2.RelayRequest) -> None:
+        """Handle the edge's frames.
 
-    async def write(self, context: Context) -> None:
-        """Send frames, all that wait in one message, until the edge closes its side.
-
-        Only the edge ends a stream that drains: it alone knows that no call is on its way any more.
+        Raises:
+            GatewayError: this is nothing that an edge sends.
         """
-        while True:
-            if not self._frames and not (self._is_draining and not self._told_draining):
-                if self._is_closed:
-                    return
-                self._wake.clear()
-                await self._wake.wait()
-                await self._gather()
-                continue
-            frames, self._frames = self._frames[:_MAX_FRAMES], self._frames[_MAX_FRAMES:]
-            message = relay_pb2.RelayResponse(frames=frames, draining=self._is_draining)
-            self._told_draining = self._is_draining
-            await context.write(message)
-
-    async def _gather(self) -> None:
-        """Wait for what else may go with the next message."""
-        if len(self._calls) >= _MANY_CALLS:
-            await asyncio.sleep(_GATHER_S)
+        if self._is_closed:
             return
-        # While each turn of the loop brings more, the message can wait.
-        count = 0
-        while count < len(self._frames) < _MAX_FRAMES:
-            count = len(self._frames)
-            await asyncio.sleep(0)
+        if len(message.frames) > MAX_REQUEST_FRAMES:
+            raise too_many_frames()
+        for frame in message.frames:
+            self._handle(frame)
+
+    def close(self, refusal: GatewayError | None = None) -> None:
+        """End the stream when the frames that wait are sent: the edge has closed its side, or is refused.
+
+        Only so a stream ends that drains: the edge alone knows that no call is on its way any more.
+        """
+        if not self._is_closed:
+            self._is_closed = True
+            self._refusal = refusal
+            self._schedule()
 
     def send(self, frame: Frame) -> None:
         """Queue a frame."""
         self._frames.append(frame)
-        if not self._wake.is_set():
-            self._wake.set()
+        self._schedule()
+
+    def resume(self) -> None:
+        """There is room for frames again."""
+        if not self._is_scheduled:
+            self._flush()
+
+    def _schedule(self) -> None:
+        if self._is_scheduled:
+            return
+        self._is_scheduled = True
+        # All frames of one turn of the loop go together, and under load those of a little more.
+        if len(self._calls) >= _MANY_CALLS:
+            self.loop.call_later(_GATHER_S, self._flush)
+        else:
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_scheduled = False
+        outlet = self._outlet
+        while self._frames or self._is_draining is not self._told_draining:
+            if not outlet.is_ready:
+                break
+            frames, self._frames = self._frames[:_MAX_FRAMES], self._frames[_MAX_FRAMES:]
+            self._told_draining = self._is_draining
+            outlet.send(relay_pb2.RelayResponse(frames=frames, draining=self._is_draining))
+        else:
+            if self._is_closed:
+                outlet.end(self._refusal)
+        outlet.flush()
 
     def drain(self) -> None:
         """Take no new calls."""
         self._is_draining = True
-        self._wake.set()
+        self._schedule()
 
     def cancel_all(self) -> None:
         """Nobody reads any more: stop what runs."""

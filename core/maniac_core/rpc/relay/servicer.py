@@ -10,16 +10,20 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterable
 
+from maniac_common.hop.calls import UNIMPLEMENTED, Status
+from maniac_common.hop.server import Request
 from maniac_gateway.v1 import relay_pb2
 
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.rpc.boundary.admission import Gate
+from maniac_core.rpc.boundary.edges import is_local
 from maniac_core.rpc.boundary.errors import abort
 from maniac_core.rpc.boundary.heads import Context, head_metadata
 from maniac_core.rpc.boundary.messages import Unreadable
 from maniac_core.rpc.boundary.methods import with_status
 from maniac_core.rpc.chat.json_answer import ChunkEncoder, completion_to_json
 from maniac_core.rpc.relay.frames import (
+    HOP,
     VERSION,
     Frame,
     draining,
@@ -28,9 +32,11 @@ from maniac_core.rpc.relay.frames import (
     read_request,
 )
 from maniac_core.rpc.relay.link import Link
+from maniac_core.rpc.relay.outlets import Outlet, RpcOutlet, StreamOutlet, status_of
 from maniac_core.services.chat.idempotency import IdempotentCompletions
 from maniac_core.services.history.replay import Replayer
 
+_METHOD = "/maniac_gateway.v1.RelayService/Relay"
 # An edge has measured the JSON that it sends. What others send may become a hundred times as large when it is decoded.
 _MAX_OPENINGS = 200_000
 
@@ -44,6 +50,10 @@ class RelayServicer:
         self._replayer = replayer
         self._links: set[Link] = set()
         self._is_draining = False
+        self.local_offer = ""
+        """File of the socket, beside the gRPC port's, where the event loop itself takes relays; empty: none."""
+        self.offer = ""
+        """Port of the same for edges on other machines; empty: none."""
 
     async def Relay(
         self,
@@ -51,33 +61,65 @@ class RelayServicer:
         context: Context,
     ) -> None:
         """Serve one edge worker until its stream ends; its running calls are then cancelled."""
+        metadata = tuple(context.invocation_metadata() or ())
+        is_from_here = is_local(context)
         # Before anything is read of what the caller sends.
-        if not self._gate.is_edge(context):
-            await abort(context, not_an_edge())
-        if VERSION not in (context.invocation_metadata() or ()):
-            await abort(context, other_version())
-        if self._is_draining:
-            await abort(context, draining())
-        link = Link(self._gate, self._completions, self._replayer)
-        self._links.add(link)
-        reader = asyncio.create_task(link.read(request_iterator))
+        refusal = self._refusal(metadata, is_local=is_from_here)
+        if refusal is not None:
+            await abort(context, refusal)
+        outlet = RpcOutlet()
+        link = self._open(outlet)
+        reader = asyncio.create_task(outlet.read(request_iterator, link))
+        offer = self.local_offer if is_from_here else self.offer
         try:
             # Tells the edge at once that the stream stands.
-            await context.send_initial_metadata((VERSION,))
-            await link.write(context)
+            await context.send_initial_metadata((VERSION, (HOP, offer)) if offer else (VERSION,))
+            await outlet.write(context, link)
         finally:
             reader.cancel()
-            link.cancel_all()
-            self._links.discard(link)
-        if link.refusal is not None:
-            await abort(context, link.refusal)
+            self._end(link)
+        if outlet.refusal is not None:
+            await abort(context, outlet.refusal)
+
+    def accept(self, request: Request) -> None:
+        """Serve one edge worker as `Relay` does, by a stream that the event loop itself carries."""
+        stream = request.stream
+        if request.method != _METHOD:
+            stream.finish(Status(UNIMPLEMENTED, "Here is the relay only; see the gRPC port."))
+            return
+        refusal = self._refusal(request.metadata, is_local=request.is_local)
+        if refusal is not None:
+            stream.finish(status_of(refusal))
+            return
+        outlet = StreamOutlet(stream, lambda: self._end(link))
+        link = outlet.link = self._open(outlet)
+        stream.begin((VERSION,), outlet)
+
+    def _refusal(
+        self, metadata: tuple[tuple[str, str | bytes], ...], *, is_local: bool
+    ) -> GatewayError | None:
+        if not self._gate.is_edge(dict(metadata), is_local=is_local):
+            return not_an_edge()
+        if VERSION not in metadata:
+            return other_version()
+        return draining() if self._is_draining else None
+
+    def _open(self, outlet: Outlet) -> Link:
+        link = Link(self._gate, self._completions, self._replayer, outlet)
+        self._links.add(link)
+        return link
+
+    def _end(self, link: Link) -> None:
+        link.cancel_all()
+        self._links.discard(link)
 
     @with_status
     async def Call(self, request: relay_pb2.CallRequest, context: Context) -> None:
         """Answer one request."""
         call = await self._gate.admit(context)
         start = request.start
-        if not self._gate.is_edge(context):
+        metadata = dict(context.invocation_metadata() or ())
+        if not self._gate.is_edge(metadata, is_local=is_local(context)):
             _check_openings(start.body)
         with self._gate.counting(call):
             asked = await read_request(self._replayer, call, start)
