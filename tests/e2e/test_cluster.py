@@ -27,6 +27,7 @@ database_pool = 5
 redis_url = "{redis_url}"
 redis_timeout_ms = 5000
 rate_limit = 0
+relay_listen = "127.0.0.1:0"
 rate_window_s = {window_s}
 local_model = "off"
 [providers.openai]
