@@ -133,6 +133,16 @@ def test_an_initial_window_that_changes_in_mid_stream_changes_this_one() -> None
     assert client.heard.messages == [b"x" * 1000, b"late"]
 
 
+def test_a_larger_window_is_acknowledged_before_it_is_used() -> None:
+    """Until then the peer holds the sender to the smaller one."""
+    _, server = pair()
+    server.stream.send_window = 0
+    server.stream.send(b"x")
+    window = server.connection.initial_send_window + 100
+    server.connection.receive(frames.settings({frames.INITIAL_WINDOW_SIZE: window}))
+    assert [frame[0] for frame in said(server.connection)] == [frames.SETTINGS, frames.DATA]
+
+
 def test_an_end_waits_for_what_was_sent_before_it() -> None:
     client, server = pair()
     server.stream.send_window = 10

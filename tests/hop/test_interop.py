@@ -228,7 +228,7 @@ class _GrpcEcho(grpc.GenericRpcHandler):
     """A server of gRPC's own."""
 
     def __init__(self) -> None:
-        self.is_cancelled = asyncio.Event()
+        self.has_ended = asyncio.Event()
         self.go_on = asyncio.Event()
         self.go_on.set()
 
@@ -246,9 +246,8 @@ class _GrpcEcho(grpc.GenericRpcHandler):
             await self.go_on.wait()
             async for message in messages:
                 await context.write(message)
-        except asyncio.CancelledError:
-            self.is_cancelled.set()
-            raise
+        finally:
+            self.has_ended.set()
 
 
 @pytest_asyncio.fixture
@@ -306,7 +305,7 @@ async def test_a_client_that_closes_is_noticed_at_once(grpc_echo: tuple[_GrpcEch
     await heard.until(lambda: heard.heads)
     client.close()
     async with asyncio.timeout(0.1):
-        await grpc_echo[0].is_cancelled.wait()
+        await grpc_echo[0].has_ended.wait()
     assert heard.statuses == []
 
 

@@ -296,6 +296,8 @@ class Connection:
             _check_size("SETTINGS", payload, 0)
             return
         self._has_settings = True
+        # Ahead of what a larger window lets out: until the peer has read it, the smaller one holds.
+        self.out.append(frames.frame(frames.SETTINGS, frames.ACK, 0))
         for name, value in frames.read_settings(payload):
             if name == frames.INITIAL_WINDOW_SIZE:
                 if value > frames.LARGEST:
@@ -311,7 +313,6 @@ class Connection:
                 and not frames.MAX_FRAME_BYTES <= value <= frames.LARGEST_FRAME_SIZE
             ):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a setting is out of its range")
-        self.out.append(frames.frame(frames.SETTINGS, frames.ACK, 0))
 
     def _push_promise(self, _number: int, _flags: int, _payload: bytes) -> None:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "nothing may be pushed")
