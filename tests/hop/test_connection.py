@@ -307,7 +307,7 @@ def test_a_lost_connection_ends_its_calls_once() -> None:
 
 def test_a_silent_peer_is_asked_and_then_given_up() -> None:
     client, server = pair()
-    for _ in range(3):
+    for _ in range(2):
         client.connection.tick()
     assert [frame[0] for frame in said(client.connection)] == [frames.PING]
     client.connection.tick()

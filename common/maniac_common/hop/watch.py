@@ -12,7 +12,7 @@ TICK_S = 5.0
 _MAX_IDLE_FRAMES = 1000
 # Ticks of silence after which the peer is asked whether it is there, and given up; and those that a client may take
 # to open its first call.
-_ASK_AFTER, _GIVE_UP_AFTER = 2, 3
+_ASK_AFTER, _GIVE_UP_AFTER = 1, 2
 _UNTRUSTED_TICKS = 2
 
 
