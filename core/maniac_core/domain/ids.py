@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import uuid
 from random import getrandbits
@@ -14,10 +15,17 @@ _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 def completion_id() -> str:
     """Return a new completion id: `chatcmpl-` and 26 characters that sort by time of creation."""
     # Ids are not secrets: a generator that is seeded once saves a system call for each.
-    value = (time.time_ns() // 1_000_000) << 80 | getrandbits(80)
-    return "chatcmpl-" + "".join(
-        [_PAIRS[(value >> shift) & 1023] for shift in range(120, -10, -10)]
+    high, low = getrandbits(40), getrandbits(40)
+    return (
+        f"chatcmpl-{_time_digits(time.time_ns() // 1_000_000)}"
+        f"{_PAIRS[high >> 30]}{_PAIRS[high >> 20 & 1023]}{_PAIRS[high >> 10 & 1023]}{_PAIRS[high & 1023]}"
+        f"{_PAIRS[low >> 30]}{_PAIRS[low >> 20 & 1023]}{_PAIRS[low >> 10 & 1023]}{_PAIRS[low & 1023]}"
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _time_digits(moment_ms: int) -> str:
+    return "".join([_PAIRS[moment_ms >> shift & 1023] for shift in range(40, -10, -10)])
 
 
 def uuid_id() -> str:

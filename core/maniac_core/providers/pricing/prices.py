@@ -6,6 +6,7 @@ million tokens is 1,000,000,000. Sums are exact; only the result is rounded, to 
 
 from __future__ import annotations
 
+import functools
 from decimal import Decimal
 
 import msgspec
@@ -15,7 +16,7 @@ from maniac_core.domain.chat import Usage
 _FEMTO_PER_NANO = 1_000_000
 
 
-class Prices(msgspec.Struct, frozen=True, kw_only=True):
+class Prices(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Prices of one model at one time, in femto-USD per token. None: no price of its own."""
 
     input: int | None = None
@@ -46,29 +47,41 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True):
                 if prompt_tokens > start:
                     row = above
                     break
-        price_in, price_out = row.input, row.output
-        write = price_in if row.cache_write is None else row.cache_write
         audio_in = min(usage.input_audio_tokens or 0, usage.input_tokens)
         audio_out = min(usage.output_audio_tokens or 0, usage.output_tokens)
+        counts = (
+            usage.input_tokens - audio_in,
+            usage.output_tokens - audio_out,
+            usage.cache_read_tokens,
+            usage.reasoning_tokens,
+            usage.cache_write_tokens,
+            usage.cache_write_1h_tokens,
+            audio_in,
+            audio_out,
+        )
         cost = row.request or 0
-        for tokens, price in (
-            (usage.input_tokens - audio_in, price_in),
-            (usage.output_tokens - audio_out, price_out),
-            (usage.cache_read_tokens, price_in if row.cache_read is None else row.cache_read),
-            (usage.reasoning_tokens, price_out if row.reasoning is None else row.reasoning),
-            (usage.cache_write_tokens, write),
-            (
-                usage.cache_write_1h_tokens,
-                write if row.cache_write_1h is None else row.cache_write_1h,
-            ),
-            (audio_in, price_in if row.input_audio is None else row.input_audio),
-            (audio_out, price_out if row.output_audio is None else row.output_audio),
-        ):
+        for tokens, price in zip(counts, row.per_token, strict=True):
             if tokens:
                 if price is None:
                     return None
                 cost += tokens * price
         return (cost + _FEMTO_PER_NANO // 2) // _FEMTO_PER_NANO
+
+    @functools.cached_property
+    def per_token(self) -> tuple[int | None, ...]:
+        """The prices of all kinds of tokens, in the order of `cost_nano_usd`."""
+        price_in, price_out = self.input, self.output
+        write = price_in if self.cache_write is None else self.cache_write
+        return (
+            price_in,
+            price_out,
+            price_in if self.cache_read is None else self.cache_read,
+            price_out if self.reasoning is None else self.reasoning,
+            write,
+            write if self.cache_write_1h is None else self.cache_write_1h,
+            price_in if self.input_audio is None else self.input_audio,
+            price_out if self.output_audio is None else self.output_audio,
+        )
 
     def ceiling_nano_usd(
         self, prompt_tokens: int, output_tokens: int, *, may_hear: bool = False
@@ -77,17 +90,32 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True):
 
         `may_hear`: whether tokens of the prompt may be audio.
         """
-        costs: list[int] = []
-        for row in (self, *(above for start, above in self.above if prompt_tokens > start)):
-            price_in = _dearest(
-                *(row.input, row.cache_read, row.cache_write, row.cache_write_1h),
-                row.input_audio if may_hear else None,
-            )
-            price_out = _dearest(row.output, row.reasoning, row.output_audio)
+        most = 0
+        for start, row in ((-1, self), *self.above):
+            if prompt_tokens <= start:
+                continue
+            text_in, heard_in, price_out = row.dearest
+            price_in = heard_in if may_hear else text_in
             if price_in is None or price_out is None:
                 return None
-            costs.append((row.request or 0) + prompt_tokens * price_in + output_tokens * price_out)
-        return -(-max(costs) // _FEMTO_PER_NANO)
+            cost = (row.request or 0) + prompt_tokens * price_in + output_tokens * price_out
+            most = max(most, cost)
+        return -(-most // _FEMTO_PER_NANO)
+
+    @functools.cached_property
+    def dearest(self) -> tuple[int | None, int | None, int | None]:
+        """The most that a token costs: of a prompt without audio, of one with it, and of an answer."""
+        text_in = _dearest(self.input, self.cache_read, self.cache_write, self.cache_write_1h)
+        return (
+            text_in,
+            _dearest(text_in, self.input_audio),
+            _dearest(self.output, self.reasoning, self.output_audio),
+        )
+
+    @functools.cached_property
+    def usd_json(self) -> msgspec.Raw:
+        """`usd` as JSON."""
+        return msgspec.Raw(msgspec.json.encode(self.usd()))
 
     def usd(self) -> dict[str, str]:
         """Return the prices that are set as decimal text: USD per token, `request` USD per request."""

@@ -87,7 +87,7 @@ def most_prompt_tokens(
     family = family_of(model)
     tokens = REQUEST_TOKENS
     for position, message in enumerate(messages):
-        tokens += MESSAGE_TOKENS + _message(family, message, f"messages[{position}]")
+        tokens += MESSAGE_TOKENS + _message(family, message, position)
     for key, value in parameters.items():
         if value is None or key in _UNREAD_PARAMETERS:
             continue
@@ -99,6 +99,8 @@ def most_prompt_tokens(
 
 def most_text_tokens(text: str | bytes) -> int:
     """Return the most tokens that a text can have."""
+    if len(text) < _LEAST_READ and text.isascii():
+        return len(text)
     data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
     tokens = len(data)
     if tokens < _LEAST_READ:
@@ -124,24 +126,27 @@ def media_tokens(family: Family, part: JsonObject) -> int:
 
 def has_documents(messages: Iterable[JsonObject]) -> bool:
     """Whether a prompt has files, which take a while to read."""
-    return any(
-        isinstance(part, dict) and "file" in part
-        for message in messages
-        if isinstance(content := message.get("content"), list)
-        for part in content
-    )
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, list) and any(
+            isinstance(part, dict) and "file" in part for part in content
+        ):
+            return True
+    return False
 
 
-def _message(family: Family, message: JsonObject, param: str) -> int:
+def _message(family: Family, message: JsonObject, number: int) -> int:
     tokens = 0
     for key, value in message.items():
         if value is None or key == "role":
             continue
         if key == "content" and isinstance(value, list):
             for position, part in enumerate(value):
-                tokens += _part(family, part, f"{param}.content[{position}]")
+                tokens += _part(family, part, f"messages[{number}].content[{position}]")
         elif key == "audio":
-            raise UnboundedError(f"{param}.audio", "names an earlier answer of unknown length")
+            raise UnboundedError(
+                f"messages[{number}].audio", "names an earlier answer of unknown length"
+            )
         elif isinstance(value, str):
             tokens += most_text_tokens(value)
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
 from typing import Any, Protocol
@@ -140,8 +139,7 @@ class Capture:
         if pending is None:
             return
         try:
-            # The record is committed even when the caller stops waiting for it.
-            await asyncio.shield(pending)
+            await _until_done(pending)
         except ClaimLostError as err:
             raise GatewayError(
                 Reason.ERROR_REASON_CONFLICT,
@@ -242,22 +240,31 @@ class Capture:
         route: dict[str, Any] = {
             "candidates": [step.candidate.slug for step in self.steps],
             "dropped": self.call.dropped,
-            "prices": _price_row(self.prices) if self.prices is not None else None,
+            "prices": self.prices.usd_json if self.prices is not None else None,
         }
         if self.request.store:
             # The rest that is needed to send the request again.
             if self.request.stream_options is not None:
                 route["stream_options"] = self.request.stream_options
-            if self.call.forwarded:
-                route["headers"] = self.call.forwarded
+            if forwarded := self.call.forwarded:
+                route["headers"] = forwarded
             if last is not None and last.added is not None:
                 route["added"] = last.added
         return _encode(route)
 
 
-@functools.lru_cache(maxsize=1024)
-def _price_row(prices: Prices) -> msgspec.Raw:
-    return msgspec.Raw(_encode(prices.usd()))
+async def _until_done(pending: asyncio.Future[None]) -> None:
+    """Wait for a record, which is committed even when the caller stops waiting for it; raises what it does."""
+    if not pending.done():
+        waiter: asyncio.Future[None] = pending.get_loop().create_future()
+
+        def wake(_: asyncio.Future[None]) -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        pending.add_done_callback(wake)
+        await waiter
+    pending.result()
 
 
 def choices_json(choices: list[Choice]) -> list[dict[str, Any]]:

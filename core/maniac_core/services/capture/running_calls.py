@@ -138,6 +138,7 @@ class RunningCalls:
         if self._map is None:
             return
         place = capture.place
+        has_note = place is not None
         if place is None:
             if not self._free:
                 return
@@ -150,7 +151,8 @@ class RunningCalls:
             # Notes about earlier attempts stay.
             return
         start, end = place.offset, place.offset + _LENGTH_BYTES
-        self._map[start:end] = _NOTHING
+        if has_note:
+            self._map[start:end] = _NOTHING
         # The length last: until it is there the place counts as empty.
         self._map[end : end + len(text)] = text
         self._map[start:end] = len(text).to_bytes(_LENGTH_BYTES)
