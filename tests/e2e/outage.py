@@ -30,10 +30,12 @@ class SQLiteOutage:
         self._tables: list[str] = []
 
     def begin(self) -> None:
-        """Rename all tables."""
+        """Rename all tables; what belongs to the index of texts is renamed by none but itself."""
         with self._change() as database:
             self._tables = [
-                name for name in database.table_names() if not name.startswith("sqlite_")
+                name
+                for name in database.table_names()
+                if not name.startswith(("sqlite_", "text_index"))
             ]
             for name in self._tables:
                 database.rename_table(name, f"{name}_gone")
