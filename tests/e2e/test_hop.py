@@ -140,4 +140,15 @@ def test_an_address_that_is_in_use_is_named(
     (port,) = free_ports(1)
     with socket.create_server(("127.0.0.1", port)), pytest.raises(AssertionError) as caught:
         start_gateway(with_core(upstream, f'relay_listen = "127.0.0.1:{port}"'))
-    assert f"cannot listen on 127.0.0.1:{port} ([core] relay_listen)" in str(caught.value)
+    said = str(caught.value)
+    assert f"cannot listen on 127.0.0.1:{port}: the port is taken" in said
+    assert "choose another with [core] relay_listen" in said
+
+
+def test_an_address_that_is_none_is_said_in_a_line(
+    start_gateway: Callable[..., Gateway], upstream: Upstream
+) -> None:
+    with pytest.raises(AssertionError) as caught:
+        start_gateway(with_core(upstream, 'relay_listen = "4151"'))
+    assert "[core] relay_listen: '4151' is not HOST:PORT" in str(caught.value)
+    assert "Traceback" not in str(caught.value)

@@ -29,7 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_core(arguments, local_model=arguments.local_model or "off")
     host, port = listen_address(config.core)
     prerequisites.check(config.core, os.environ)
-    ports.claim([ports.Wish(host, port, "--grpc-port", "[core] listen")])
+    grpc_port = ports.Wish(host, port, "--grpc-port", "[core] listen")
+    ports.claim([grpc_port, *ports.relay_wishes(config.core)])
     logs.configure(config.core.log_format, "maniac_core")
     protect_memory()
     try:

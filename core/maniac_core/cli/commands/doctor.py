@@ -169,6 +169,11 @@ async def _check_ports(config: Config, edge: EdgeSettings) -> list[Finding]:
         _port("HTTP port", edge.host, edge.port, is_our_edge, "[edge] port or --port"),
         _port("gRPC port", grpc_host, grpc_port, is_serving, "[core] listen or --grpc-port"),
     ]
+    findings += [
+        _port("relay port", wish.host, wish.port, is_serving, ports.RELAY_OPTION)
+        for wish in ports.relay_wishes(config.core)
+        if wish.port
+    ]
     if local_model_path(config.core) is not None:
         is_ours = is_serving and is_our_model
         findings.append(_port("model port", "127.0.0.1", local_port, is_ours, "[core] local_port"))

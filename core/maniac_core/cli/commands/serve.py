@@ -110,6 +110,7 @@ def _claimed(config: Config, edge: EdgeSettings) -> tuple[Config, EdgeSettings]:
     wishes = [
         ports.Wish(edge.host, edge.port, "--port", "--host"),
         ports.Wish(grpc_host, grpc_port, "--grpc-port", "[core] listen"),
+        *ports.relay_wishes(core),
     ]
     for table, address in (("core", core.metrics_listen), ("edge", edge.metrics_listen)):
         if address:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from maniac_core.config.core import ConfigError
+from maniac_core.config.core import ConfigError, CoreConfig
+from maniac_core.config.edge_access import relay_address
 
+RELAY_OPTION = "[core] relay_listen"
 _ABOUT_THE_PORT = (errno.EADDRINUSE, errno.EACCES, errno.EPERM)
 
 
@@ -21,6 +23,16 @@ class Wish(msgspec.Struct, frozen=True):
     """0: any free one."""
     port_option: str
     host_option: str
+
+
+def relay_wishes(core: CoreConfig) -> list[Wish]:
+    """Return the address for relays, if there is one.
+
+    Raises:
+        ConfigError: it is not `HOST:PORT`.
+    """
+    address = relay_address(core)
+    return [] if address is None else [Wish(*address, RELAY_OPTION, RELAY_OPTION)]
 
 
 def claim(wishes: Sequence[Wish]) -> list[int]:
