@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING
 from maniac_common.telemetry import exports_traces
 
 from maniac_core import grpc_port
-from maniac_core.config.core import (
+from maniac_core.config.core import Config, ConfigError, CoreConfig
+from maniac_core.config.edge_access import edge_secret
+from maniac_core.config.provider import (
     DEMO_PROVIDER,
     LOCAL_PROVIDER,
-    Config,
-    ConfigError,
-    CoreConfig,
     ProviderConfig,
     demo_provider,
     resolve_keys,
 )
-from maniac_core.config.edge_access import edge_secret
 from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.providers.registry import DIALECTS
 from maniac_core.providers.scripted.transport import ScriptedTransport

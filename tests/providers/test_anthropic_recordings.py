@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cuts import offsets
-from maniac_core.config.core import ProviderConfig
+from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import ChoiceDelta, Usage
 from maniac_core.providers.anthropic.dialect import AnthropicDialect
 from maniac_core.providers.base import Prompt, StreamEnd, StreamItem, StreamModel, Target

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from maniac_core.config.core import ProviderConfig
+from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import Usage
 from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.providers.pricing.prices import Prices

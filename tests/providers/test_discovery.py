@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 import pytest
-from maniac_core.config.core import ProviderConfig
+from maniac_core.config.provider import ProviderConfig
 from maniac_core.providers.base_url import base_url_hint, shown_url
 from maniac_core.providers.discovery import Discovery, DiscoveryError
 from maniac_core.providers.listing import DiscoveredModel

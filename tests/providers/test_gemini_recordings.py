@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from maniac_core.config.core import ProviderConfig
+from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import ChoiceDelta, Usage
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import Prompt, StreamEnd, StreamItem, StreamModel, Target

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from maniac_core.config.core import ProviderConfig
+from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.errors import GatewayError
 from maniac_core.providers.base import HttpCall, Prompt, Target
 from maniac_core.providers.gemini.dialect import GeminiDialect

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from maniac_core.config.core import ProviderConfig
+from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import ChoiceDelta, Usage
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import Prompt, StreamItem, UpstreamFailure

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from maniac_core.config.core import Config, ConfigError, load, resolve_keys
+from maniac_core.config.core import Config, ConfigError, load
+from maniac_core.config.provider import resolve_keys
 from maniac_core.config.scripted import ScriptedRule
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "scripted.md"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
-from maniac_core.config.core import ProviderConfig
+from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.budgets import Hold
 from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import ChatRequest, Choice, Usage

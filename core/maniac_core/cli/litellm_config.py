@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from maniac_core.config.core import KNOWN_PROVIDERS
+from maniac_core.config.provider import KNOWN_PROVIDERS
 
 _REFERENCE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
 # Prefix of a model -> kind, base URL ("": the entry must have one), variable of the key ("": none is needed).

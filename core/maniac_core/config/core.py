@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,109 +13,32 @@ from maniac_common.config_file import ConfigError as ConfigError  # noqa: PLC041
 from maniac_common.config_file import ConfigFile, from_environ
 from maniac_common.telemetry import metrics_address
 
-from maniac_core.config.checks import check_base_url, check_url, check_variable
-from maniac_core.config.scripted import ScriptedRule
+from maniac_core.config.checks import check_url, check_variable
+from maniac_core.config.provider import (
+    DEMO_PROVIDER,
+    KNOWN_PROVIDERS,
+    LOCAL_PROVIDER,
+    AliasConfig,
+    Count,
+    Positive,
+    ProviderConfig,
+    Seconds,
+    Table,
+    Timeouts,
+    known_base_url,
+)
 
-# Ranges of the configuration's numbers.
-_Seconds = Annotated[float, msgspec.Meta(gt=0)]
-_Count = Annotated[int, msgspec.Meta(ge=0)]
-_Positive = Annotated[int, msgspec.Meta(ge=1)]
 _SMALLEST_POOL = 4
 _LONGEST_ALIAS = 128
 _NOT_IN_ALIASES = re.compile(r"[/: ]|^$")
 _OBJECT_STORE = re.compile(r"s3://[^/]+(/.*)?$|file:///.")
 
-# Providers that appear without any file when their key is in the environment: name -> (kind, base_url, variable).
-KNOWN_PROVIDERS: dict[str, tuple[Literal["openai", "anthropic", "gemini"], str, str]] = {
-    "openai": ("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
-    "anthropic": ("anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY"),
-    "openrouter": ("openai", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
-    "gemini": ("gemini", "https://generativelanguage.googleapis.com", "GEMINI_API_KEY"),
-}
-
 DEFAULT_LOCAL_MODEL = "smollm2-135m-instruct"
 """The model that `maniac-gateway pull` fetches and `serve` serves by default."""
-LOCAL_PROVIDER = "local"
-"""First part of the embedded model's slug."""
 RELAY_SUFFIX = ".hop"
-DEMO_PROVIDER = "demo"
-"""The scripted provider that `serve` offers when there is no other."""
 
 
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the file; a key that is not a field is refused by name."""
-
-
-class Timeouts(_Table, frozen=True):
-    """Deadlines of one upstream call, in seconds."""
-
-    connect_s: _Seconds = 5.0
-    """Until the connection stands, TLS included."""
-    first_token_s: _Seconds = 60.0
-    """From the call until the first content of a stream. Whole answers show nothing before they are generated, so
-    for them only `total_s` counts."""
-    idle_s: _Seconds = 60.0
-    """Between two events of a stream, comments not counted; between two pieces of a whole answer."""
-    total_s: _Seconds = 600.0
-    """For the whole call of one candidate."""
-
-
-class ProviderConfig(_Table, frozen=True):
-    """One upstream. Its table name is the first part of its models' slugs."""
-
-    kind: Literal["openai", "anthropic", "gemini", "scripted"]
-    """Wire dialect; `scripted` calls nobody and answers by `rules`, see docs/scripted.md."""
-    base_url: str = ""
-    """Where it listens; the openai kind includes the version (`https://host/v1`). Required, but for the scripted
-    kind, where it only says whose habits to follow."""
-    api_key_env: str | tuple[str, ...] | None = None
-    """Name of the environment variable that holds the key, or several that are used in turn; none for servers
-    without keys."""
-    models: tuple[str, ...] = ()
-    """Names it serves; empty: any name is passed through."""
-    max_retries: _Count = 2
-    """Further tries on this upstream before falling back."""
-    breaker: bool = True
-    """Whether to stop calling a model for a while after it failed repeatedly, and all of them when no connection to the
-    provider can be made."""
-    timeouts: Timeouts = Timeouts()
-    unpriced: Literal["refuse", "allow", "free"] = "refuse"
-    """What becomes of its models of unknown price: callers with a budget may not use them; may, and what these cost is
-    in no budget; or they cost nothing, as on a machine of one's own."""
-    rules: tuple[ScriptedRule, ...] = ()
-    """How the scripted kind answers; the first rule that matches is used."""
-
-    def __post_init__(self) -> None:
-        """Refuse what the kind rules out."""
-        if self.kind != "scripted":
-            if not self.base_url:
-                raise ValueError("Object missing required field `base_url`")
-            if self.rules:
-                raise ValueError("`rules` belongs to kind `scripted` only")
-            check_base_url("base_url", self.kind, self.base_url)
-        for name in key_variables(self):
-            check_variable("api_key_env", name, "OPENAI_API_KEY")
-
-
-class AliasConfig(_Table, frozen=True):
-    """A name of its own for models that stand in for each other. Its table name is the whole slug."""
-
-    models: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    """Slugs `provider/name`: the first is called, the others are its fallbacks in this order."""
-    weights: tuple[_Count, ...] = ()
-    """One per model: how often it is the first, in proportion; 0: as a fallback only. Empty: always in order."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be chosen from."""
-        if len(set(self.models)) < len(self.models):
-            raise ValueError("`models` names one twice")
-        if self.weights and len(self.weights) != len(self.models):
-            raise ValueError("`weights` needs one number for each of `models`")
-        if self.weights and not sum(self.weights):
-            raise ValueError("`weights` are all 0")
-
-
-class CoreConfig(_Table, frozen=True):
+class CoreConfig(Table, frozen=True):
     """The `[core]` table."""
 
     data_dir: Path = Path("data")
@@ -125,7 +47,7 @@ class CoreConfig(_Table, frozen=True):
     """`sqlite`: one file in data_dir; `postgresql://USER@HOST/DATABASE`: a server, for several cores."""
     database_pool: int = 10
     """Connections to PostgreSQL that a core may hold; at least 4, three of which have work of their own."""
-    database_timeout_s: _Seconds = 10.0
+    database_timeout_s: Seconds = 10.0
     """How long a statement may take on PostgreSQL, in seconds."""
     listen: str = "127.0.0.1:4141"
     """Address of the gRPC port for internal services, and for edges on other machines."""
@@ -142,28 +64,28 @@ class CoreConfig(_Table, frozen=True):
     edge_key_env: str = "MANIAC_EDGE_KEY"
     """Name of the environment variable with the secret that edges on other machines share with the core. Unset
     variable: only a client certificate makes an edge; on the Unix socket neither is needed."""
-    grpc_max_streams: _Positive = 1000
+    grpc_max_streams: Positive = 1000
     """Calls that one connection to the gRPC port may have under way."""
     reflection: bool | None = None
     """Whether the gRPC port describes its services to callers with a key; unset: only on a loopback address."""
     socket: Path | None = None
     """Unix socket for edges on this machine; unset: `core.sock` in data_dir. One for their streams is beside it, with
     the suffix `.hop`."""
-    rate_limit: _Count = 600
+    rate_limit: Count = 600
     """Requests per window and organization; 0: no limit."""
-    rate_window_s: _Positive = 60
+    rate_window_s: Positive = 60
     """Length of the window, in seconds."""
-    concurrent_requests: _Count = 0
+    concurrent_requests: Count = 0
     """Chat requests of one organization that may run in a core at the same time; 0: no limit."""
-    concurrent_requests_per_project: _Count = 0
+    concurrent_requests_per_project: Count = 0
     """The same for one project, besides its organization's."""
-    concurrent_requests_per_key: _Count = 0
+    concurrent_requests_per_key: Count = 0
     """The same for one key, besides its project's."""
-    token_limit: _Count = 0
+    token_limit: Count = 0
     """Tokens per window and organization, prompt and answer together; 0: no limit."""
     redis_url: str = ""
     """Redis or Valkey that counts the windows of several cores; empty: each core counts by itself."""
-    redis_timeout_ms: _Positive = 250
+    redis_timeout_ms: Positive = 250
     """How long its answers may take; after that requests are let through uncounted, until it answers again."""
     durability: Literal["strict", "available"] = "strict"
     """What happens to an answer whose record cannot be committed. `strict`: the request fails with 503. `available`: it
@@ -171,9 +93,9 @@ class CoreConfig(_Table, frozen=True):
     key_grace_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """How long keys that were used before go on being accepted while the database is away, in seconds. 0: not at all,
     requests are a 503; a key that is revoked meanwhile is accepted until the grace ends."""
-    project_max_completions: _Count = 0
+    project_max_completions: Count = 0
     """Completions with content that a project may hold, registered examples included; 0: no quota."""
-    project_max_file_bytes: _Count = 0
+    project_max_file_bytes: Count = 0
     """Bytes of files that a project may hold; 0: no quota."""
     text_index: bool = False
     """Whether the texts of requests and answers are indexed, which makes datasets by a rare text quick. SQLite keeps the
@@ -181,13 +103,13 @@ class CoreConfig(_Table, frozen=True):
     body_key_env: str = "MANIAC_BODY_KEY"
     """Name of the environment variable with the keys that requests and answers are encrypted with at rest, 32 bytes in
     base64 each, with commas between them: the first one encrypts, all decrypt. Unset variable: not encrypted."""
-    body_retention_days: _Count = 0
+    body_retention_days: Count = 0
     """After how many days requests and answers are deleted; the ledger and datasets keep what they have. 0: never."""
     sqlite_synchronous: Literal["normal", "full"] = "normal"
     """`normal` survives the death of any process; `full` also a power cut, at one fsync per commit."""
-    max_message_bytes: _Positive = 64 * 1024 * 1024
+    max_message_bytes: Positive = 64 * 1024 * 1024
     """Largest gRPC message; above the edge's max_body_bytes."""
-    max_file_bytes: _Positive = 2 * 1024 * 1024 * 1024
+    max_file_bytes: Positive = 2 * 1024 * 1024 * 1024
     """Largest uploaded file; not below the edge's max_file_bytes."""
     object_store_url: str = ""
     """Where the bytes of files lie: `s3://BUCKET[/PREFIX]`, `file:///FOLDER`; empty: the folder `files` in data_dir."""
@@ -348,23 +270,6 @@ def _alias(
     return alias
 
 
-def known_base_url(name: str, environ: Mapping[str, str]) -> str:
-    """Return where a known provider listens: what its `…_BASE_URL` variable says, else its own address.
-
-    Raises:
-        ConfigError: the variable holds no URL.
-    """
-    kind, base_url, key_variable = KNOWN_PROVIDERS[name]
-    variable = key_variable.replace("_API_KEY", "_BASE_URL")
-    given = environ.get(variable, "").strip()
-    try:
-        check_base_url(variable, kind, given or base_url)
-    except ValueError:
-        # Unprinted: it may hold a credential.
-        raise ConfigError(f"{variable} does not hold a URL such as {base_url}") from None
-    return given or base_url
-
-
 def local_model_path(core: CoreConfig) -> Path | None:
     """Return where the embedded model's file is looked for; None: it is switched off."""
     if core.local_model == "off":
@@ -394,33 +299,9 @@ def local_provider(core: CoreConfig) -> ProviderConfig | None:
     )
 
 
-def demo_provider() -> ProviderConfig:
-    """Return the provider that repeats what it is sent, for a gateway that has no other."""
-    return ProviderConfig(kind="scripted", models=("echo",), unpriced="free")
-
-
 def _is_file(path: Path) -> bool:
     # A folder that this user may not read counts as empty; the command that needs the folder reports it.
     try:
         return path.is_file()
     except OSError:
         return False
-
-
-def key_variables(provider: ProviderConfig) -> tuple[str, ...]:
-    """Return the names of the environment variables with the provider's keys."""
-    names = provider.api_key_env or ()
-    return (names,) if isinstance(names, str) else names
-
-
-def variables_of(provider: ProviderConfig) -> str:
-    """Return the names of the variables that may hold the provider's key, for a sentence; "" where it takes none."""
-    names = provider.api_key_env or ()
-    return names if isinstance(names, str) else " or ".join(names)
-
-
-def resolve_keys(
-    provider: ProviderConfig, environ: Mapping[str, str] = os.environ
-) -> tuple[str, ...]:
-    """Return the provider's keys that are set in the environment."""
-    return tuple(value for name in key_variables(provider) if (value := environ.get(name)))

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from maniac_core.config.core import ProviderConfig
+from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import Answer, ChoiceDelta, JsonObject, Usage
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.listing import ModelPage, ModelsRequest

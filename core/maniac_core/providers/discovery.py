@@ -7,7 +7,7 @@ import logging
 
 import msgspec
 
-from maniac_core.config.core import ProviderConfig
+from maniac_core.config.provider import ProviderConfig
 from maniac_core.providers.base import Dialect
 from maniac_core.providers.listing import DiscoveredModel, ModelPage, check_size
 from maniac_core.providers.transport import (

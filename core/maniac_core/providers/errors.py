@@ -29,6 +29,19 @@ import msgspec
 from maniac_core.domain.chat import JsonObject
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import UpstreamFailure
+from maniac_core.providers.error_names import (
+    CONTEXT_CODES,
+    CONTEXT_MESSAGE,
+    CREDIT_MESSAGE,
+    KEY_MESSAGE,
+    MODEL_CODES,
+    MODEL_MESSAGE,
+    NOT_FOUND,
+    POLICY_CODES,
+    POLICY_MESSAGE,
+    QUOTA,
+    STATUS_OF_NAME,
+)
 from maniac_core.providers.redaction import clean_line, shortened
 from maniac_core.providers.translation.foreign_json import NOT_JSON, decode
 from maniac_core.providers.transport.retry_after import retry_after_s
@@ -39,92 +52,6 @@ _MAX_TEXT = 8_000
 _MAX_PARAM = 1_000
 
 _ANYTHING: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
-
-# Names that providers give to errors inside a 200, where no status line tells.
-_STATUS_OF_NAME = {
-    "bad_request": 400,
-    "badrequesterror": 400,
-    "content_filter": 400,
-    "content_policy_violation": 400,
-    "context_length_exceeded": 400,
-    "exceed_context_size_error": 400,
-    "invalid_argument": 400,
-    "invalid_prompt": 400,
-    "invalid_request_error": 400,
-    "json_validate_failed": 400,
-    "tool_use_failed": 400,
-    "authentication_error": 401,
-    "invalid_api_key": 401,
-    "unauthenticated": 401,
-    "unauthorized": 401,
-    "billing_error": 402,
-    "permission_denied": 403,
-    "permission_error": 403,
-    "model_not_found": 404,
-    "not_found": 404,
-    "not_found_error": 404,
-    "notfounderror": 404,
-    "request_too_large": 413,
-    "insufficient_quota": 429,
-    "rate_limit_error": 429,
-    "rate_limit_exceeded": 429,
-    "requests": 429,
-    "resource_exhausted": 429,
-    "tokens": 429,
-    "too_many_requests": 429,
-    "overloaded": 503,
-    "overloaded_error": 529,
-    "service_unavailable": 503,
-    "unavailable": 503,
-    "deadline_exceeded": 504,
-    "gateway_timeout": 504,
-    "timeout": 504,
-    "timeout_error": 504,
-}
-_QUOTA = frozenset(
-    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_error"}
-)
-_MODEL_CODES = frozenset(
-    {
-        "model_not_found",
-        "model_not_available",
-        "model_decommissioned",
-        "model_not_exist",
-        "unknown_model",
-        "invalid_model",
-        "deploymentnotfound",
-    }
-)
-_NOT_FOUND = frozenset({"not_found", "not_found_error", "notfounderror"})
-_POLICY_CODES = frozenset(
-    {
-        "content_filter",
-        "content_policy_violation",
-        "data_inspection_failed",
-        "invalid_prompt",
-        "moderation_blocked",
-        "responsibleaipolicyviolation",
-    }
-)
-_CONTEXT_CODES = frozenset(
-    {"context_length_exceeded", "context_window_exceeded", "exceed_context_size_error"}
-)
-_CONTEXT_MESSAGE = re.compile(
-    r"maximum context length|prompt is too long|exceeds? (?:the )?(?:available )?context"
-    r"|input token count.{0,40}exceeds|input is too long|too many input tokens"
-    r"|reduce the length of the messages|context window",
-    re.IGNORECASE,
-)
-_POLICY_MESSAGE = re.compile(
-    r"content management policy|violating our usage polic|content exists risk"
-    r"|requires moderation|was flagged",
-    re.IGNORECASE,
-)
-_MODEL_MESSAGE = re.compile(r"not a valid model|model not exist|invalid model\b", re.IGNORECASE)
-# Anchored at the start: further in, it may be the caller's own text echoed, and a failure of the credential
-# takes the key out of service.
-_KEY_MESSAGE = re.compile(r"(?:incorrect|invalid) api key|api key not valid", re.IGNORECASE)
-_CREDIT_MESSAGE = re.compile(r"your credit balance is too low", re.IGNORECASE)
 
 
 class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,7 +82,7 @@ def stream_failure(error: Any, headers: Mapping[str, str] | None = None) -> Upst
     detail = detail_of(error)
     status = detail.status
     if status is None:
-        named = [_STATUS_OF_NAME[name] for name in detail.names if name in _STATUS_OF_NAME]
+        named = [STATUS_OF_NAME[name] for name in detail.names if name in STATUS_OF_NAME]
         # Of a code and a type the more exact one: anything but the catch-all 400.
         status = max(named) if named else 500
     return _failure(status, headers or {}, detail, http_status=200)
@@ -345,7 +272,7 @@ def _verdict(status: int, detail: ErrorDetail | None) -> tuple[Reason.ValueType,
             return Reason.ERROR_REASON_UPSTREAM_RATE_LIMITED, False, True
         return Reason.ERROR_REASON_PAYLOAD_TOO_LARGE, False, False
     if status == 429:
-        is_used_up = detail is not None and not _QUOTA.isdisjoint(detail.names)
+        is_used_up = detail is not None and not QUOTA.isdisjoint(detail.names)
         return Reason.ERROR_REASON_UPSTREAM_RATE_LIMITED, not is_used_up, True
     if status in (498, 503, 529):
         return Reason.ERROR_REASON_UPSTREAM_OVERLOADED, True, True
@@ -355,38 +282,38 @@ def _verdict(status: int, detail: ErrorDetail | None) -> tuple[Reason.ValueType,
 
 def _rejection(detail: ErrorDetail) -> tuple[Reason.ValueType, bool, bool]:
     names, message = detail.names, detail.message or ""
-    if not _CONTEXT_CODES.isdisjoint(names) or _CONTEXT_MESSAGE.search(message):
+    if not CONTEXT_CODES.isdisjoint(names) or CONTEXT_MESSAGE.search(message):
         return Reason.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED, False, False
     if _is_policy(detail):
         return Reason.ERROR_REASON_CONTENT_POLICY_VIOLATION, False, False
     if _is_model_missing(400, detail):
         return Reason.ERROR_REASON_MODEL_NOT_FOUND, False, True
-    if "invalid_api_key" in names or _KEY_MESSAGE.match(message):
+    if "invalid_api_key" in names or KEY_MESSAGE.match(message):
         return Reason.ERROR_REASON_UPSTREAM_AUTH, False, True
-    if _CREDIT_MESSAGE.match(message):
+    if CREDIT_MESSAGE.match(message):
         return Reason.ERROR_REASON_UPSTREAM_ERROR, False, True
     return Reason.ERROR_REASON_UPSTREAM_REJECTED, False, False
 
 
 def _is_policy(detail: ErrorDetail) -> bool:
-    if not _POLICY_CODES.isdisjoint(detail.names):
+    if not POLICY_CODES.isdisjoint(detail.names):
         return True
     metadata = detail.data.get("metadata")
     if isinstance(metadata, dict) and ("flagged_input" in metadata or "reasons" in metadata):
         return True
-    return _POLICY_MESSAGE.search(detail.message or "") is not None
+    return POLICY_MESSAGE.search(detail.message or "") is not None
 
 
 def _is_model_missing(status: int, detail: ErrorDetail) -> bool:
-    if not _MODEL_CODES.isdisjoint(detail.names):
+    if not MODEL_CODES.isdisjoint(detail.names):
         return True
     message = detail.message or ""
     if status in (404, 410):
         words = message.lower()
-        return not _NOT_FOUND.isdisjoint(detail.names) or any(
+        return not NOT_FOUND.isdisjoint(detail.names) or any(
             word in words for word in ("model", "deployment", "endpoints found")
         )
-    return status == 400 and _MODEL_MESSAGE.search(message) is not None
+    return status == 400 and MODEL_MESSAGE.search(message) is not None
 
 
 def _explained(reason: Reason.ValueType, status: int, message: str, *, retry: bool) -> str:

@@ -12,7 +12,8 @@ import msgspec
 from maniac_core.cli import prerequisites
 from maniac_core.cli.failures import report
 from maniac_core.cli.settings import edge_document, listen_address, load_core
-from maniac_core.config.core import Config, ConfigError, ProviderConfig, resolve_keys
+from maniac_core.config.core import Config, ConfigError
+from maniac_core.config.provider import ProviderConfig, resolve_keys
 from maniac_core.masking import mask
 
 

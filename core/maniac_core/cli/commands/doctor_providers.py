@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Mapping
 
 from maniac_core.cli.findings import Finding, fail, ok, warn
-from maniac_core.config.core import (
+from maniac_core.config.core import Config, local_provider
+from maniac_core.config.provider import (
     KNOWN_PROVIDERS,
     LOCAL_PROVIDER,
-    Config,
     ProviderConfig,
-    local_provider,
     resolve_keys,
     variables_of,
 )

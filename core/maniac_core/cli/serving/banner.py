@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Mapping
 
 from maniac_core.cli.serving.first_key import KEY_VARIABLE, FirstKey
-from maniac_core.config.core import (
+from maniac_core.config.core import Config
+from maniac_core.config.provider import (
     DEMO_PROVIDER,
     KNOWN_PROVIDERS,
     LOCAL_PROVIDER,
-    Config,
     demo_provider,
 )
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from maniac_core.config.core import KNOWN_PROVIDERS, Config, key_variables
+from maniac_core.config.core import Config
+from maniac_core.config.provider import KNOWN_PROVIDERS, key_variables
 from maniac_core.storage.engines import POSTGRES_SCHEMES
 
 # Where programs, libraries and folders are; language and time; the interpreter, the loader and the allocator.

@@ -10,15 +10,8 @@ import msgspec
 
 from maniac_core.cli.serving import environment, ports
 from maniac_core.cli.serving.child import Program
-from maniac_core.config.core import (
-    DEFAULT_LOCAL_MODEL,
-    DEMO_PROVIDER,
-    LOCAL_PROVIDER,
-    Config,
-    demo_provider,
-    local_model_path,
-    local_provider,
-)
+from maniac_core.config.core import DEFAULT_LOCAL_MODEL, Config, local_model_path, local_provider
+from maniac_core.config.provider import DEMO_PROVIDER, LOCAL_PROVIDER, demo_provider
 from maniac_core.local.llama import LlamaError, check_file, loading_variables
 
 NAME = "local model"

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from maniac_core.config.core import ProviderConfig
+from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import Answer
 from maniac_core.providers.anthropic.answer import decode_answer
 from maniac_core.providers.anthropic.listing import read_anthropic_models

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from maniac_core.config.core import ProviderConfig
+from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import Answer
 from maniac_core.providers.base import HttpCall, Prompt, StreamDecoder, Target, UpstreamFailure
 from maniac_core.providers.base_url import gemini_url

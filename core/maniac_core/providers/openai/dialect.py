@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from maniac_core.config.core import ProviderConfig
+from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import Answer, JsonObject
 from maniac_core.providers.base import HttpCall, Prompt, Target, UpstreamFailure
 from maniac_core.providers.base_url import openai_url

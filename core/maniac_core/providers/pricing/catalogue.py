@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from maniac_core.config.core import KNOWN_PROVIDERS, ProviderConfig
+from maniac_core.config.provider import KNOWN_PROVIDERS, ProviderConfig
 from maniac_core.domain.chat import Usage
 from maniac_core.providers.pricing.output_limits import max_output_tokens
 from maniac_core.providers.pricing.prices import FREE, Prices, femto_usd

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from maniac_core.config.core import ProviderConfig, variables_of
+from maniac_core.config.provider import ProviderConfig, variables_of
 from maniac_core.domain.chat import Answer
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import Dialect, HttpCall, Prompt, Target, UpstreamFailure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from maniac_core.config.core import LOCAL_PROVIDER
+from maniac_core.config.provider import LOCAL_PROVIDER
 from maniac_core.domain.budgets import Hold, OwnerKind, Period
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import now_s, uuid_id

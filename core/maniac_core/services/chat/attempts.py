@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-from maniac_core.config.core import KNOWN_PROVIDERS, variables_of
+from maniac_core.config.provider import KNOWN_PROVIDERS, variables_of
 from maniac_core.domain.completions import Outcome
 from maniac_core.domain.errors import GatewayError, Reason, let_go
 from maniac_core.providers.base import UpstreamFailure

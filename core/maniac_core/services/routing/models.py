@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from maniac_common.supervised import supervised
 
-from maniac_core.config.core import ProviderConfig
+from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.callers import Caller
 from maniac_core.domain.containers import SubModel
 from maniac_core.domain.errors import GatewayError, Reason

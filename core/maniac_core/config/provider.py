@@ -1,0 +1,145 @@
+"""A provider as it is configured, and the providers that are known by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+from maniac_common.config_file import ConfigError
+
+from maniac_core.config.checks import check_base_url, check_variable
+from maniac_core.config.scripted import ScriptedRule
+
+# Ranges of the configuration's numbers.
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+# Providers that appear without any file when their key is in the environment: name -> (kind, base_url, variable).
+KNOWN_PROVIDERS: dict[str, tuple[Literal["openai", "anthropic", "gemini"], str, str]] = {
+    "openai": ("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
+    "anthropic": ("anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY"),
+    "openrouter": ("openai", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+    "gemini": ("gemini", "https://generativelanguage.googleapis.com", "GEMINI_API_KEY"),
+}
+
+LOCAL_PROVIDER = "local"
+"""First part of the embedded model's slug."""
+DEMO_PROVIDER = "demo"
+"""The scripted provider that `serve` offers when there is no other."""
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file; a key that is not a field is refused by name."""
+
+
+class Timeouts(Table, frozen=True):
+    """Deadlines of one upstream call, in seconds."""
+
+    connect_s: Seconds = 5.0
+    """Until the connection stands, TLS included."""
+    first_token_s: Seconds = 60.0
+    """From the call until the first content of a stream. Whole answers show nothing before they are generated, so
+    for them only `total_s` counts."""
+    idle_s: Seconds = 60.0
+    """Between two events of a stream, comments not counted; between two pieces of a whole answer."""
+    total_s: Seconds = 600.0
+    """For the whole call of one candidate."""
+
+
+class ProviderConfig(Table, frozen=True):
+    """One upstream. Its table name is the first part of its models' slugs."""
+
+    kind: Literal["openai", "anthropic", "gemini", "scripted"]
+    """Wire dialect; `scripted` calls nobody and answers by `rules`, see docs/scripted.md."""
+    base_url: str = ""
+    """Where it listens; the openai kind includes the version (`https://host/v1`). Required, but for the scripted
+    kind, where it only says whose habits to follow."""
+    api_key_env: str | tuple[str, ...] | None = None
+    """Name of the environment variable that holds the key, or several that are used in turn; none for servers
+    without keys."""
+    models: tuple[str, ...] = ()
+    """Names it serves; empty: any name is passed through."""
+    max_retries: Count = 2
+    """Further tries on this upstream before falling back."""
+    breaker: bool = True
+    """Whether to stop calling a model for a while after it failed repeatedly, and all of them when no connection to the
+    provider can be made."""
+    timeouts: Timeouts = Timeouts()
+    unpriced: Literal["refuse", "allow", "free"] = "refuse"
+    """What becomes of its models of unknown price: callers with a budget may not use them; may, and what these cost is
+    in no budget; or they cost nothing, as on a machine of one's own."""
+    rules: tuple[ScriptedRule, ...] = ()
+    """How the scripted kind answers; the first rule that matches is used."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the kind rules out."""
+        if self.kind != "scripted":
+            if not self.base_url:
+                raise ValueError("Object missing required field `base_url`")
+            if self.rules:
+                raise ValueError("`rules` belongs to kind `scripted` only")
+            check_base_url("base_url", self.kind, self.base_url)
+        for name in key_variables(self):
+            check_variable("api_key_env", name, "OPENAI_API_KEY")
+
+
+class AliasConfig(Table, frozen=True):
+    """A name of its own for models that stand in for each other. Its table name is the whole slug."""
+
+    models: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    """Slugs `provider/name`: the first is called, the others are its fallbacks in this order."""
+    weights: tuple[Count, ...] = ()
+    """One per model: how often it is the first, in proportion; 0: as a fallback only. Empty: always in order."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be chosen from."""
+        if len(set(self.models)) < len(self.models):
+            raise ValueError("`models` names one twice")
+        if self.weights and len(self.weights) != len(self.models):
+            raise ValueError("`weights` needs one number for each of `models`")
+        if self.weights and not sum(self.weights):
+            raise ValueError("`weights` are all 0")
+
+
+def known_base_url(name: str, environ: Mapping[str, str]) -> str:
+    """Return where a known provider listens: what its `…_BASE_URL` variable says, else its own address.
+
+    Raises:
+        ConfigError: the variable holds no URL.
+    """
+    kind, base_url, key_variable = KNOWN_PROVIDERS[name]
+    variable = key_variable.replace("_API_KEY", "_BASE_URL")
+    given = environ.get(variable, "").strip()
+    try:
+        check_base_url(variable, kind, given or base_url)
+    except ValueError:
+        # Unprinted: it may hold a credential.
+        raise ConfigError(f"{variable} does not hold a URL such as {base_url}") from None
+    return given or base_url
+
+
+def demo_provider() -> ProviderConfig:
+    """Return the provider that repeats what it is sent, for a gateway that has no other."""
+    return ProviderConfig(kind="scripted", models=("echo",), unpriced="free")
+
+
+def key_variables(provider: ProviderConfig) -> tuple[str, ...]:
+    """Return the names of the environment variables with the provider's keys."""
+    names = provider.api_key_env or ()
+    return (names,) if isinstance(names, str) else names
+
+
+def variables_of(provider: ProviderConfig) -> str:
+    """Return the names of the variables that may hold the provider's key, for a sentence; "" where it takes none."""
+    names = provider.api_key_env or ()
+    return names if isinstance(names, str) else " or ".join(names)
+
+
+def resolve_keys(
+    provider: ProviderConfig, environ: Mapping[str, str] = os.environ
+) -> tuple[str, ...]:
+    """Return the provider's keys that are set in the environment."""
+    return tuple(value for name in key_variables(provider) if (value := environ.get(name)))
