@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import grpc
 import pytest
+from maniac_common import supervised
 from maniac_common.hop.calls import UNAVAILABLE, Status
 from maniac_common.hop.hpack import Headers
 from maniac_common.hop.server import Request, Server
@@ -17,7 +18,9 @@ from maniac_common.hop.stream import Stream
 from maniac_edge.config import EdgeConfig
 from maniac_edge.core.channel import CoreChannels
 from maniac_edge.core.link import Link
+from maniac_edge.core.links import CoreLinks
 from maniac_edge.core.streams import StreamError
+from maniac_edge.core_address import CoreTarget
 from maniac_edge.errors import EdgeError
 from maniac_gateway.v1 import relay_pb2, relay_pb2_grpc
 
@@ -275,3 +278,29 @@ async def test_a_message_that_is_none_ends_the_link() -> None:
         with pytest.raises(StreamError):
             await running
         await stream.is_over.wait()
+
+
+@pytest.mark.parametrize("place", ["addresses", "open"])
+async def test_a_mistake_while_connecting_is_made_good(
+    place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In looking a core up, or in opening a stream to it; the log says what happened."""
+    monkeypatch.setattr(supervised, "_FIRST_PAUSE_S", 0.001)
+    owner = CoreTarget if place == "addresses" else CoreChannels
+    right, mistakes = getattr(owner, place), [AttributeError("odd")]
+
+    def mistaken(*arguments: Any) -> Any:
+        if mistakes:
+            raise mistakes.pop()
+        return right(*arguments)
+
+    monkeypatch.setattr(owner, place, mistaken)
+    async with _Core() as core:
+        links = CoreLinks(CoreChannels(EdgeConfig(core=core.target)))
+        await links.connect()
+        async with asyncio.timeout(60):
+            while (link := links.next()) is None:
+                await links.find()
+        await _open(link).ended
+        await links.close()
+    assert "failed and starts again" in caplog.text

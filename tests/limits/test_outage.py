@@ -13,6 +13,7 @@ from maniac_core.config.core import ConfigError
 from maniac_core.services.limits import redis_windows
 from maniac_core.services.limits.rate_limiter import Charge
 from maniac_core.services.limits.redis_windows import RedisWindows
+from redis.asyncio.client import Pipeline
 
 Make = Callable[..., RedisWindows]
 CHARGES = [Charge("o", 1, 1)]
@@ -91,3 +92,22 @@ def test_an_address_that_is_none_is_a_configuration_error() -> None:
     """It is told at the start, by the name of its key."""
     with pytest.raises(ConfigError, match="redis_url"):
         RedisWindows("http://127.0.0.1", window_s=60, timeout_s=0.05)
+
+
+async def test_a_mistake_lets_nobody_wait_for_ever(
+    make_redis: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever waits passes as in an outage, the log says what happened, and limits hold again after a pause."""
+    windows = make_redis()
+
+    async def odd(*_: object, **__: object) -> None:
+        raise AttributeError("odd")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "execute", odd)
+        async with asyncio.timeout(60):
+            results = await asyncio.gather(*(windows.add(1, CHARGES) for _ in range(3)))
+        assert results == [None] * 3
+    assert "could not be counted" in caplog.text
+    await _until_counted(windows, 2)
+    assert await windows.add(2, CHARGES) == (False, [1])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import queue
+import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from maniac_core.config.core import CoreConfig
 from maniac_core.domain.completions import CompletionRecord
 from maniac_core.storage.base import Database
+from maniac_core.storage.sqlite.watcher import Watcher
 from maniac_core.storage.stores.completions import CompletionStore
 from maniac_core.storage.stores.keys import KeyStore
 
@@ -94,3 +98,27 @@ async def test_captures_are_no_change(
     await keys.create(name="n", secret_hash=b"1", prefix="mk-1", project="p", organization="o")
     assert await changes.get() == {"api_keys", "projects", "organizations"}
     assert changes.empty()
+
+
+def test_a_mistake_of_sqlites_watcher_is_made_good(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its thread goes on and gives the notice that failed again; the log says what happened."""
+    versions = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    versions.executescript("CREATE TABLE seen (name, version); INSERT INTO seen VALUES ('a', 1)")
+    mistakes = [AttributeError("odd")]
+    told: queue.Queue[object] = queue.Queue()
+
+    def notify(names: frozenset[str]) -> None:
+        if mistakes:
+            raise mistakes.pop()
+        told.put(names)
+
+    polling = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    watcher = Watcher(polling, "SELECT name, version FROM seen", notify, told.put)
+    versions.execute("UPDATE seen SET version = 2")
+    watcher.start()
+    assert [told.get(timeout=30) for _ in range(3)] == [False, frozenset({"a"}), True]
+    watcher.close()
+    versions.close()
+    assert "cannot be read" in caplog.text

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+from maniac_common import supervised
 from maniac_core.config.core import CoreConfig
 from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import ChatRequest, Choice, Chunk, Completion, Usage
@@ -439,3 +440,32 @@ def test_what_is_remembered_is_bounded_by_bytes() -> None:
     answers.add(make(4, 3000))
     assert answers.get("4") is None
     assert answers.size_bytes <= 3000
+
+
+async def test_a_mistake_while_renewing_a_key_is_made_good(
+    core: _Core,
+    make_call: MakeCall,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The lease is renewed again, and the log says what happened."""
+    monkeypatch.setattr(supervised, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("maniac_core.services.chat.key_lease._RENEW_S", 0.001)
+    renew, renewed = core.keys.renew, asyncio.Event()
+    mistakes = [AttributeError("odd")]
+
+    async def mistaken(*args: Any, **more: Any) -> bool:
+        if mistakes:
+            raise mistakes.pop()
+        is_renewed = await renew(*args, **more)
+        renewed.set()
+        return is_renewed
+
+    monkeypatch.setattr(core.keys, "renew", mistaken)
+    core.completions.may_answer.clear()
+    running = asyncio.create_task(_create(core.service, make_call(), REQUEST))
+    async with asyncio.timeout(_SOON_S):
+        await renewed.wait()
+    core.completions.may_answer.set()
+    assert await running
+    assert "renewing a key's lease failed" in caplog.text

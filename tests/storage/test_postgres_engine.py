@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -10,14 +11,18 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
+from maniac_common import supervised
 from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Trace
 from maniac_core.domain.completions import CompletionFilter, CompletionRecord
 from maniac_core.domain.paging import Page
 from maniac_core.storage.base import Database, StorageError
 from maniac_core.storage.postgres.database import PostgresDatabase
+from maniac_core.storage.postgres.listener import Listener
 from maniac_core.storage.postgres.migrate import migrate_postgres
+from maniac_core.storage.postgres.upkeep import Upkeep
 from maniac_core.storage.postgres.writer import Writer
+from maniac_core.storage.queries import Queries
 from maniac_core.storage.stores.completions import CompletionStore
 from maniac_core.storage.stores.keys import KeyStore
 from plain_sql import PostgresSession
@@ -279,3 +284,60 @@ async def test_a_mistake_of_the_writer_refuses_its_batch_only(
         assert await writer.put("next") == "kept"
     await writer.close()
     assert "a batch could not be written" in caplog.text
+
+
+async def test_a_mistake_of_the_upkeep_is_made_good(
+    server: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The next round folds, and the log says what happened."""
+    monkeypatch.setattr(supervised, "_FIRST_PAUSE_S", 0.001)
+    mistakes = [AttributeError("odd")]
+    is_kept = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def acquire() -> AsyncIterator[Any]:
+        if mistakes:
+            raise mistakes.pop()
+        connection = await asyncpg.connect(f"{server.url}/postgres")
+        try:
+            yield connection
+        finally:
+            await connection.close()
+        is_kept.set()
+
+    upkeep = Upkeep(acquire, Queries.load("postgres"))
+    upkeep.start()
+    async with asyncio.timeout(30):
+        await is_kept.wait()
+    await upkeep.close()
+    assert "upkeep of the database failed" in caplog.text
+
+
+async def test_a_mistake_of_the_listener_is_made_good(
+    server: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It listens again, and tells that it can hear again if it has told that it could not."""
+    monkeypatch.setattr(supervised, "_FIRST_PAUSE_S", 0.001)
+    mistakes = [AttributeError("odd"), StorageError("away")]
+    made: list[asyncpg.Connection] = []
+    told: asyncio.Queue[object] = asyncio.Queue()
+
+    async def connect() -> asyncpg.Connection:
+        if made and mistakes:
+            raise mistakes.pop()
+        made.append(await asyncpg.connect(f"{server.url}/postgres"))
+        return made[-1]
+
+    listener = Listener(
+        connect, "SELECT 'a' AS name, 1 AS version", told.put_nowait, told.put_nowait
+    )
+    await listener.start()
+    made[0].terminate()
+    async with asyncio.timeout(30):
+        assert [await told.get() for _ in range(3)] == [False, frozenset({"a"}), True]
+    await listener.close()
+    assert "listening for changes failed" in caplog.text

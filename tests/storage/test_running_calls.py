@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+from maniac_common import supervised
 from maniac_core.domain.budgets import Limit, Owner, Period
 from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import ChatRequest
@@ -260,3 +261,32 @@ async def test_a_core_that_starts_beside_another_keeps_its_file(
     alive = make_core()
     await (await alive.calls.open())
     assert await alive.store.get(spender.project, capture.id)
+
+
+async def test_a_mistake_while_settling_is_made_good(
+    make_core: MakeCore,
+    database: Database,
+    spender: Caller,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The call is recorded at the next attempt, and the log says what happened."""
+    monkeypatch.setattr(supervised, "_FIRST_PAUSE_S", 0.001)
+    dead = make_core()
+    await dead.calls.open()
+    await dead.call(spender, 0)
+    dead.kill()
+
+    alive = make_core()
+    capture, mistakes = alive.store.capture, [AttributeError("odd")]
+
+    def mistaken(record: CompletionRecord) -> asyncio.Future[None]:
+        if mistakes:
+            raise mistakes.pop()
+        return capture(record)
+
+    monkeypatch.setattr(alive.store, "capture", mistaken)
+    async with asyncio.timeout(30):
+        await (await alive.calls.open())
+    assert (await _totals(database, spender))[1] == 1
+    assert "settling calls failed" in caplog.text

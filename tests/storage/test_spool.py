@@ -274,3 +274,18 @@ async def test_a_record_that_cannot_be_written_at_all_is_told(
     (folder / "records.jsonl").mkdir()
     with pytest.raises(StorageError, match="neither"):
         await spool.capture(make_record())
+
+
+async def test_a_mistake_while_spooling_lets_nobody_wait_for_ever(
+    store: Store, folder: Path, make_record: RecordFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever waits for the record learns that it is not kept, the log says why, and the next one is."""
+    store.is_away = True
+    spool = Spool(store, folder, takes_records=True)
+    async with asyncio.timeout(30):
+        with pytest.raises(StorageError):
+            # Of a type that no file takes.
+            await spool.capture(msgspec.structs.replace(make_record(), created=object()))
+        await spool.capture(make_record())
+    assert "could not be spooled" in caplog.text
+    assert spool.spooled == 1

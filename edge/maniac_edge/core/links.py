@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 
 import grpc
+from maniac_common.supervised import supervised
 
 from maniac_edge.core.channel import CoreChannels
 from maniac_edge.core.link import Link, OtherVersionError
@@ -107,23 +109,26 @@ class CoreLinks:
 
     async def _keep_connected(self) -> None:
         async with asyncio.TaskGroup() as group:
-            said = ""
-            while True:
-                try:
-                    addresses = await self.channels.target.addresses()
-                except OSError as err:
-                    # Those that are known are kept: they are more likely to be right than nothing.
-                    if str(err) != said:
-                        said = str(err)
-                        _log.warning("the cores' name cannot be looked up: %s", err)
-                else:
-                    said = ""
-                    self._use(addresses, group)
-                self._is_looking_up = False
-                self.tell()
-                if self.channels.target.name is None:
-                    return
-                await asyncio.sleep(_LOOK_UP_S if self._live else _LOOK_UP_AGAIN_S)
+            await supervised("looking up the cores", functools.partial(self._look_up, group))
+
+    async def _look_up(self, group: asyncio.TaskGroup) -> None:
+        said = ""
+        while True:
+            try:
+                addresses = await self.channels.target.addresses()
+            except OSError as err:
+                # Those that are known are kept: they are more likely to be right than nothing.
+                if str(err) != said:
+                    said = str(err)
+                    _log.warning("the cores' name cannot be looked up: %s", err)
+            else:
+                said = ""
+                self._use(addresses, group)
+            self._is_looking_up = False
+            self.tell()
+            if self.channels.target.name is None:
+                return
+            await asyncio.sleep(_LOOK_UP_S if self._live else _LOOK_UP_AGAIN_S)
 
     def _use(self, addresses: tuple[str, ...], group: asyncio.TaskGroup) -> None:
         for gone in self._keepers.keys() - addresses:
@@ -131,7 +136,7 @@ class CoreLinks:
         for address in addresses:
             if address not in self._keepers:
                 keeper = self._keepers[address] = _Keeper(address, self)
-                group.create_task(keeper.run())
+                group.create_task(supervised(f"the relay to the core {address}", keeper.run))
 
 
 class _Keeper:
@@ -184,10 +189,10 @@ class _Keeper:
             finally:
                 self._link = None
                 self._links.went(link)
+                self._tried = time.monotonic()
+                self.is_trying = False
+                self._links.tell()
                 await link.close()
-            self._tried = time.monotonic()
-            self.is_trying = False
-            self._links.tell()
             await self._pause(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 

@@ -120,7 +120,9 @@ class Spool:
         try:
             async with self._lock:
                 await asyncio.to_thread(self._file.append, record)
-        except (OSError, ValueError) as err:
+        except Exception as err:  # noqa: BLE001 - told to whoever waits for the record
+            if not isinstance(err, OSError | ValueError):
+                _log.exception("a record could not be spooled")
             reason = err.strerror if isinstance(err, OSError) else err
             if not kept.done():
                 kept.set_exception(StorageError(f"neither database nor spool: {reason}"))

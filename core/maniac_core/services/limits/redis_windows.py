@@ -151,7 +151,9 @@ class RedisWindows:
                 batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
                 try:
                     replies = await self._exchange([command for command, _ in batch])
-                except self._failures as err:
+                except Exception as err:  # noqa: BLE001 - whatever it is, nobody waits for ever
+                    if not isinstance(err, self._failures):
+                        _log.exception("redis: rate limits could not be counted")
                     self._failed(err)
                     # Nobody waits for one that is known to be down.
                     batch, self._waiting = batch + self._waiting, []

@@ -44,6 +44,7 @@ class Listener:
         self._lost = asyncio.Event()
         self._versions: dict[str, int] = {}
         self._names: set[str] = set()
+        self._is_away = False
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -125,12 +126,14 @@ class Listener:
             try:
                 await self._open()
             except StorageError:
-                if tries == 1:
+                if not self._is_away:
                     _log.warning("storage: changes of other processes cannot be heard of")
                     self._notify_contact(False)
+                self._is_away = True
                 continue
             break
         _log.warning("storage: listening for changes again")
         self._notify(frozenset(self._versions))
-        if tries > 1:
+        if self._is_away:
             self._notify_contact(True)
+        self._is_away = False

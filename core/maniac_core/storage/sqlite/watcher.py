@@ -51,7 +51,7 @@ class Watcher:
         while not self._stop.wait(_INTERVAL_S):
             try:
                 self._poll()
-            except sqlite3.Error:
+            except Exception:  # noqa: BLE001 - the thread must live
                 # Retried at the next poll; logged once, not four times a second.
                 if not is_failing:
                     _log.exception("storage: changes of other processes cannot be read")
@@ -69,13 +69,13 @@ class Watcher:
         if data_version == self._data_version:
             return
         versions = self._read()
-        self._data_version = data_version
         changed = frozenset(
             name for name, version in versions.items() if self._versions.get(name) != version
         )
-        self._versions = versions
         if changed:
             self._notify(changed)
+        # Last: a notice that failed is given again.
+        self._data_version, self._versions = data_version, versions
 
     def _read(self) -> dict[str, int]:
         return dict(self._connection.execute(self._statement).fetchall())
