@@ -132,6 +132,15 @@ BOTH = {
         "upstream_error",
         "valid HTTP",
     ),
+    "an encoding that was not asked for": Fault(
+        lambda exchange: exchange.send(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+            b"content-encoding: br\r\ncontent-length: 1\r\n\r\nx"
+        ),
+        Overloaded,
+        "upstream_error",
+        "^main answered in a content encoding that is not supported; gzip and deflate are",
+    ),
 }
 WHOLE = {
     "empty 200": Fault(body(b""), Overloaded, "upstream_error", "an empty body", http_status=200),

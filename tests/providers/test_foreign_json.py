@@ -65,3 +65,14 @@ def test_more_choices_than_can_be_asked_for_are_no_answer() -> None:
     prompt = Prompt(messages=[{"role": "user", "content": "Hi"}], parameters={}, stream=True)
     items = dialect.stream_decoder(prompt).feed(SSEEvent(None, many))
     assert isinstance(items[-1], StreamError)
+
+
+def test_an_answer_has_a_thousand_tool_calls_at_most() -> None:
+    """No model makes so many, and each costs far more than its bytes; what they cost is charged all the same."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    choice = {"index": 0, "message": {"role": "assistant", "tool_calls": [call] * 1001}}
+    usage = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+    with pytest.raises(UpstreamFailure, match="tool_calls holds more than 1000") as refused:
+        DIALECTS["openai"].decode(msgspec.json.encode({"choices": [choice], "usage": usage}))
+    assert refused.value.usage is not None
+    assert refused.value.usage.total_tokens == 12

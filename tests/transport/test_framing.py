@@ -160,7 +160,6 @@ async def test_reset_inside_an_unframed_body_is_an_error(serve: Serve, get: Get)
         HEAD + b"content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         HEAD + b"transfer-encoding: identity\r\n\r\nx",
-        HEAD + b"content-encoding: br\r\ncontent-length: 1\r\n\r\nx",
         HEAD + b"bad name: x\r\n\r\n",
         HEAD + b"folded: x\r\n y\r\n\r\n",
         HEAD + b"nul: a\0b\r\n\r\n",
@@ -174,6 +173,16 @@ async def test_malformed_head_is_a_protocol_error(serve: Serve, get: Get, respon
         await get(server.url)
 
     assert (failure.value.kind, failure.value.sent) == (TransportErrorKind.PROTOCOL, True)
+
+
+async def test_an_encoding_that_cannot_be_undone_is_named(serve: Serve, get: Get) -> None:
+    """The server is at fault in another way than one that does not speak HTTP."""
+    server = await serve(HEAD + b"content-encoding: br\r\ncontent-length: 1\r\n\r\nx")
+
+    with pytest.raises(TransportError, match="content-encoding 'br'") as failure:
+        await get(server.url)
+
+    assert (failure.value.kind, failure.value.sent) == (TransportErrorKind.ENCODING, True)
 
 
 @pytest.mark.parametrize(

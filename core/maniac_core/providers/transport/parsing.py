@@ -155,7 +155,7 @@ class ResponseParser:
         try:
             response.decoder = ContentDecoder(coding, may_be_empty=not self.is_until_close)
         except ValueError as error:
-            raise self._refuse(str(error)) from error
+            raise self._refuse(str(error), TransportErrorKind.ENCODING) from error
         # They describe the compressed bytes, which nobody gets to see.
         del response.headers["content-encoding"]
         response.headers.pop("content-length", None)

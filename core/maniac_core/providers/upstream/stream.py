@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import math
@@ -24,6 +25,8 @@ from maniac_core.providers.transport.sse import SSEDecoder, SSEError, SSEEvent
 from maniac_core.providers.upstream.transport_failure import deadline_failure, transport_failure
 
 _log = logging.getLogger(__name__)
+# Read without waiting before others have their turn.
+_MOST_AT_ONCE = 256 * 1024
 # Bounds the part of one answer that is kept in memory.
 _MAX_STREAM_BYTES = 64 * 1024 * 1024
 # Events cost far more than their bytes. The longest answers have one for each of some 100,000 tokens; of those that
@@ -66,6 +69,8 @@ class UpstreamStream:
         self._ready: list[StreamItem] = []
         self._has_begun = False
         self._received = 0
+        self._at_once = 0
+        """Bytes that were there without waiting, since the others last had their turn."""
         self._events = 0
         self._barren = 0
         self._barren_run = 0
@@ -161,7 +166,13 @@ class UpstreamStream:
         try:
             data = response.read_nowait()
             if data is not None:
+                self._at_once += len(data)
+                if self._at_once > _MOST_AT_ONCE:
+                    # Nothing was waited for: a small compressed input may become very much output.
+                    self._at_once = 0
+                    await asyncio.sleep(0)
                 return data
+            self._at_once = 0
             return await response.read(max(0.0, min(until, self._grace_by) - now))
         except TransportError as err:
             if err.kind is TransportErrorKind.IDLE_TIMEOUT:

@@ -24,6 +24,7 @@ _WHAT = {
     TransportErrorKind.RESET: "closed the connection instead of answering",
     TransportErrorKind.TRUNCATED: "broke off in the middle of its answer",
     TransportErrorKind.PROTOCOL: "did not answer in valid HTTP",
+    TransportErrorKind.ENCODING: "answered in a content encoding that is not supported; gzip and deflate are",
     TransportErrorKind.HEADERS_TOO_LARGE: "answered with headers that are too large",
     TransportErrorKind.BODY_TOO_LARGE: "answered with a body that is too large",
     TransportErrorKind.CLOSED: "could not be called: the gateway is stopping",
@@ -49,6 +50,7 @@ _UNREACHABLE = frozenset(
 _FINAL = frozenset(
     {
         TransportErrorKind.TLS,
+        TransportErrorKind.ENCODING,
         TransportErrorKind.BODY_TOO_LARGE,
         TransportErrorKind.HEADERS_TIMEOUT,
         TransportErrorKind.IDLE_TIMEOUT,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import msgspec
+from maniac_common.turns import LARGE_BYTES, large_turn
 
 from maniac_core.config.provider import ProviderConfig, variables_of
 from maniac_core.domain.chat import Answer
@@ -195,7 +196,12 @@ class Upstream:
         finally:
             response.close()
         try:
+            is_large = len(body) > LARGE_BYTES
+            if is_large:
+                await large_turn()
             check_values(body)
+            if is_large:
+                await large_turn()
             return self.dialect.decode(body)
         except UpstreamFailure as failure:
             self._note_failure(exchange.key_slot, failure)

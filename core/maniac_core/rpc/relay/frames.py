@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from maniac_common.turns import LARGE_BYTES, large_turn
 from maniac_gateway.v1 import errors_pb2, relay_pb2
 
 from maniac_core.domain.chat import ChatRequest
@@ -31,8 +32,12 @@ async def read_request(replayer: Replayer, call: Call, start: relay_pb2.RelaySta
         return await replayer.request(call, start.replay.id, start.replay.model)
     if start.wire != relay_pb2.RELAY_WIRE_CHAT:
         raise _unknown_wire()
+    body = start.body
+    if len(body) > LARGE_BYTES:
+        call.is_large = True
+        await large_turn()
     return request_from_json(
-        start.body,
+        body,
         has_unknown_keys=start.has_unknown_keys,
         has_unknown_inner_keys=start.has_unknown_inner_keys,
     )

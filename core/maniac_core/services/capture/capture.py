@@ -66,6 +66,8 @@ class Call(msgspec.Struct, kw_only=True):
     """Requests of a project under one key are done once."""
     claim: Claim | None = None
     """On that key."""
+    is_large: bool = False
+    """Whether work on its request is to be done in turns."""
     is_captured: bool = False
     """Whether there will be a record of it."""
     rate: RateState | None = None

@@ -8,6 +8,8 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 
+from maniac_common.turns import large_turn
+
 from maniac_core.domain.chat import (
     Answer,
     ChatRequest,
@@ -216,6 +218,8 @@ class CompletionService:
     async def _cover(self, capture: Capture, step: Step) -> None:
         try:
             await self._spending.cover(capture, step)
+            if capture.call.is_large:
+                await large_turn()
         except asyncio.CancelledError:
             # Nothing was sent, so there was no attempt.
             capture.trail.is_open = False
