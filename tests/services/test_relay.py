@@ -156,11 +156,13 @@ async def test_a_stream_is_refused_before_anything_is_read(
 
 @pytest.mark.parametrize("is_hop", [False, True])
 async def test_what_no_edge_sends_ends_the_stream(is_hop: bool) -> None:
-    """A message of too many frames, and one that is none."""
+    """A message of too many frames, one that is none, and a call with the id of another."""
     frames = [relay_pb2.RelayRequestFrame(call_id=i) for i in range(1025)]
     many = relay_pb2.RelayRequest(frames=frames).SerializeToString()
+    start = relay_pb2.RelayRequestFrame(call_id=1, start=_START)
+    twice = relay_pb2.RelayRequest(frames=[start, start]).SerializeToString()
     async with _Core(_Gate(), is_hop=is_hop) as core, core.channel() as channel:
-        for message in (many, b"\xff\xff"):
+        for message in (many, b"\xff\xff", twice):
             stream: Any = channel.stream_stream("/maniac_gateway.v1.RelayService/Relay")(
                 metadata=(_VERSION,)
             )

@@ -111,6 +111,13 @@ def too_many_frames() -> GatewayError:
     )
 
 
+def call_id_used_twice() -> GatewayError:
+    """Return the refusal of a call whose id belongs to another one that runs."""
+    return GatewayError(
+        Reason.ERROR_REASON_INVALID_VALUE, "A relay call has the id of one that runs."
+    )
+
+
 def too_many_calls() -> GatewayError:
     """Return the refusal of a call that is one too many."""
     return GatewayError(

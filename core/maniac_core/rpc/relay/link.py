@@ -18,6 +18,7 @@ from maniac_core.rpc.chat.json_answer import ChunkEncoder, completion_to_json
 from maniac_core.rpc.relay.frames import (
     MAX_REQUEST_FRAMES,
     Frame,
+    call_id_used_twice,
     draining,
     error_to_proto,
     fill_head,
@@ -143,6 +144,8 @@ class Link:
                 refusal = error_to_proto(draining() if self._is_draining else too_many_calls())
                 self.send(Frame(call_id=frame.call_id, error=refusal, not_taken=True))
                 return
+            if frame.call_id in self._calls:
+                raise call_id_used_twice()
             call = RelayCall(self, frame.call_id, frame.start.initial_credit)
             self._calls[frame.call_id] = call
             call.task = self.loop.create_task(
