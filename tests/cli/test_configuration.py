@@ -7,11 +7,14 @@ import http.server
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
+import httpx
 import pytest
 from ports import free_ports
 
@@ -165,19 +168,55 @@ def test_doctor_asks_as_serve_does(run: Run, tmp_path: Path) -> None:
     assert "Traceback" not in report.stderr
 
 
+def test_providers_are_asked_through_a_socks_proxy(
+    run: Run, serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    """By `doctor` and by a gateway that looks for models; the proxy is given the name, which only it knows."""
+    config = (
+        "[core]\nlocal_model = 'off'\n"
+        "[providers.far]\nkind = 'openai'\nbase_url = 'http://provider.invalid/v1'\n"
+    )
+    with scripted_lists(is_proxy=True) as (port, paths):
+        proxy = f"socks5h://127.0.0.1:{port}"
+        started = serve(config=config, ALL_PROXY=proxy)
+        with httpx.Client(headers={"authorization": f"Bearer {started.key}"}) as client:
+            deadline = time.monotonic() + 60
+            while not (listed := client.get(f"{started.url}/v1/models").json()["data"]):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)  # Only the list itself tells that it has come.
+        report = run("doctor", f"--config={tmp_path / 'gateway.toml'}", ALL_PROXY=proxy)
+    assert [model["id"] for model in listed] == ["far/m"]
+    assert "ok    provider far: http://provider.invalid/v1/models answers\n" in report.stdout
+    assert set(paths) == {"provider.invalid", "/v1/models"}
+
+
 @contextlib.contextmanager
-def scripted_lists() -> Iterator[tuple[int, list[str]]]:
-    """Serve lists of models where the versioned APIs have them; yield the port and the paths asked for."""
+def scripted_lists(*, is_proxy: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Serve lists of models where the versioned APIs have them; yield the port and the paths asked for.
+
+    As a SOCKS5 proxy it stands for whatever host is asked for, whose name is among the paths.
+    """
     paths: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             paths.append(self.path)
-            body = b'{"data": [], "models": []}'
+            body = b'{"data": [{"id": "m"}], "models": []}'
             self.send_response(200 if self.path.startswith("/v1") else 404)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def handle(self) -> None:
+            if is_proxy:
+                # No login; then the length of a name, the name and a port.
+                self.rfile.read(3)
+                self.wfile.write(b"\x05\x00")
+                length = self.rfile.read(5)[-1]
+                paths.append(self.rfile.read(length).decode())
+                self.rfile.read(2)
+                self.wfile.write(b"\x05\x00\x00\x01" + bytes(6))
+            super().handle()
 
         def log_message(self, *_: object) -> None:
             pass
