@@ -8,6 +8,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -111,6 +112,25 @@ def test_dead_child_is_started_again(serve: Callable[..., Any], name: str) -> No
     with _slow_stream(started) as lines:
         assert [line for line in lines if line][-1] == "data: [DONE]"
     assert "was ended by SIGKILL; starting it again" in started.errors.read_text()
+
+
+def test_a_core_whose_data_folder_is_gone_waits_for_it(
+    serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    """One line says so, and nothing is started in vain; it goes on when the folder is back."""
+    started = serve()
+    folder = tmp_path / "data"
+    folder.rename(tmp_path / "elsewhere")
+    os.kill(started.child(" core "), signal.SIGKILL)
+    line = f"core waits, since {folder / 'gateway.db'} is gone"
+    deadline = time.monotonic() + 60
+    while line not in started.errors.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # There is no event across processes to wait for.
+    assert len(started.children()) == 1
+    (tmp_path / "elsewhere").rename(folder)
+    _wait_until_ready(started.url)
+    assert started.errors.read_text().count("starting it again") == 1
 
 
 def test_children_do_not_outlive_a_killed_supervisor(serve: Callable[..., Any]) -> None:

@@ -237,6 +237,7 @@ def _core(arguments: argparse.Namespace, config: Config) -> Program:
         environ=environment.for_core(config, os.environ)
         | {"MANIAC_CORE__SOCKET": str(core.socket_path)},
         grace_s=core.grace_s + _KILL_MARGIN_S,
+        needs=core.database_path if core.database_url == "sqlite" else core.data_dir,
     )
 
 

@@ -19,6 +19,8 @@ _TETHER = str(Path(__file__).with_name("tether.py"))
 _FIRST_BACKOFF_S = 0.1
 _LONGEST_BACKOFF_S = 10.0
 _SETTLED_S = 30.0
+# How often a file that is gone is looked for.
+_LOOK_S = 1.0
 # A program that the gateway can do without is given up at this many deaths within so many seconds.
 _MOST_DEATHS = 5
 _DEATHS_WITHIN_S = 600.0
@@ -38,6 +40,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     """How long it may take to end after SIGTERM, in seconds."""
     essential: bool = True
     """Whether nothing works without it."""
+    needs: Path | None = None
+    """A file that was there at the first start, and without which another one is useless."""
 
 
 class Child:
@@ -77,7 +81,24 @@ class Child:
                 backoff_s = _FIRST_BACKOFF_S
             _log.error("%s %s; starting it again in %.1f s", self.program.name, end, backoff_s)
             await asyncio.sleep(backoff_s)
+            await self._wait_for_file()
             backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
+
+    async def _wait_for_file(self) -> None:
+        if self._has_its_file():
+            return
+        _log.error(
+            "%s waits, since %s is gone; put it back, or stop the gateway and start it anew",
+            self.program.name,
+            self.program.needs,
+        )
+        while not (self._stopping or self._has_its_file()):  # noqa: ASYNC110 - others put it back
+            await asyncio.sleep(_LOOK_S)
+
+    def _has_its_file(self) -> bool:
+        path = self.program.needs
+        # Unlike Path.exists, also False where the folder may not be entered.
+        return path is None or os.path.exists(path)  # noqa: PTH110
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, if it runs."""
