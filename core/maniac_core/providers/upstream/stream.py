@@ -25,6 +25,7 @@ from maniac_core.providers.transport.sse import SSEDecoder, SSEError, SSEEvent
 from maniac_core.providers.upstream.transport_failure import deadline_failure, transport_failure
 
 _log = logging.getLogger(__name__)
+_PIECE_BYTES = 32 * 1024
 # Read without waiting before others have their turn.
 _MOST_AT_ONCE = 256 * 1024
 # Bounds the part of one answer that is kept in memory.
@@ -69,6 +70,8 @@ class UpstreamStream:
         self._ready: list[StreamItem] = []
         self._has_begun = False
         self._received = 0
+        self._rest = b""
+        """Received and not looked at."""
         self._at_once = 0
         """Bytes that were there without waiting, since the others last had their turn."""
         self._events = 0
@@ -164,16 +167,14 @@ class UpstreamStream:
                 return b""
             raise deadline_failure(self._provider, what, limit_s, response.status)
         try:
-            data = response.read_nowait()
-            if data is not None:
-                self._at_once += len(data)
-                if self._at_once > _MOST_AT_ONCE:
-                    # Nothing was waited for: a small compressed input may become very much output.
-                    self._at_once = 0
-                    await asyncio.sleep(0)
-                return data
-            self._at_once = 0
-            return await response.read(max(0.0, min(until, self._grace_by) - now))
+            data = self._rest or response.read_nowait()
+            if data is None:
+                self._at_once = 0
+                data = await response.read(max(0.0, min(until, self._grace_by) - now))
+            elif self._at_once > _MOST_AT_ONCE:
+                # Nothing was waited for: a small compressed input may become very much output.
+                self._at_once = 0
+                await asyncio.sleep(0)
         except TransportError as err:
             if err.kind is TransportErrorKind.IDLE_TIMEOUT:
                 if self._grace_s is not None:
@@ -185,6 +186,10 @@ class UpstreamStream:
             failure = transport_failure(err, self._provider, response.status)
             failure.may_be_billed = self._has_begun
             raise failure from err
+        # In small pieces, since events are several times as large on their way to the caller.
+        data, self._rest = data[:_PIECE_BYTES], data[_PIECE_BYTES:]
+        self._at_once += len(data)
+        return data
 
     def _had_come_to_its_end(self) -> bool:
         """A sender that drops the end of its framing may still have sent a whole answer."""

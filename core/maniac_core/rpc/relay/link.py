@@ -33,7 +33,7 @@ from maniac_core.services.chat.idempotency import IdempotentCompletions
 from maniac_core.services.history.replay import Replayer
 
 # What one slow reader may leave unread at its edge, whatever the size of frames.
-_MAX_UNREAD_BYTES = 1024 * 1024
+_MAX_UNREAD_BYTES = 512 * 1024
 # In one message, whose size is limited.
 _MAX_FRAMES = 64
 # While so many calls run, a message waits this long for more frames, since each message has a cost of its own.
