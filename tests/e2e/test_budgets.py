@@ -147,7 +147,8 @@ async def _crowd(client: httpx.Client, release: Callable[[], None]) -> list[int]
     refused = 0
     async with httpx.AsyncClient(
         base_url=client.base_url,
-        headers=client.headers,
+        # Each of them once: httpx looks through all idle connections for each that becomes idle.
+        headers={**client.headers, "connection": "close"},
         timeout=170,
         limits=httpx.Limits(max_connections=500),
     ) as crowd:
