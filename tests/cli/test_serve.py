@@ -183,10 +183,13 @@ def test_both_taken_ports_are_named_at_once(run: Run) -> None:
     assert "--port and --grpc-port are the same; choose another with --grpc-port" in twice.stderr
 
 
+@pytest.mark.parametrize("command", ["serve --grpc-port=0", "edge"])
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "a..b"])
-def test_a_host_that_is_not_this_machines_is_named_with_its_option(run: Run, host: str) -> None:
+def test_a_host_that_is_not_this_machines_is_named_with_its_option(
+    run: Run, command: str, host: str
+) -> None:
     """Not with that of the port."""
-    refused = run("serve", f"--host={host}", "--grpc-port=0")
+    refused = run(*command.split(), f"--host={host}")
     assert refused.returncode == 2
     assert f"cannot listen on {host}:4000: " in refused.stderr
     assert "choose another with --host" in refused.stderr
