@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -82,7 +82,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Per request or delta, by load and process."""
 
 
-class _Counted:
+class Counted:
     """A process under callgrind."""
 
     def __init__(self, pid: int, output: Path) -> None:
@@ -110,10 +110,14 @@ class _Counted:
         return sum(map(int, _SUMMARY.findall(text)))
 
 
+Processes = dict[str, Counted]
+"""By name: edge, core."""
+
+
 @contextlib.contextmanager
 def _counted(
     name: str, ready_url: str, directory: Path, program: tuple[str, ...], *arguments: str
-) -> Iterator[_Counted]:
+) -> Iterator[Counted]:
     output = directory / f"callgrind.{name}"
     tool = ("valgrind", "--tool=callgrind", "--instr-atstart=no")
     files = (f"--callgrind-out-file={output}", f"--vgdb-prefix={directory / 'vgdb'}")
@@ -126,11 +130,16 @@ def _counted(
     }
     log = directory / f"{name}.log"
     with started(command, ready_url=ready_url, log=log, environ=environ, within_s=_START_S) as pid:
-        yield _Counted(pid, output)
+        yield Counted(pid, output)
 
 
 @contextlib.contextmanager
-def _gateway(directory: Path) -> Iterator[tuple[Target, dict[str, _Counted]]]:
+def counted_gateway(directory: Path) -> Iterator[tuple[Target, Processes]]:
+    """Run edge and core under callgrind, which does not count yet.
+
+    Raises:
+        StartError: one did not come up.
+    """
     with mock_upstream(directory) as upstream:
         config = directory / "bench.toml"
         metrics = free_port()
@@ -175,21 +184,25 @@ def _command(*words: str) -> str:
     return done.stdout
 
 
-def _ask(target: Target, load: Load, requests: int) -> None:
-    """Send so many requests, as many at a time as the load has connections.
+def ask(
+    target: Target, load: Load, requests: int, make: Callable[[int], bytes] | None = None
+) -> None:
+    """Send so many requests, as many at a time as the load has connections; `make` returns each by its number.
 
     Raises:
         RuntimeError: an answer was wrong.
     """
-    request, left = chat_request(target, load.script), requests
+    request, sent = chat_request(target, load.script), 0
     deltas = load.script.deltas if load.script else 0
 
     def after(exchange: Exchange | None) -> bytes | None:
-        nonlocal left
+        nonlocal sent
         if exchange is not None and (exchange.status != 200 or exchange.deltas != deltas):
             raise RuntimeError(f"{exchange.status}: {exchange.body!r}")
-        left -= 1
-        return request if left >= 0 else None
+        if sent == requests:
+            return None
+        sent += 1
+        return request if make is None else make(sent)
 
     async def run() -> None:
         async with asyncio.TaskGroup() as group:
@@ -210,18 +223,18 @@ def measure() -> Figures:
     instructions: dict[str, dict[str, int]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="maniac-bench-") as directory,
-        _gateway(Path(directory)) as (target, processes),
+        counted_gateway(Path(directory)) as (target, processes),
     ):
         for load in LOADS:
-            _ask(target, load, _WARM_UP)
+            ask(target, load, _WARM_UP)
         for counted in processes.values():
             counted.control("instrumentation", "on")
         # The first request of each connection does what later ones need not.
-        _ask(target, LOADS[0], _WARM_UP)
+        ask(target, LOADS[0], _WARM_UP)
         for load in LOADS:
             for counted in processes.values():
                 counted.count()
-            _ask(target, load, load.requests)
+            ask(target, load, load.requests)
             instructions[load.name] = {
                 name: round(counted.count() / load.units) for name, counted in processes.items()
             }
