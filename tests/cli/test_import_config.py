@@ -25,7 +25,7 @@ model_list:
     litellm_params: {model: ollama/llama3, api_base: "http://localhost:11434"}
   - model_name: "groq/*"
     litellm_params: {model: "groq/*"}
-  - model_name: vllm
+  - model_name: own
     litellm_params: {model: hosted_vllm/mine, api_base: os.environ/VLLM_BASE}
 router_settings:
   routing_strategy: simple-shuffle
@@ -104,7 +104,7 @@ def test_names_and_fallbacks_become_aliases(run: Run, given: Path) -> None:
         },
         "claude": {"models": ["anthropic/claude-sonnet-4-5"]},
         "llama": {"models": ["ollama/llama3"]},
-        "vllm": {"models": ["hosted_vllm/mine"]},
+        "own": {"models": ["hosted_vllm/mine"]},
         "gpt-4": {
             "models": ["openai/gpt-4o", "openai-2/gpt-4o-eu", "anthropic/claude-sonnet-4-5"],
             "weights": [1, 2, 0],
@@ -115,10 +115,20 @@ def test_names_and_fallbacks_become_aliases(run: Run, given: Path) -> None:
 def test_a_name_that_no_alias_can_have_is_told(run: Run, tmp_path: Path) -> None:
     """What to call instead."""
     file = tmp_path / "config.yaml"
-    file.write_text("model_list: [{model_name: a/b, litellm_params: {model: groq/x}}]")
-    told = run("import-config", str(file))
-    assert "aliases" not in told.stdout
-    assert "model_name 'a/b' cannot be the name of an alias: call groq/x" in told.stderr
+    for name in ("a/b", "vllm"):
+        file.write_text(f"model_list: [{{model_name: {name}, litellm_params: {{model: groq/x}}}}]")
+        told = run("import-config", str(file))
+        assert "aliases" not in told.stdout
+        assert f"model_name '{name}' cannot be the name of an alias: call groq/x" in told.stderr
+
+
+def test_a_server_without_a_key_stays_one(run: Run, tmp_path: Path) -> None:
+    """Also one with the name of a provider whose key is read by default."""
+    file = tmp_path / "config.yaml"
+    params = "{model: mistral/x, api_base: 'http://own:1/v1', api_key: none}"
+    file.write_text(f"model_list: [{{model_name: x, litellm_params: {params}}}]")
+    written = run("import-config", str(file))
+    assert tomllib.loads(written.stdout)["providers"]["mistral"]["api_key_env"] == []
 
 
 def test_what_is_written_can_be_used(run: Run, given: Path, tmp_path: Path) -> None:
@@ -141,7 +151,7 @@ def test_what_is_not_carried_is_listed_without_secrets(run: Run, given: Path) ->
         "model_list[0] (gpt-4o): litellm_params.rpm",
         "model_list[1] (gpt-4o): api_key is the secret itself (not shown): put it into the variable OPENAI_API_KEY_2",
         "model_list[3] (az): provider 'azure'",
-        "model_list[6] (vllm): api_base is in the variable VLLM_BASE, which is not set",
+        "model_list[6] (own): api_base is in the variable VLLM_BASE, which is not set",
         "fallbacks: 'elsewhere'",
         "router_settings.routing_strategy",
         "litellm_settings.drop_params",

@@ -115,9 +115,15 @@ def test_a_wrong_key_is_named_by_its_variable(
 def test_a_missing_key_is_named_by_its_variable(asked: Ask) -> None:
     """Of a configured provider, and of a known one that is not."""
     configured, known = asked("keyless/m", stream=False), asked("openrouter/m", stream=False)
+    of_two, keyless = asked("azure/m", stream=False), asked("ollama/m", stream=False)
 
     assert "FAULTS_KEY_THAT_IS_NOT_SET" in configured.error.body["message"]
     assert "OPENROUTER_API_KEY" in known.error.body["message"]
+    assert "set AZURE_OPENAI_API_KEY and AZURE_OPENAI_BASE_URL" in of_two.error.body["message"]
+    assert (
+        "There is no address of the provider 'ollama': set OLLAMA_BASE_URL"
+        in (keyless.error.body["message"])
+    )
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -11,23 +11,23 @@ from typing import Any
 
 import msgspec
 
-from maniac_core.config.provider import KNOWN_PROVIDERS
+from maniac_core.config.known import KNOWN_PROVIDERS
 
 _REFERENCE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
 # Prefix of a model -> kind, base URL ("": the entry must have one), variable of the key ("": none is needed).
 _PREFIXES: dict[str, tuple[str, str, str]] = {
-    **KNOWN_PROVIDERS,
-    "cerebras": ("openai", "https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
+    # Names that mean the same there; those of servers without an address of their own are below.
+    **{
+        name: (row.kind, row.base_url, row.key[0])
+        for name, row in KNOWN_PROVIDERS.items()
+        if row.base_url and name != "huggingface"
+    },
     "deepinfra": ("openai", "https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY"),
-    "deepseek": ("openai", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
     "fireworks_ai": ("openai", "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
-    "groq": ("openai", "https://api.groq.com/openai/v1", "GROQ_API_KEY"),
-    "mistral": ("openai", "https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
     "nvidia_nim": ("openai", "https://integrate.api.nvidia.com/v1", "NVIDIA_NIM_API_KEY"),
     "perplexity": ("openai", "https://api.perplexity.ai", "PERPLEXITYAI_API_KEY"),
     "sambanova": ("openai", "https://api.sambanova.ai/v1", "SAMBANOVA_API_KEY"),
     "together_ai": ("openai", "https://api.together.xyz/v1", "TOGETHERAI_API_KEY"),
-    "xai": ("openai", "https://api.x.ai/v1", "XAI_API_KEY"),
     "ollama": ("openai", "http://127.0.0.1:11434/v1", ""),
     "ollama_chat": ("openai", "http://127.0.0.1:11434/v1", ""),
     "hosted_vllm": ("openai", "", ""),
@@ -225,6 +225,9 @@ class _Converter:
         table: dict[str, object] = {"kind": kind, "base_url": url}
         if variable:
             table["api_key_env"] = variable
+        elif name in KNOWN_PROVIDERS and KNOWN_PROVIDERS[name].needs_key:
+            # Its name alone would ask for its key.
+            table["api_key_env"] = []
         table["models"] = []
         self._found.providers[name] = table
         self._names[identity] = name

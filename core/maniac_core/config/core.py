@@ -14,9 +14,9 @@ from maniac_common.config_file import ConfigFile, from_environ
 from maniac_common.telemetry import metrics_address
 
 from maniac_core.config.checks import check_url, check_variable
+from maniac_core.config.known import KNOWN_PROVIDERS
 from maniac_core.config.provider import (
     DEMO_PROVIDER,
-    KNOWN_PROVIDERS,
     LOCAL_PROVIDER,
     AliasConfig,
     Count,
@@ -25,7 +25,6 @@ from maniac_core.config.provider import (
     Seconds,
     Table,
     Timeouts,
-    known_base_url,
 )
 
 _SMALLEST_POOL = 4
@@ -222,16 +221,11 @@ def load(path: Path | None, environ: Mapping[str, str], **overrides: Any) -> Con
             raise file.error(where, "", "is not a table")
         # A scripted stand-in takes a known name without its address and its key.
         known = KNOWN_PROVIDERS.get(name) if table.get("kind") != "scripted" else None
-        defaults: dict[str, Any] = {}
-        if known:
-            defaults = {"kind": known[0], "api_key_env": known[2]}
-            if "base_url" not in table:
-                defaults["base_url"] = known_base_url(name, environ)
+        defaults = known.defaults(environ, own_base_url="base_url" in table) if known else {}
         providers[name] = file.convert({**defaults, **table}, ProviderConfig, where)
-    for name, (kind, _, variable) in KNOWN_PROVIDERS.items():
-        if name not in providers and environ.get(variable):
-            base_url = known_base_url(name, environ)
-            providers[name] = ProviderConfig(kind=kind, base_url=base_url, api_key_env=variable)
+    for name, known in KNOWN_PROVIDERS.items():
+        if name not in providers and known.is_available(environ):
+            providers[name] = ProviderConfig(**known.defaults(environ, own_base_url=False))
     local = local_provider(core)
     if local is not None:
         providers.setdefault(LOCAL_PROVIDER, local)

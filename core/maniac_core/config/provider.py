@@ -1,4 +1,4 @@
-"""A provider as it is configured, and the providers that are known by name."""
+"""A provider as it is configured."""
 
 from __future__ import annotations
 
@@ -7,23 +7,15 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
-from maniac_common.config_file import ConfigError
 
 from maniac_core.config.checks import check_base_url, check_variable
+from maniac_core.config.known import Kind
 from maniac_core.config.scripted import ScriptedRule
 
 # Ranges of the configuration's numbers.
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-
-# Providers that appear without any file when their key is in the environment: name -> (kind, base_url, variable).
-KNOWN_PROVIDERS: dict[str, tuple[Literal["openai", "anthropic", "gemini"], str, str]] = {
-    "openai": ("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
-    "anthropic": ("anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY"),
-    "openrouter": ("openai", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
-    "gemini": ("gemini", "https://generativelanguage.googleapis.com", "GEMINI_API_KEY"),
-}
 
 LOCAL_PROVIDER = "local"
 """First part of the embedded model's slug."""
@@ -52,14 +44,14 @@ class Timeouts(Table, frozen=True):
 class ProviderConfig(Table, frozen=True):
     """One upstream. Its table name is the first part of its models' slugs."""
 
-    kind: Literal["openai", "anthropic", "gemini", "scripted"]
+    kind: Kind
     """Wire dialect; `scripted` calls nobody and answers by `rules`, see docs/scripted.md."""
     base_url: str = ""
     """Where it listens; the openai kind includes the version (`https://host/v1`). Required, but for the scripted
     kind, where it only says whose habits to follow."""
     api_key_env: str | tuple[str, ...] | None = None
-    """Name of the environment variable that holds the key, or several that are used in turn; none for servers
-    without keys."""
+    """Name of the environment variable that holds the key, or several that are used in turn; none, or an empty
+    list, for servers without keys."""
     models: tuple[str, ...] = ()
     """Names it serves; empty: any name is passed through."""
     max_retries: Count = 2
@@ -104,23 +96,6 @@ class AliasConfig(Table, frozen=True):
             raise ValueError("`weights` are all 0")
 
 
-def known_base_url(name: str, environ: Mapping[str, str]) -> str:
-    """Return where a known provider listens: what its `…_BASE_URL` variable says, else its own address.
-
-    Raises:
-        ConfigError: the variable holds no URL.
-    """
-    kind, base_url, key_variable = KNOWN_PROVIDERS[name]
-    variable = key_variable.replace("_API_KEY", "_BASE_URL")
-    given = environ.get(variable, "").strip()
-    try:
-        check_base_url(variable, kind, given or base_url)
-    except ValueError:
-        # Unprinted: it may hold a credential.
-        raise ConfigError(f"{variable} does not hold a URL such as {base_url}") from None
-    return given or base_url
-
-
 def demo_provider() -> ProviderConfig:
     """Return the provider that repeats what it is sent, for a gateway that has no other."""
     return ProviderConfig(kind="scripted", models=("echo",), unpriced="free")
@@ -142,4 +117,5 @@ def resolve_keys(
     provider: ProviderConfig, environ: Mapping[str, str] = os.environ
 ) -> tuple[str, ...]:
     """Return the provider's keys that are set in the environment."""
-    return tuple(value for name in key_variables(provider) if (value := environ.get(name)))
+    found = (environ.get(name) for name in key_variables(provider))
+    return tuple(dict.fromkeys(value for value in found if value))

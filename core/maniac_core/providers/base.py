@@ -124,8 +124,11 @@ class Dialect(Protocol):
 
     def models_request(
         self, provider: str, config: ProviderConfig, key: str | None, after: str | None
-    ) -> ModelsRequest:
-        """Return how the list of models is asked for. `after`: the token of the page, None for the first."""
+    ) -> ModelsRequest | None:
+        """Return how the list of models is asked for; None: there is none.
+
+        `after`: the token of the page, None for the first.
+        """
 
     def read_models(self, body: bytes) -> ModelPage:
         """Read a page of the list of models.

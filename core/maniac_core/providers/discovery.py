@@ -9,7 +9,7 @@ import msgspec
 
 from maniac_core.config.provider import ProviderConfig
 from maniac_core.providers.base import Dialect
-from maniac_core.providers.listing import DiscoveredModel, ModelPage, check_size
+from maniac_core.providers.listing import DiscoveredModel, ModelPage, ModelsRequest, check_size
 from maniac_core.providers.transport import (
     Deadlines,
     Transport,
@@ -56,7 +56,7 @@ class Discovery:
         self._timeout_s = timeout_s
 
     async def models(self, key: str | None) -> list[DiscoveredModel]:
-        """Return the models that the provider lists, 10,000 at most.
+        """Return the models that the provider lists, 10,000 at most; none if it has no list.
 
         Raises:
             DiscoveryError: it cannot be reached, refuses, takes too long, or answers something else.
@@ -68,7 +68,10 @@ class Discovery:
         try:
             async with asyncio.timeout(self._timeout_s):
                 for _ in range(_MAX_PAGES):
-                    body = await self._get(key, after, left)
+                    request = self._request(key, after)
+                    if request is None:
+                        break
+                    body = await self._get(request, left)
                     left -= len(body)
                     # A large one takes long enough to hold up requests.
                     page = await asyncio.to_thread(self._read, body)
@@ -87,9 +90,15 @@ class Discovery:
             )
         return models[:_MAX_MODELS]
 
-    async def _get(self, key: str | None, after: str | None, limit: int) -> bytes:
+    def _request(self, key: str | None, after: str | None) -> ModelsRequest | None:
         try:
-            request = self._dialect.models_request(self._name, self._config, key, after)
+            return self._dialect.models_request(self._name, self._config, key, after)
+        except ValueError as err:
+            # The text of such an error does not repeat the URL.
+            raise DiscoveryError(f"cannot be called ({err})") from err
+
+    async def _get(self, request: ModelsRequest, limit: int) -> bytes:
+        try:
             response = await self._transport.send(
                 UpstreamRequest("GET", request.url, request.headers), _DEADLINES
             )

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from maniac_core.cli.findings import Finding, fail, ok, warn
 from maniac_core.config.core import Config, local_provider
+from maniac_core.config.known import some_variables
 from maniac_core.config.provider import (
-    KNOWN_PROVIDERS,
     LOCAL_PROVIDER,
     ProviderConfig,
     resolve_keys,
@@ -31,11 +31,11 @@ async def check_providers(config: Config, environ: Mapping[str, str]) -> list[Fi
         if not (name == LOCAL_PROVIDER and provider == own_server)
     }
     if not config.providers:
-        variables = ", ".join(variable for _, _, variable in KNOWN_PROVIDERS.values())
         return [
             warn(
                 "providers",
-                f"none; set one of {variables}, configure [providers.NAME], or pull a model",
+                f"none; set one of {some_variables()} or another of docs/providers.md, configure "
+                "[providers.NAME], or pull a model",
             )
         ]
     transport = upstream_transport(environ)
@@ -69,9 +69,12 @@ async def _ask(
 ) -> Finding:
     dialect = DIALECTS[provider.kind]
     try:
-        url = shown_url(dialect.models_request(name, provider, key, None).url)
+        request = dialect.models_request(name, provider, key, None)
+        url = shown_url(request.url) if request else ""
     except ValueError as err:
         return fail(subject, f"base_url is not a valid URL ({err})")
+    if request is None:
+        return ok(subject, "has its key; it lists no models, so nothing was asked")
     try:
         await Discovery(name, provider, dialect, transport, timeout_s=_TIMEOUT_S).models(key)
     except DiscoveryError as err:

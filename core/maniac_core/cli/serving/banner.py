@@ -8,20 +8,8 @@ from collections.abc import Mapping
 
 from maniac_core.cli.serving.first_key import KEY_VARIABLE, FirstKey
 from maniac_core.config.core import Config
-from maniac_core.config.provider import (
-    DEMO_PROVIDER,
-    KNOWN_PROVIDERS,
-    LOCAL_PROVIDER,
-    demo_provider,
-)
-
-# A small model of each provider that needs no list of models, for the first request.
-_FIRST_MODELS = {
-    "openai": "gpt-4o-mini",
-    "anthropic": "claude-haiku-4-5",
-    "openrouter": "openai/gpt-4o-mini",
-    "gemini": "gemini-2.5-flash",
-}
+from maniac_core.config.known import KNOWN_PROVIDERS, some_variables
+from maniac_core.config.provider import DEMO_PROVIDER, LOCAL_PROVIDER, demo_provider
 
 # Stands for a name that only the reader knows.
 _SOME_MODEL = "MODEL"
@@ -52,10 +40,9 @@ def models(config: Config, problem: str | None) -> str:
     if problem is not None:
         lines.append(f"        no embedded model: {problem}")
     if config.providers == {DEMO_PROVIDER: demo_provider()}:
-        variables = ", ".join(variable for _, _, variable in KNOWN_PROVIDERS.values())
         lines.append(
             f"        {DEMO_PROVIDER} only repeats what it is sent; for real answers set one of "
-            f"{variables}, or name a provider in a --config file"
+            f"{some_variables()} or another of docs/providers.md, or name a provider in a --config file"
         )
     return "\n".join(lines) + "\n"
 
@@ -87,7 +74,8 @@ def _first_model(config: Config) -> str:
     """
     names = sorted(config.providers, key=lambda name: name != LOCAL_PROVIDER)
     for name in names:
-        models = config.providers[name].models or (_FIRST_MODELS.get(name),)
+        known = KNOWN_PROVIDERS.get(name)
+        models = config.providers[name].models or (known.first_model if known else "",)
         if models[0]:
             return f"{name}/{models[0]}"
     # A scripted provider answers to any name.

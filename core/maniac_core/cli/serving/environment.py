@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import msgspec
 
 from maniac_core.config.core import Config
-from maniac_core.config.provider import KNOWN_PROVIDERS, key_variables
+from maniac_core.config.known import KNOWN_PROVIDERS
+from maniac_core.config.provider import key_variables
 from maniac_core.storage.engines import POSTGRES_SCHEMES
 
 # Where programs, libraries and folders are; language and time; the interpreter, the loader and the allocator.
@@ -67,7 +68,7 @@ def named_variables(config: Config) -> frozenset[str]:
     for name, provider in config.providers.items():
         names.update(key_variables(provider))
         if name in KNOWN_PROVIDERS:
-            names.add(KNOWN_PROVIDERS[name][2].replace("_API_KEY", "_BASE_URL"))
+            names |= KNOWN_PROVIDERS[name].variables
     return frozenset(names)
 
 

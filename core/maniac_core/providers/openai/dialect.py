@@ -9,12 +9,14 @@ forwarded as they are, unknown keys too, with these exceptions:
 - The parameter `reasoning` becomes `reasoning_effort`; what else it holds is reported as dropped. OpenRouter takes
   the object.
 - Of two token limits `max_completion_tokens` wins. OpenAI and Azure refuse `max_tokens` for every model since o1;
-  Mistral refuses `max_completion_tokens`.
-- Streams ask for usage by `stream_options.include_usage`, OpenRouter also by its own `usage.include`. Mistral refuses
-  `stream_options` and sends usage by itself. A server that refuses it too cannot be used for streams.
+  others refuse or ignore `max_completion_tokens`.
+- Streams ask for usage by `stream_options.include_usage`, OpenRouter also by its own `usage.include`. Mistral and
+  Cohere refuse `stream_options`; Mistral sends usage by itself. An unknown server that refuses it cannot be used for
+  streams.
+- A message of the role `developer` gets the role `system` where the server does not know it.
 
-The server is recognized by the host of `base_url`, or by the provider's name: `openai`, `openrouter`,
-`deepseek`, `moonshot`, `mistral`.
+Who has which of these habits stands in `config/known.py`. The server is recognized by the host of `base_url`, or by the
+provider's name.
 
 Azure: `base_url` is `https://RESOURCE.openai.azure.com/openai/v1`, or a deployment's URL with its
 `?api-version=…`; the key goes into the `api-key` header.
@@ -30,6 +32,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from maniac_core.config.known import KNOWN_PROVIDERS, Habits
 from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import Answer, JsonObject
 from maniac_core.providers.base import HttpCall, Prompt, Target, UpstreamFailure
@@ -52,20 +55,14 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _encode = msgspec.json.Encoder().encode
 
 
-class Habits(msgspec.Struct, frozen=True, kw_only=True):
-    """The peculiarities of the server at a base URL."""
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """The server at a base URL."""
 
     url: str
     """Where chat completions are posted."""
-    key_header: str = "authorization"
-    takes_reasoning: bool = False
-    """OpenRouter: reasoning as an object, in messages too, and usage on request."""
-    wants_reasoning_content: bool = False
-    limits_completion: bool = False
-    """OpenAI's own models: max_completion_tokens for the newer ones."""
-    is_called_openai: bool = False
-    """A provider of this name behind another address, such as a proxy."""
-    is_mistral: bool = False
+    habits: Habits
+    is_at_home: bool
+    """Whether the address is that of the provider whose habits it has, and not one of a proxy."""
 
 
 class OpenAIDialect:
@@ -77,8 +74,9 @@ class OpenAIDialect:
         Raises:
             GatewayError: INVALID_VALUE for an object among the few that are read here which cannot be.
         """
-        habits = habits_of(target.config.base_url, target.provider)
-        parameters, dropped = _parameters(habits, target.model, prompt)
+        server = server_at(target.config.base_url, target.provider)
+        habits = server.habits
+        parameters, dropped = _parameters(server, target.model, prompt)
         body: JsonObject = {
             "model": target.model,
             "messages": _messages(habits, prompt.messages),
@@ -88,7 +86,7 @@ class OpenAIDialect:
         traceparent = prompt.headers.get("traceparent")
         if traceparent and _TRACEPARENT.fullmatch(traceparent):
             headers = (*headers, ("traceparent", traceparent))
-        return HttpCall(url=habits.url, headers=headers, body=_encode(body), dropped=dropped)
+        return HttpCall(url=server.url, headers=headers, body=_encode(body), dropped=dropped)
 
     def decode(self, body: bytes) -> Answer:
         """Decode a whole answer.
@@ -105,10 +103,12 @@ class OpenAIDialect:
 
     def models_request(
         self, provider: str, config: ProviderConfig, key: str | None, after: str | None
-    ) -> ModelsRequest:
-        """Return how the list of models is asked for; it has one page."""
+    ) -> ModelsRequest | None:
+        """Return how the list of models is asked for, which has one page; None: the server has none."""
         del after
-        habits = habits_of(config.base_url, provider)
+        habits = server_at(config.base_url, provider).habits
+        if not habits.lists_models:
+            return None
         headers = (("accept", "application/json"), *_key_header(habits.key_header, key))
         return ModelsRequest(url=openai_url(config.base_url, "/models"), headers=headers)
 
@@ -126,27 +126,18 @@ class OpenAIDialect:
 
 
 @functools.lru_cache(maxsize=256)
-def habits_of(base_url: str, name: str) -> Habits:
-    """Return the peculiarities of the server at a base URL.
+def server_at(base_url: str, name: str) -> Server:
+    """Return the server at a base URL.
 
     A provider with the name of a known one has its habits behind any address: a proxy does not change them.
     """
-    parts = urlsplit(base_url)
     url = openai_url(base_url, "/chat/completions")
-    host = "." + (parts.hostname or "")
-    if host.endswith(".openai.com"):
-        return Habits(url=url, limits_completion=True)
-    if host.endswith((".openai.azure.com", ".cognitiveservices.azure.com", ".ai.azure.com")):
-        return Habits(url=url, key_header="api-key", limits_completion=True)
-    if host.endswith(".openrouter.ai") or name == "openrouter":
-        return Habits(url=url, takes_reasoning=True)
-    if host.endswith((".deepseek.com", ".moonshot.ai", ".moonshot.cn")) or name in (
-        "deepseek",
-        "moonshot",
-    ):
-        return Habits(url=url, wants_reasoning_content=True)
-    is_mistral = host.endswith(".mistral.ai") or name == "mistral"
-    return Habits(url=url, is_mistral=is_mistral, is_called_openai=name == "openai")
+    host = "." + (urlsplit(base_url).hostname or "")
+    for row in KNOWN_PROVIDERS.values():
+        if any(host.endswith("." + domain) for domain in row.hosts):
+            return Server(url=url, habits=row.habits, is_at_home=True)
+    named = KNOWN_PROVIDERS.get(name)
+    return Server(url=url, habits=named.habits if named else Habits(), is_at_home=False)
 
 
 @functools.lru_cache(maxsize=256)
@@ -165,16 +156,17 @@ def _key_header(name: str, api_key: str | None) -> tuple[tuple[str, str], ...]:
     return ((name, f"Bearer {api_key}" if name == "authorization" else api_key),)
 
 
-def _parameters(habits: Habits, model: str, prompt: Prompt) -> tuple[JsonObject, tuple[str, ...]]:
+def _parameters(server: Server, model: str, prompt: Prompt) -> tuple[JsonObject, tuple[str, ...]]:
+    habits = server.habits
     parameters = dict(prompt.parameters)
     dropped: tuple[str, ...] = ()
     if "reasoning" in parameters and not habits.takes_reasoning:
         dropped = _flatten_reasoning(parameters)
-    _set_limit(habits, model, parameters)
+    _set_limit(server, model, parameters)
     options = parameters.pop("stream_options", None)
     if prompt.stream:
         parameters["stream"] = True
-        if not habits.is_mistral:
+        if habits.takes_stream_options:
             parameters["stream_options"] = {
                 **_object(options, "stream_options"),
                 "include_usage": True,
@@ -195,7 +187,7 @@ def _flatten_reasoning(parameters: JsonObject) -> tuple[str, ...]:
     return tuple([shown_name(name) for name in lost])
 
 
-def _set_limit(habits: Habits, model: str, parameters: JsonObject) -> None:
+def _set_limit(server: Server, model: str, parameters: JsonObject) -> None:
     """Leave at most one token limit, under the name that the server takes for the model."""
     total, completion = (
         parameters.pop("max_tokens", None),
@@ -205,18 +197,26 @@ def _set_limit(habits: Habits, model: str, parameters: JsonObject) -> None:
     if limit is None:
         return
     is_completion = completion is not None
-    if (habits.limits_completion and not _TAKES_MAX_TOKENS.match(model)) or (
-        habits.is_called_openai and _REFUSES_MAX_TOKENS.match(model)
-    ):
-        is_completion = True
-    elif habits.is_mistral:
-        is_completion = False
+    match server.habits.limit:
+        case "openai":
+            is_completion |= (
+                not _TAKES_MAX_TOKENS.match(model)
+                if server.is_at_home
+                else bool(_REFUSES_MAX_TOKENS.match(model))
+            )
+        case "max_tokens":
+            is_completion = False
     parameters["max_completion_tokens" if is_completion else "max_tokens"] = limit
 
 
 def _messages(habits: Habits, messages: list[JsonObject]) -> list[JsonObject]:
     if habits.takes_reasoning:
         return messages
+    if not habits.takes_developer:
+        messages = [
+            {**message, "role": "system"} if message.get("role") == "developer" else message
+            for message in messages
+        ]
     return [
         _without_reasoning(message, habits)
         if "reasoning" in message

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from maniac_core.config.provider import KNOWN_PROVIDERS, ProviderConfig
+from maniac_core.config.known import KNOWN_PROVIDERS
+from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import Usage
 from maniac_core.providers.pricing.output_limits import max_output_tokens
 from maniac_core.providers.pricing.prices import FREE, Prices, femto_usd
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from genai_prices import types as data
 
 # Providers whose usual name differs from the data's.
-_ALIASES = {"gemini": "google", "vertex": "google", "moonshot": "moonshotai", "xai": "x-ai"}
+_ALIASES = {name: row.prices for name, row in KNOWN_PROVIDERS.items() if row.prices}
 # Names come from callers, so what is remembered of them has to end somewhere.
 _MAX_KEPT = 10_000
 _PRICE_KEYS = {
@@ -42,9 +43,11 @@ _NOT_CHAT = re.compile(
 )
 # Models in a provider's price list that its chat endpoint does not serve, or serves under another name.
 _NOT_SERVED = {
+    "fireworks": re.compile(""),
     "google": re.compile(r"^(?!gemini-\d|gemma-)"),
     "openai": re.compile(r"-pro$|codex|deep-research|gpt-oss|rosalind|-cyber$|:|gpt-3\.5-0301"),
     "openrouter": re.compile(r"^[^/]+$"),
+    "zai": re.compile(r"^[A-Z]"),
 }
 
 
@@ -100,7 +103,7 @@ class Catalogue:
 
     def __init__(self, providers: Mapping[str, ProviderConfig] | None = None) -> None:
         """A provider is recognised by its base URL, else by its name; so a proxy keeps its prices."""
-        self._base_urls = {name: known[1] for name, known in KNOWN_PROVIDERS.items()}
+        self._base_urls = {name: known.base_url for name, known in KNOWN_PROVIDERS.items()}
         self._base_urls |= {name: config.base_url for name, config in (providers or {}).items()}
         self._free = {
             name for name, config in (providers or {}).items() if config.unpriced == "free"

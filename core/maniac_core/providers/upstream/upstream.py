@@ -62,7 +62,7 @@ class Upstream:
         self._keys = KeyRing(keys)
         self._redactor = Redactor(keys)
         self.key_count = len(keys)
-        self.needs_key = config.api_key_env is not None and not keys
+        self.needs_key = bool(config.api_key_env) and not keys
         self._hint = base_url_hint(config.kind, config.base_url)
 
     async def answer(
@@ -241,7 +241,7 @@ class Upstream:
 
     def _key_advice(self, slot: int) -> str:
         names = self.config.api_key_env
-        if names is None:
+        if not names:
             return (
                 f"none is configured: name its variable as api_key_env in [providers.{self.name}]"
             )

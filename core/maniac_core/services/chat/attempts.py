@@ -12,7 +12,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-from maniac_core.config.provider import KNOWN_PROVIDERS, variables_of
+from maniac_core.config.known import KNOWN_PROVIDERS
+from maniac_core.config.provider import variables_of
 from maniac_core.domain.completions import Outcome
 from maniac_core.domain.errors import GatewayError, Reason, let_go
 from maniac_core.providers.base import UpstreamFailure
@@ -231,10 +232,12 @@ def _outcome_of(failure: UpstreamFailure) -> Outcome:
 
 
 def _key_missing(provider: str, upstream: Upstream | None) -> UpstreamFailure:
-    variable = variables_of(upstream.config) if upstream else KNOWN_PROVIDERS[provider][2]
+    setting = variables_of(upstream.config) if upstream else KNOWN_PROVIDERS[provider].setting
+    needs_key = upstream is not None or KNOWN_PROVIDERS[provider].needs_key
+    what = "No API key is configured for" if needs_key else "There is no address of"
     return UpstreamFailure(
         Reason.ERROR_REASON_PROVIDER_KEY_MISSING,
-        f"No API key is configured for the provider {provider!r}: set {variable} where the gateway runs.",
+        f"{what} the provider {provider!r}: set {setting} where the gateway runs.",
         fall_back=True,
     )
 

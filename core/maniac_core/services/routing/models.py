@@ -66,7 +66,7 @@ class ModelService:
         )
 
     def _is_asked(self, config: ProviderConfig, name: str) -> bool:
-        has_key = config.api_key_env is None or bool(self._keys.get(name))
+        has_key = not config.api_key_env or bool(self._keys.get(name))
         return not config.models and config.kind != "scripted" and has_key
 
     async def _ask(self, name: str) -> None:

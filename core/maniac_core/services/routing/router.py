@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from maniac_core.config.provider import KNOWN_PROVIDERS, AliasConfig, ProviderConfig
+from maniac_core.config.known import KNOWN_PROVIDERS
+from maniac_core.config.provider import AliasConfig, ProviderConfig
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.services.routing.nearest import Nearest
