@@ -96,7 +96,7 @@ dist: .venv/dev.stamp
 
 lock: .venv/tools.stamp
 	@mkdir -p $(LOCKS)
-	@$(UV) pyproject.toml --extra postgres --extra redis --extra encryption --extra otel --extra yaml -o $(LOCKS)/runtime.txt
+	@$(UV) pyproject.toml --extra postgres --extra redis --extra otel --extra yaml -o $(LOCKS)/runtime.txt
 	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
 		print(*p["project"]["optional-dependencies"]["local"], sep="\n")' | $(UV) - -o $(LOCKS)/local.txt
 	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \

@@ -36,11 +36,13 @@ from maniac_core.rpc.files import FileServicer
 from maniac_core.rpc.health import HealthServicer
 from maniac_core.rpc.keys import KeyServicer
 from maniac_core.rpc.models import ModelServicer
+from maniac_core.rpc.relay.frames import RequestReader
 from maniac_core.rpc.relay.servicer import RelayServicer
 from maniac_core.rpc.traces import TraceServicer
 from maniac_core.rpc.usage import UsageServicer
 from maniac_core.services.access.authenticator import Authenticator
 from maniac_core.services.access.keys import KeyService
+from maniac_core.services.access.seals import Seals
 from maniac_core.services.billing.reservations import Reservations
 from maniac_core.services.billing.spending import Spending
 from maniac_core.services.billing.tokens import TokenGate
@@ -85,6 +87,7 @@ from maniac_core.storage.stores.files import FileStore
 from maniac_core.storage.stores.idempotency import IdempotencyStore
 from maniac_core.storage.stores.keys import KeyStore
 from maniac_core.storage.stores.retention import RetentionStore
+from maniac_core.storage.stores.secrets import SecretStore
 from maniac_core.storage.stores.text_index import TextIndexStore
 from maniac_core.storage.stores.traces import TraceStore
 from maniac_core.storage.stores.usage import UsageStore
@@ -161,7 +164,8 @@ class Parts:
             store=store,
             transport=self._http,
         )
-        self._planner = Planner(self._router, self._catalogue, self._containers)
+        wires = {name: DIALECTS[provider.kind].wire for name, provider in providers.items()}
+        self._planner = Planner(self._router, self._catalogue, self._containers, wires)
 
     def _transport_of(self, name: str, provider: ProviderConfig) -> Transport:
         if provider.kind != "scripted":
@@ -282,7 +286,8 @@ class Parts:
             exporter=Exporter(self._completions, self._stored),
             replayer=self._replayer,
         )
-        self.relay = RelayServicer(gate, self.chat, self._replayer)
+        requests = RequestReader(self._replayer, Seals(SecretStore(self.database)))
+        self.relay = RelayServicer(gate, self.chat, requests)
         self.relay_port = RelayPort(self._core, self.relay)
         self.server = grpc_port.make_server(self._core, KeyCheck(gate, self.health))
         register(

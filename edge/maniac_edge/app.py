@@ -22,7 +22,6 @@ from maniac_common.telemetry import exports_traces
 from maniac_edge.config import EdgeConfig
 from maniac_edge.context import RequestContext
 from maniac_edge.controllers import (
-    chat,
     completions,
     containers,
     datasets,
@@ -43,12 +42,15 @@ from maniac_edge.core.channel import CoreChannels
 from maniac_edge.core.client import CoreClient
 from maniac_edge.core.relay import RelayChat
 from maniac_edge.exception_handlers import exception_handlers, method_not_allowed
-from maniac_edge.http.chat_route import ChatRoute
 from maniac_edge.http.cors import CorsMiddleware
 from maniac_edge.http.middleware import RequestMiddleware
 from maniac_edge.http.proxies import Proxies
 from maniac_edge.observe.access_log import AccessLog
 from maniac_edge.requests.bodies import BodyReader
+from maniac_edge.wires.answerer import Answerer
+from maniac_edge.wires.chat import wire as chat
+from maniac_edge.wires.handler import WireHandler
+from maniac_edge.wires.route import WireRoute
 
 _BASE_PATHS = ("/v1", "/api/v1")
 _CHAT_PATHS = tuple(f"{base}/chat/completions" for base in _BASE_PATHS)
@@ -92,7 +94,8 @@ def create_app(config: EdgeConfig) -> App:
     core = CoreClient(config, channels)
     chat_transport = RelayChat(core, config, channels)
     bodies = BodyReader(chat_transport, config)
-    chat_handler = chat.ChatHandler(chat_transport, bodies, config)
+    answerer = Answerer(chat_transport, config)
+    chat_handler = WireHandler(chat.ChatWire(config), answerer, bodies)
     handlers = [handler for module in _RESOURCES for handler in module.HANDLERS]
     app = Litestar(
         route_handlers=[
@@ -103,7 +106,7 @@ def create_app(config: EdgeConfig) -> App:
         ],
         dependencies={
             "core": Provide(lambda: core, sync_to_thread=False),
-            "answerer": Provide(lambda: chat_handler, sync_to_thread=False),
+            "answerer": Provide(lambda: answerer, sync_to_thread=False),
             "config": Provide(lambda: config, sync_to_thread=False),
             "bodies": Provide(lambda: bodies, sync_to_thread=False),
         },
@@ -115,7 +118,7 @@ def create_app(config: EdgeConfig) -> App:
         openapi_config=None,
         logging_config=None,
     )
-    asgi: ASGIApp = ChatRoute(app, chat_handler, chat_transport, _CHAT_PATHS)
+    asgi: ASGIApp = WireRoute(app, dict.fromkeys(_CHAT_PATHS, chat_handler), chat_transport)
     asgi = _observed(asgi, app, chat_transport, config)
     if config.cors_origins:
         asgi = CorsMiddleware(asgi, config.cors_origins)
@@ -147,10 +150,10 @@ def _observed(asgi: ASGIApp, app: Litestar, relay: RelayChat, config: EdgeConfig
 
 
 def _chat_routes(
-    core: CoreClient, bodies: BodyReader, handler: chat.ChatHandler
+    core: CoreClient, bodies: BodyReader, handler: WireHandler
 ) -> list[ASGIRouteHandler]:
     async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
-        # One raw route for all verbs. Only what ChatRoute leaves, such as a path with a slash at its end, comes here.
+        # One raw route for all verbs. Only what WireRoute leaves, such as a path with a slash at its end, comes here.
         context: RequestContext = scope["state"]["context"]
         match scope["method"]:  # type: ignore[typeddict-item]
             case "POST":

@@ -85,7 +85,10 @@ class RequestContext:
     @property
     def is_gated(self) -> bool:
         """Whether the path needs a key, so that even a refusal of the edge has to pass the core's gates."""
-        return self.path.startswith(("/v1/", "/api/v1/")) or self.path in {"/v1", "/api/v1"}
+        return self.path.startswith(("/v1/", "/v1beta/", "/api/v1/")) or self.path in {
+            "/v1",
+            "/api/v1",
+        }
 
 
 def _shown(path: str) -> str:

@@ -12,10 +12,10 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 from litestar.types import ExceptionHandlersMap, Receive, Scope, Send
 
 from maniac_edge.context import RequestContext
+from maniac_edge.error_forms import error_body
 from maniac_edge.errors import (
     ClientGoneError,
     EdgeError,
-    envelope,
     internal_error,
     response_headers,
 )
@@ -147,7 +147,7 @@ async def _answer(
         except EdgeError as err:
             error = err
     context.error_code = error.code
-    body = envelope(error)
+    body = error_body(context.path, error, context.request_id)
     headers = response_headers(error, context)
     watch: ClientWatch = scope["extensions"][CLIENT_WATCH]  # type: ignore[index,assignment]
     if watch.in_body and CLOSE not in headers:

@@ -13,8 +13,8 @@ from maniac_core.domain.chat import ChatRequest
 from maniac_core.domain.errors import GatewayError
 from maniac_core.rpc.chat.json_request import request_from_json
 from maniac_core.rpc.chat.request import request_from_proto
-from maniac_edge.convert.chat import parse_request
 from maniac_edge.errors import EdgeError
+from maniac_edge.wires.chat.request import parse_request
 from relayed import params_of
 
 _text = st.text(max_size=5)

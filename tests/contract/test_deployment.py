@@ -212,11 +212,7 @@ def test_locks_pin_what_the_project_asks_for() -> None:
     wanted = {
         "runtime": [
             *project["project"]["dependencies"],
-            *(
-                line
-                for extra in ("postgres", "redis", "encryption", "otel", "yaml")
-                for line in extras[extra]
-            ),
+            *(line for extra in ("postgres", "redis", "otel", "yaml") for line in extras[extra]),
         ],
         "local": extras["local"],
         "build": project["build-system"]["requires"],

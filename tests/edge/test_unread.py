@@ -72,8 +72,8 @@ async def test_a_stream_that_failed_is_not_kept_for_who_does_not_read(
 _SCRIPT = """
 import sys
 from maniac_edge import __main__
-from maniac_edge.controllers import chat
-chat._LAST_READ_S = 0.3
+from maniac_edge.wires import answerer
+answerer._LAST_READ_S = 0.3
 sys.exit(__main__.main())
 """
 BRIEF = ("-c", _SCRIPT)

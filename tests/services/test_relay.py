@@ -13,7 +13,9 @@ from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Choice, Completion, Usage
 from maniac_core.rpc.boundary.admission import Gate
 from maniac_core.rpc.boundary.register import register
+from maniac_core.rpc.relay.frames import RequestReader
 from maniac_core.rpc.relay.servicer import RelayServicer
+from maniac_core.services.access.seals import Seals
 from maniac_core.services.capture.capture import Call
 from maniac_core.services.chat.idempotency import IdempotentCompletions
 from maniac_core.services.history.replay import Replayer
@@ -81,7 +83,7 @@ class _Core:
         self.servicer = RelayServicer(
             cast(Gate, gate),
             cast(IdempotentCompletions, _Completions()),
-            cast(Replayer, None),
+            RequestReader(cast(Replayer, None), cast(Seals, None)),
         )
         self._is_hop = is_hop
 

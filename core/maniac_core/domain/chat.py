@@ -6,11 +6,13 @@ as JSON, and unknown keys must survive unchanged (their values are `msgspec.Raw`
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 JsonObject = dict[str, Any]
+Wire = Literal["chat", "responses", "messages", "gemini", "completions", "embeddings"]
+"""An API by which clients speak to the gateway. What differs from chat is translated at the edge."""
 
 STREAMED_EXTRAS = ("annotations", "audio", "images")
 """Keys of an answer's message, beside those that are typed, that a stream carries too."""
@@ -38,6 +40,17 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     """Label of the container that it went through, which adds nothing again."""
 
 
+class Native(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as its client sent it, on a wire other than chat: for a provider that speaks the same API."""
+
+    body: msgspec.Raw
+    """A JSON object."""
+    only: tuple[str, ...] = ()
+    """Fields that are dropped where another API is spoken."""
+    required: str | None = None
+    """A field that may not be dropped."""
+
+
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A caller's request."""
 
@@ -58,6 +71,9 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A JSON object."""
     store: bool = True
     trace: Trace | None = None
+    wire: Wire = "chat"
+    native: Native | None = None
+    """None: on the wire chat, and where a captured request is sent once more."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +130,14 @@ class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
     """Further keys of the call, such as extra_content."""
 
 
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an answer ended, in its provider's words."""
+
+    reason: str
+    stop_sequence: str | None = None
+    """The sequence of the request that ended it."""
+
+
 class ChoiceDelta(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a choice that one stream step adds."""
 
@@ -128,6 +152,8 @@ class ChoiceDelta(msgspec.Struct, frozen=True, kw_only=True):
     """The fields of `STREAMED_EXTRAS` that are present, as they came."""
     finish_reason: str | None = None
     """stop, length, tool_calls or content_filter."""
+    ending: Ending | None = None
+    """Beside a finish reason. None: the provider says no more than that."""
 
     @property
     def has_content(self) -> bool:
@@ -142,13 +168,21 @@ class ChoiceDelta(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Choice(msgspec.Struct, frozen=True, kw_only=True):
+BlockKind = Literal["reasoning", "text", "tool_call"]
+Block = tuple[BlockKind, int]
+"""A part of a message's content, and how much it has: characters of text or reasoning, or calls."""
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One whole answer."""
 
     index: int
     message: JsonObject
     """An OpenAI message object; role, content, and what else there is."""
     finish_reason: str | None
+    ending: Ending | None = None
+    blocks: tuple[Block, ...] = ()
+    """The order of the message's content. Empty: reasoning, text, refusal, tool calls."""
 
 
 def delta_of(choice: Choice) -> ChoiceDelta:
@@ -172,6 +206,7 @@ def delta_of(choice: Choice) -> ChoiceDelta:
         refusal=message.get("refusal"),
         extra={key: message[key] for key in STREAMED_EXTRAS if message.get(key)} or None,
         finish_reason=choice.finish_reason,
+        ending=choice.ending,
     )
 
 
@@ -182,9 +217,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     upstream_model: str | None = None
     """The model as the provider names it in its answer."""
+    native: bytes | None = None
+    """The body as it came, if the request was native."""
 
 
-class Completion(msgspec.Struct, frozen=True, kw_only=True):
+class Completion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A whole answer as the caller gets it."""
 
     id: str
@@ -197,6 +234,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """Bare label."""
     choices: list[Choice]
     usage: Usage
+    native: bytes | None = None
+    """The answer in the form of the request's wire, as its provider made it."""
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,3 +248,5 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     container: str | None
     choices: tuple[ChoiceDelta, ...] = ()
     usage: Usage | None = None
+    native: bytes = b""
+    """An event in the form of the request's wire. An answer has these in all chunks, or in none."""

@@ -8,7 +8,7 @@ import msgspec
 
 from maniac_core.domain.budgets import Hold
 from maniac_core.domain.callers import Caller
-from maniac_core.domain.chat import Trace, Usage
+from maniac_core.domain.chat import Trace, Usage, Wire
 
 Status = Literal[
     "completed", "failed", "cancelled", "truncated", "rejected", "registered", "unknown"
@@ -99,6 +99,12 @@ class CompletionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of a completed request: what makes this record the answer of its key."""
     replay_of: str | None = None
     """Id of the completion whose request this one sent once more."""
+    wire: Wire = "chat"
+    native_input: bytes | None = None
+    """The client's request, on a wire other than chat. None when store is false."""
+    native_output: bytes | None = None
+    """The answer as its provider made it, JSON or events, if the provider speaks the wire's API. None when store is
+    false."""
 
     @property
     def is_listed(self) -> bool:

@@ -7,17 +7,29 @@ import time
 import uuid
 from random import getrandbits
 
+from maniac_core.domain.chat import Wire
+
 _ALPHABET = "0123456789abcdefghijklmnopqrstuv"
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 
 
-def completion_id() -> str:
-    """Return a new completion id: `chatcmpl-` and 26 characters that sort by time of creation."""
+_PREFIXES: dict[Wire, str] = {
+    "chat": "chatcmpl-",
+    "responses": "resp_",
+    "messages": "msg_",
+    "gemini": "gen_",
+    "completions": "cmpl-",
+    "embeddings": "emb_",
+}
+
+
+def completion_id(wire: Wire = "chat") -> str:
+    """Return a new completion id: a prefix that tells the wire, and 26 characters that sort by time of creation."""
     # Ids are not secrets: a generator that is seeded once saves a system call for each.
     high, low = getrandbits(40), getrandbits(40)
     return (
-        f"chatcmpl-{_time_digits(time.time_ns() // 1_000_000)}"
+        f"{_PREFIXES[wire]}{_time_digits(time.time_ns() // 1_000_000)}"
         f"{_PAIRS[high >> 30]}{_PAIRS[high >> 20 & 1023]}{_PAIRS[high >> 10 & 1023]}{_PAIRS[high & 1023]}"
         f"{_PAIRS[low >> 30]}{_PAIRS[low >> 20 & 1023]}{_PAIRS[low >> 10 & 1023]}{_PAIRS[low & 1023]}"
     )

@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from maniac_core.config.provider import ProviderConfig
-from maniac_core.domain.chat import Answer, ChoiceDelta, JsonObject, Usage
+from maniac_core.domain.chat import Answer, ChoiceDelta, JsonObject, Usage, Wire
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.listing import ModelPage, ModelsRequest
 from maniac_core.providers.transport.sse import SSEEvent
@@ -30,6 +30,17 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """The model's limit, from the catalogue. None: unknown."""
 
 
+class NativePrompt(msgspec.Struct, frozen=True, kw_only=True):
+    """The request in the dialect's own API, as its client sent it."""
+
+    body: msgspec.Raw
+    """A JSON object."""
+    added_messages: tuple[int, ...] = ()
+    """Positions in `Prompt.messages` of those that the container added."""
+    added_parameters: tuple[str, ...] = ()
+    """Names in `Prompt.parameters` of those that the container added."""
+
+
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     """The input of a dialect: the request after routing and merging.
 
@@ -41,6 +52,10 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool
     headers: Mapping[str, str] = {}
     """Headers of the caller that a dialect may forward, lower-case: anthropic-beta, traceparent."""
+    native: NativePrompt | None = None
+    """To be sent in place of messages and parameters, but for what the gateway must change."""
+    untranslated: tuple[str, ...] = ()
+    """Fields of the client's request that are not in messages and parameters, because only its own API has them."""
 
 
 class HttpCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +66,8 @@ class HttpCall(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     dropped: tuple[str, ...] = ()
     """Parameters that the dialect cannot express."""
+    is_native: bool = False
+    """Whether it is the client's own request, so that the client gets the answer as it comes."""
 
 
 class StreamError(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +86,14 @@ class StreamEnd(msgspec.Struct, frozen=True):
     """The provider said that the answer is complete; nothing that matters follows."""
 
 
-StreamItem = ChoiceDelta | Usage | StreamModel | StreamError | StreamEnd
+class NativeEvent(msgspec.Struct, frozen=True):
+    """An event as it came, ahead of the items that were made of it."""
+
+    data: bytes
+    """With its empty line."""
+
+
+StreamItem = ChoiceDelta | Usage | StreamModel | StreamError | StreamEnd | NativeEvent
 
 
 class StreamDecoder(Protocol):
@@ -102,8 +126,11 @@ class StreamDecoder(Protocol):
 class Dialect(Protocol):
     """One provider wire format."""
 
+    wire: Wire
+    """The API of the gateway that is the same as the provider's."""
+
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
-        """Encode a request.
+        """Encode a request: the client's own, if the prompt has one.
 
         Raises:
             GatewayError: INVALID_VALUE, naming the field, for what this wire cannot carry.

@@ -36,12 +36,8 @@ def open_sealed(config: CoreConfig, keys: str) -> SealedDatabase:
     Raises:
         ConfigError: as `open_database`.
     """
-    if importlib.util.find_spec("cryptography") is None:
-        raise ConfigError(
-            f"{config.body_key_env} is set, and encryption needs its library: "
-            ".venv/bin/pip install '.[encryption]'"
-        )
-    from maniac_core.storage.sealed.cipher import BodyCipher, read_keys  # noqa: PLC0415 - an extra
+    # Only where it is wanted: the library takes long to import.
+    from maniac_core.storage.sealed.cipher import BodyCipher, read_keys  # noqa: PLC0415
 
     try:
         cipher = BodyCipher(read_keys(keys))

@@ -11,13 +11,13 @@ from litestar.types import Receive, Scope, Send
 from maniac_gateway.v1 import relay_pb2
 
 from maniac_edge.context import RequestContext
-from maniac_edge.controllers.chat import Answerer
 from maniac_edge.core.chat import ChatRequest
 from maniac_edge.http.openapi import Operation
 from maniac_edge.http.responses import context_of
 from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.requests.validation import decode_body
 from maniac_edge.schemas.completions import ChatCompletion, ChatCompletionChunk, ChatReplay
+from maniac_edge.wires.answerer import Answerer
 
 _decoder = msgspec.json.Decoder(ChatReplay)
 

@@ -27,11 +27,13 @@ _GATHER_S = 0.001
 class ChatRequest:
     """A chat request on its way to the core."""
 
-    __slots__ = ("is_stream", "packed", "start")
+    __slots__ = ("is_native", "is_stream", "packed", "start")
 
     def __init__(self, start: relay_pb2.RelayStart) -> None:
         self.start = start
         self.is_stream = start.stream
+        self.is_native = False
+        """Whether the answer that has begun is in the form of the request's wire, and not in chat's."""
         self.packed: bytes | None = None
         """The whole message for an RPC, of a large request; its `start` is empty then."""
 
@@ -90,7 +92,9 @@ class RpcChat:
         try:
             take_headers(context, await call.initial_metadata())
             async for response in call:
-                answer = response.frame.answer
+                frame = response.frame
+                request.is_native = frame.HasField("native_answer")
+                answer = frame.native_answer if request.is_native else frame.answer
         except grpc.aio.AioRpcError as err:
             raise _failed(err, context) from err
         finally:
@@ -99,7 +103,7 @@ class RpcChat:
 
     async def stream(self, request: ChatRequest, context: RequestContext) -> ChatStream:
         """Open a streamed answer; see CoreChat."""
-        return _RpcStream(self._call(request, context), context)
+        return _RpcStream(self._call(request, context), request, context)
 
     def _call(self, request: ChatRequest, context: RequestContext) -> _Call:
         return self._core.call_packed(
@@ -116,10 +120,12 @@ class _RpcStream:
     def __init__(
         self,
         call: _Call,
+        request: ChatRequest,
         context: RequestContext,
     ) -> None:
         self.on_failed: Callable[[], None] | None = None
         self._call = call
+        self._request = request
         self._context = context
         self._loop = asyncio.get_running_loop()
         self._held: deque[bytes] = deque()
@@ -155,7 +161,12 @@ class _RpcStream:
         try:
             take_headers(self._context, await self._call.initial_metadata())
             async for response in self._call:
-                self._held.append(response.frame.events)
+                frame = response.frame
+                if frame.HasField("native_events"):
+                    self._request.is_native = True
+                    self._held.append(frame.native_events)
+                else:
+                    self._held.append(frame.events)
                 self._wake()
                 if len(self._held) >= _MAX_HELD:
                     self._room.clear()

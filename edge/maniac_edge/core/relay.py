@@ -59,7 +59,7 @@ class RelayChat:
         link = self.links.next() or await self._find_link()
         if link is None or request.packed is not None:
             return await self._rpc.create(request, context)
-        call = _RelayCall(self, self._start(request, context), context)
+        call = _RelayCall(self, self._start(request, context), context, request)
         call.open(link)
         try:
             await call.end()
@@ -72,7 +72,7 @@ class RelayChat:
         link = self.links.next() or await self._find_link()
         if link is None or request.packed is not None:
             return await self._rpc.stream(request, context)
-        call = _RelayCall(self, self._start(request, context), context)
+        call = _RelayCall(self, self._start(request, context), context, request)
         call.open(link)
         return call
 
@@ -139,6 +139,7 @@ class _RelayCall:
         relay: RelayChat,
         opening: relay_pb2.RelayStart | relay_pb2.RelayAccess,
         context: RequestContext,
+        request: ChatRequest | None = None,
     ) -> None:
         self.on_failed: Callable[[], None] | None = None
         self.answer = b""
@@ -146,6 +147,7 @@ class _RelayCall:
         self._relay = relay
         self._opening = opening
         self._context = context
+        self._request = request
         self._held: list[bytes] = []
         self._failure: EdgeError | None = None
         self._ended = False
@@ -216,9 +218,17 @@ class _RelayCall:
             return
         if kind == "events":
             self._held.append(frame.events)
+        elif kind == "native_events":
+            assert self._request is not None, "only requests have events"
+            self._request.is_native = True
+            self._held.append(frame.native_events)
         else:
             if kind == "answer":
                 self.answer = frame.answer
+            elif kind == "native_answer":
+                assert self._request is not None, "only requests have answers"
+                self._request.is_native = True
+                self.answer = frame.native_answer
             elif kind == "error":
                 self._failure = from_error(frame.error)
             self._link.forget(self.id)

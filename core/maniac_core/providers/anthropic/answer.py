@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from maniac_core.domain.chat import Answer, Choice, JsonObject, Usage
+from maniac_core.domain.chat import Answer, Block, BlockKind, Choice, Ending, JsonObject, Usage
 from maniac_core.providers.anthropic.messages import REASONING_FORMAT
 from maniac_core.providers.anthropic.request import JSON_TOOL
 from maniac_core.providers.base import UpstreamFailure
@@ -23,6 +23,7 @@ from maniac_core.providers.translation.foreign_json import (
     malformed_failure,
 )
 
+_ORDER: tuple[BlockKind, ...] = ("reasoning", "text", "tool_call")
 _FINISH = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -47,6 +48,7 @@ class _WireAnswer(msgspec.Struct):
     content: list[JsonObject] | None = None
     model: Any = None
     stop_reason: str | None = None
+    stop_sequence: Any = None
     stop_details: Any = None
     usage: msgspec.Raw = msgspec.Raw(b"null")
     error: Any = None
@@ -108,14 +110,19 @@ def decode_answer(body: bytes) -> Answer:
     if wire.content is None:
         raise error_of_json(body) or unreadable_failure(body)
     try:
-        message, has_calls = _message(wire.content)
+        message, blocks = _message(wire.content)
+        has_calls = "tool_calls" in message
     except UpstreamFailure as failure:
         raise _billed(failure, body) from None
     refusal = refusal_of(wire.stop_details)
     if refusal is not None:
         message["refusal"] = refusal
     choice = Choice(
-        index=0, message=message, finish_reason=finish_of(wire.stop_reason, has_calls=has_calls)
+        index=0,
+        message=message,
+        finish_reason=finish_of(wire.stop_reason, has_calls=has_calls),
+        ending=ending_of(wire.stop_reason, wire.stop_sequence),
+        blocks=blocks,
     )
     return Answer(
         choices=[choice],
@@ -137,6 +144,14 @@ def finish_of(stop_reason: str | None, *, has_calls: bool) -> str:
         return "tool_calls" if has_calls else "stop"
     finish = _FINISH.get(stop_reason, "stop")
     return "stop" if finish == "tool_calls" and not has_calls else finish
+
+
+def ending_of(stop_reason: str | None, stop_sequence: Any) -> Ending | None:
+    """Return why the answer ended, in the provider's words."""
+    if stop_reason is None:
+        return None
+    sequence = stop_sequence if isinstance(stop_sequence, str) else None
+    return Ending(reason=stop_reason, stop_sequence=sequence)
 
 
 def refusal_of(stop_details: Any) -> str | None:
@@ -255,8 +270,9 @@ def _object(value: Any) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
-def _message(content: list[JsonObject]) -> tuple[JsonObject, bool]:
-    """Return the message, and whether it calls tools. Blocks of the provider's own tools are left out."""
+def _message(content: list[JsonObject]) -> tuple[JsonObject, tuple[Block, ...]]:
+    """Return the message, and the order of its parts. Blocks of the provider's own tools are left out."""
+    order: list[Block] = []
     texts: list[str] = []
     thoughts: list[str] = []
     details: list[JsonObject] = []
@@ -266,10 +282,12 @@ def _message(content: list[JsonObject]) -> tuple[JsonObject, bool]:
         match block.get("type"):
             case "text":
                 texts.append(convert(block, TextBlock, where).text or "")
+                order.append(("text", len(texts[-1])))
             case "thinking":
                 thinking = convert(block, ThinkingBlock, where)
                 thought = thinking.thinking or ""
                 thoughts.append(thought)
+                order.append(("reasoning", len(thought)))
                 signature = thinking.signature or None
                 details.append(text_detail(len(details), text=thought, signature=signature))
             case "redacted_thinking":
@@ -280,7 +298,9 @@ def _message(content: list[JsonObject]) -> tuple[JsonObject, bool]:
                 arguments = arguments_of(call.input)
                 if call.name == JSON_TOOL:
                     texts.append(arguments)
+                    order.append(("text", len(arguments)))
                     continue
+                order.append(("tool_call", 1))
                 function = {"name": call.name or "", "arguments": arguments}
                 call_id = id_of(call.id) or new_call_id()
                 calls.append({"id": call_id, "type": "function", "function": function})
@@ -292,4 +312,5 @@ def _message(content: list[JsonObject]) -> tuple[JsonObject, bool]:
         message["reasoning_details"] = details
     if calls:
         message["tool_calls"] = calls
-    return message, bool(calls)
+    kinds = [kind for kind, _ in order]
+    return message, () if kinds == sorted(kinds, key=_ORDER.index) else tuple(order)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import msgspec
 
 from maniac_core.config.provider import ProviderConfig
-from maniac_core.domain.chat import Answer
+from maniac_core.domain.chat import Answer, Wire
 from maniac_core.providers.anthropic.answer import decode_answer
 from maniac_core.providers.anthropic.listing import read_anthropic_models
 from maniac_core.providers.anthropic.request import encode_body
@@ -24,6 +24,8 @@ _FORWARDED = ("anthropic-beta", "traceparent")
 
 class AnthropicDialect:
     """See `Dialect`."""
+
+    wire: Wire = "messages"
 
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
         """Encode a request.

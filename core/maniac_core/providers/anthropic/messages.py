@@ -108,6 +108,8 @@ def _blocks(parts: list[Part], param: str, *, may_be_blank: bool = False) -> lis
 
 def _result_block(result: Result) -> JsonObject:
     block: JsonObject = {"type": "tool_result", "tool_use_id": _tool_id(result.call.id)}
+    if result.is_error:
+        block["is_error"] = True
     blocks = _blocks(result.parts, "", may_be_blank=True)
     if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
         block["content"] = blocks[0]["text"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from maniac_core.domain.chat import ChoiceDelta, JsonObject, ToolCallDelta
+from maniac_core.domain.chat import ChoiceDelta, Ending, JsonObject, ToolCallDelta
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.anthropic.answer import (
     COUNTS,
@@ -20,6 +20,7 @@ from maniac_core.providers.anthropic.answer import (
     TextBlock,
     ThinkingBlock,
     arguments_of,
+    ending_of,
     fallback_model,
     finish_of,
     has_output,
@@ -59,6 +60,7 @@ class _Delta(msgspec.Struct):
     signature: str | None = None
     partial_json: str | None = None
     stop_reason: str | None = None
+    stop_sequence: Any = None
     stop_details: Any = None
 
 
@@ -116,6 +118,7 @@ class AnthropicStreamDecoder:
         self._thoughts = 0
         self._usage: JsonObject = {}
         self._stop_reason: str | None = None
+        self._ending: Ending | None = None
         self._has_begun = False
         self._is_over = False
         self.has_usage = False
@@ -315,6 +318,7 @@ class AnthropicStreamDecoder:
         items: list[StreamItem] = []
         if wire.delta is not None and wire.delta.stop_reason:
             self._stop_reason = wire.delta.stop_reason
+            self._ending = ending_of(wire.delta.stop_reason, wire.delta.stop_sequence)
             refusal = refusal_of(wire.delta.stop_details)
             if refusal is not None:
                 items.append(ChoiceDelta(refusal=refusal))
@@ -341,7 +345,7 @@ class AnthropicStreamDecoder:
             items += self._close(block)
         self._is_over = True
         finish_reason = finish_of(self._stop_reason, has_calls=self._calls > 0)
-        return [*items, ChoiceDelta(finish_reason=finish_reason), StreamEnd()]
+        return [*items, ChoiceDelta(finish_reason=finish_reason, ending=self._ending), StreamEnd()]
 
     def _fail(self, failure: UpstreamFailure) -> list[StreamItem]:
         self._is_over = True

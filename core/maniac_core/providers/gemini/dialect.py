@@ -9,7 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from maniac_core.config.provider import ProviderConfig
-from maniac_core.domain.chat import Answer
+from maniac_core.domain.chat import Answer, Wire
 from maniac_core.providers.base import HttpCall, Prompt, StreamDecoder, Target, UpstreamFailure
 from maniac_core.providers.base_url import gemini_url
 from maniac_core.providers.errors import (
@@ -45,6 +45,8 @@ _BILL = msgspec.json.Decoder(_WireBill)
 
 class GeminiDialect:
     """See `Dialect`."""
+
+    wire: Wire = "gemini"
 
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
         """Encode a request.

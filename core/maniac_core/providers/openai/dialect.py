@@ -34,7 +34,7 @@ import msgspec
 
 from maniac_core.config.known import KNOWN_PROVIDERS, Habits
 from maniac_core.config.provider import ProviderConfig
-from maniac_core.domain.chat import Answer, JsonObject
+from maniac_core.domain.chat import Answer, JsonObject, Wire
 from maniac_core.providers.base import HttpCall, Prompt, Target, UpstreamFailure
 from maniac_core.providers.base_url import openai_url
 from maniac_core.providers.errors import response_failure
@@ -67,6 +67,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 class OpenAIDialect:
     """See the module; implements `Dialect`."""
+
+    wire: Wire = "chat"
 
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
         """Encode a request.

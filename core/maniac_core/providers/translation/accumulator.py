@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from maniac_core.domain.chat import Choice, ChoiceDelta, JsonObject, ToolCallDelta, Usage
-from maniac_core.providers.base import StreamItem
+from maniac_core.domain.chat import (
+    Choice,
+    ChoiceDelta,
+    Ending,
+    JsonObject,
+    ToolCallDelta,
+    Usage,
+)
+from maniac_core.providers.base import NativeEvent, StreamItem
 from maniac_core.providers.translation.reasoning_details import merge_details
 from maniac_core.providers.translation.streamed_extras import merge_extras
 
@@ -17,6 +24,12 @@ class Accumulator:
         self.usage: Usage | None = None
         """The last usage that was reported."""
         self._choices: dict[int, _Parts] = {}
+        self._native: list[bytes] = []
+
+    @property
+    def native(self) -> bytes | None:
+        """The events so far as they came, if they are passed on so."""
+        return b"".join(self._native) if self._native else None
 
     @property
     def finish_reason(self) -> str | None:
@@ -42,6 +55,8 @@ class Accumulator:
                 self.add_delta(item)
             elif item.__class__ is Usage:
                 self.usage = item
+            elif item.__class__ is NativeEvent:
+                self._native.append(item.data)
 
     def add_delta(self, delta: ChoiceDelta) -> None:
         """Take one step of one choice."""
@@ -63,11 +78,17 @@ class Accumulator:
             parts.extras.append(delta.extra)
         if delta.finish_reason is not None:
             parts.finish_reason = delta.finish_reason
+            parts.ending = delta.ending
 
     def choices(self) -> list[Choice]:
         """Return what there is so far, in order of the choices' indexes."""
         return [
-            Choice(index=index, message=parts.message(), finish_reason=parts.finish_reason)
+            Choice(
+                index=index,
+                message=parts.message(),
+                finish_reason=parts.finish_reason,
+                ending=parts.ending,
+            )
             for index, parts in sorted(self._choices.items())
         ]
 
@@ -75,7 +96,16 @@ class Accumulator:
 class _Parts:
     """The pieces of one choice."""
 
-    __slots__ = ("calls", "content", "details", "extras", "finish_reason", "reasoning", "refusal")
+    __slots__ = (
+        "calls",
+        "content",
+        "details",
+        "ending",
+        "extras",
+        "finish_reason",
+        "reasoning",
+        "refusal",
+    )
 
     def __init__(self) -> None:
         self.content: list[str] = []
@@ -85,6 +115,7 @@ class _Parts:
         self.extras: list[JsonObject] = []
         self.calls: dict[int, _Call] = {}
         self.finish_reason: str | None = None
+        self.ending: Ending | None = None
 
     def add_call(self, delta: ToolCallDelta) -> None:
         call = self.calls.get(delta.index)

@@ -61,6 +61,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     call: Call
     parts: list[Part]
     """Empty: it returned nothing."""
+    is_error: bool = False
+    """Whether it says that the call failed."""
 
 
 class UserTurn(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,7 +199,9 @@ class _Reader:
             raise invalid(
                 f"{param}.tool_call_id", "answers no call of the assistant message before"
             )
-        self._results[call.id] = Result(call=call, parts=_parts(message, param))
+        is_error = plain(message.get("is_error")) is True
+        parts = _parts(message, param)
+        self._results[call.id] = Result(call=call, parts=parts, is_error=is_error)
 
 
 def _parts(message: JsonObject, param: str) -> list[Part]:

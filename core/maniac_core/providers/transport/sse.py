@@ -35,6 +35,14 @@ class SSEEvent(msgspec.Struct, frozen=True):
     body as it is. The standard ignores them."""
 
 
+def event_bytes(event: SSEEvent) -> bytes:
+    """Return an event as it is sent, with its empty line."""
+    data = event.data.replace(b"\n", b"\ndata: ") if b"\n" in event.data else event.data
+    if event.event is None:
+        return b"data: %b\n\n" % data
+    return b"event: %b\ndata: %b\n\n" % (event.event.encode(), data)
+
+
 class SSEError(Exception):
     """An event is larger than the decoder accepts or has more lines, or a stream has too many that are empty."""
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from maniac_core.domain.chat import Answer, delta_of
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import (
+    NativeEvent,
     StreamDecoder,
     StreamEnd,
     StreamError,
@@ -21,7 +22,7 @@ from maniac_core.providers.base import (
 )
 from maniac_core.providers.translation.foreign_json import check_values
 from maniac_core.providers.transport import TransportError, TransportErrorKind, UpstreamResponse
-from maniac_core.providers.transport.sse import SSEDecoder, SSEError, SSEEvent
+from maniac_core.providers.transport.sse import SSEDecoder, SSEError, SSEEvent, event_bytes
 from maniac_core.providers.upstream.transport_failure import deadline_failure, transport_failure
 
 _log = logging.getLogger(__name__)
@@ -56,15 +57,17 @@ class UpstreamStream:
         first_token_s: float = 0.0,
         idle_s: float = 0.0,
         total_s: float = 0.0,
+        is_native: bool = False,
         on_error: Callable[[UpstreamFailure], None] = lambda _: None,
     ) -> None:
-        """`started` is monotonic seconds. `on_error` receives errors that the provider reports in the stream."""
+        """`started` is monotonic seconds. `is_native`: whether events are wanted as they come. `on_error` receives errors that the provider reports in the stream."""
         self.dropped = dropped
         self.upstream_model: str | None = None
         self.is_complete = False
         self._provider = provider
         self._response = response
         self._decoder = decoder
+        self._is_native = is_native
         self._on_error = on_error
         self._sse = SSEDecoder()
         self._ready: list[StreamItem] = []
@@ -237,7 +240,10 @@ class UpstreamStream:
                 except UpstreamFailure as failure:
                     self._ready.append(StreamError(failure=failure))
                     return
-            if items := decoder.feed(event):
+            items = decoder.feed(event)
+            if self._is_native and event.is_framed and event.complete:
+                self._ready.append(NativeEvent(event_bytes(event)))
+            if items:
                 self._ready += items
                 self._barren_run = 0
                 continue

@@ -145,6 +145,7 @@ class Upstream:
             first_token_s=first_token_s,
             idle_s=self.config.timeouts.idle_s,
             total_s=total_s,
+            is_native=exchange.call.is_native,
             on_error=lambda failure: self._note_failure(exchange.key_slot, failure),
         )
 
@@ -165,6 +166,8 @@ class Upstream:
             max_output_tokens=max_output_tokens,
         )
         call = self.dialect.encode(target, prompt)
+        if prompt.untranslated:
+            call = msgspec.structs.replace(call, dropped=(*call.dropped, *prompt.untranslated))
         timeouts = self.config.timeouts
         deadlines = Deadlines(
             connect_s=min(timeouts.connect_s, timeout_s),
@@ -202,10 +205,13 @@ class Upstream:
             check_values(body)
             if is_large:
                 await large_turn()
-            return self.dialect.decode(body)
+            answer = self.dialect.decode(body)
         except UpstreamFailure as failure:
             self._note_failure(exchange.key_slot, failure)
             raise
+        if exchange.call.is_native:
+            return msgspec.structs.replace(answer, native=body)
+        return answer
 
     def _note_failure(self, slot: int, failure: UpstreamFailure) -> None:
         """Leave a key out that the provider refused, that has no credit left, or that is limited; tell none.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from maniac_core.domain.chat import (
@@ -28,30 +26,35 @@ _CALL_KEYS = frozenset({"id", "type", "function", "index"})
 
 def completion_to_json(completion: Completion) -> bytes:
     """Return a whole answer."""
-    return _encode(
-        {
-            "id": completion.id,
-            "object": "chat.completion",
-            "created": completion.created,
-            "model": completion.model,
-            "provider": completion.provider or None,
-            "container": completion.container or None,
-            "choices": [_choice(choice) for choice in completion.choices],
-            "usage": _usage(completion.usage),
-        }
-    )
+    choices = [_choice(choice) for choice in completion.choices]
+    return _encode(whole_json(completion, choices, usage_json(completion.usage)))
+
+
+def whole_json(completion: Completion, choices: list[JsonObject], usage: JsonObject) -> JsonObject:
+    """Return a whole answer, put together."""
+    return {
+        "id": completion.id,
+        "object": "chat.completion",
+        "created": completion.created,
+        "model": completion.model,
+        "provider": completion.provider or None,
+        "container": completion.container or None,
+        "choices": choices,
+        "usage": usage,
+    }
 
 
 def _choice(choice: Choice) -> JsonObject:
     return {
         "index": choice.index,
-        "message": _message(choice.message),
+        "message": message_json(choice.message),
         "finish_reason": choice.finish_reason or None,
         "logprobs": None,
     }
 
 
-def _message(message: JsonObject) -> JsonObject:
+def message_json(message: JsonObject) -> JsonObject:
+    """Return a message of an answer."""
     role, content = message.get("role") or "assistant", message.get("content")
     if isinstance(content, list):
         content = [_part(part) for part in content]
@@ -100,7 +103,8 @@ def _further(value: JsonObject, known: frozenset[str]) -> JsonObject:
     return {key: item for key, item in value.items() if key not in known}
 
 
-def _usage(usage: Usage) -> JsonObject:
+def usage_json(usage: Usage) -> JsonObject:
+    """Return counts in OpenAI's form."""
     prompt: JsonObject = {"cached_tokens": usage.cache_read_tokens}
     if written := usage.cache_write_tokens + usage.cache_write_1h_tokens:
         prompt["cache_write_tokens"] = written
@@ -133,17 +137,18 @@ class ChunkEncoder:
     def events(self, chunks: list[Chunk]) -> bytes:
         """Return an event per choice, and one for usage if it was asked for."""
         if not self._head:
-            self._head = _head(chunks[0])
+            self._head = event_head(chunks[0])
         events: list[bytes] = []
         for chunk in chunks:
             for delta in chunk.choices:
                 events += (self._head, _delta(delta), self._tail)
             if self._include_usage and chunk.usage is not None:
-                events += (self._head, b'],"usage":', _encode(_usage(chunk.usage)), b"}\n\n")
+                events += (self._head, b'],"usage":', _encode(usage_json(chunk.usage)), b"}\n\n")
         return b"".join(events)
 
 
-def _head(chunk: Chunk) -> bytes:
+def event_head(chunk: Chunk) -> bytes:
+    """Return what all events of a stream begin with."""
     identity = {
         "id": chunk.id,
         "object": "chat.completion.chunk",
@@ -159,7 +164,12 @@ def _delta(delta: ChoiceDelta) -> bytes:
     if delta.content is not None and delta == ChoiceDelta(content=delta.content):
         text = _encode(delta.content)
         return b'{"index":0,"delta":{"content":%b},"finish_reason":null,"logprobs":null}' % text
-    added: dict[str, Any] = {}
+    return _encode(choice_json(delta, delta_json(delta)))
+
+
+def delta_json(delta: ChoiceDelta) -> JsonObject:
+    """Return what a step adds to the message."""
+    added: JsonObject = {}
     for name in ("role", "content", "reasoning"):
         if (value := getattr(delta, name)) is not None:
             added[name] = value
@@ -171,14 +181,17 @@ def _delta(delta: ChoiceDelta) -> bytes:
         added["refusal"] = delta.refusal
     if delta.extra:
         added |= {name: delta.extra[name] for name in STREAMED_EXTRAS if name in delta.extra}
-    return _encode(
-        {
-            "index": delta.index,
-            "delta": added,
-            "finish_reason": delta.finish_reason,
-            "logprobs": None,
-        }
-    )
+    return added
+
+
+def choice_json(delta: ChoiceDelta, added: JsonObject) -> JsonObject:
+    """Return a step of a choice."""
+    return {
+        "index": delta.index,
+        "delta": added,
+        "finish_reason": delta.finish_reason,
+        "logprobs": None,
+    }
 
 
 def _call_delta(call: ToolCallDelta) -> JsonObject:

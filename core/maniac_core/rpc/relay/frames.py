@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
 from maniac_common.turns import LARGE_BYTES, large_turn
 from maniac_gateway.v1 import errors_pb2, relay_pb2
 
-from maniac_core.domain.chat import ChatRequest
+from maniac_core.domain.chat import ChatRequest, Chunk, Completion
 from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.rpc.chat.json_answer import ChunkEncoder, completion_to_json
 from maniac_core.rpc.chat.json_request import request_from_json
+from maniac_core.rpc.chat.wire_answer import WireEncoder, wire_answer
+from maniac_core.rpc.chat.wire_request import WIRES, wire_request
+from maniac_core.services.access.seals import ProjectSeals, Seals
 from maniac_core.services.capture.capture import Call
 from maniac_core.services.history.replay import Replayer
 from maniac_core.services.limits.rate_limiter import RateState
@@ -22,25 +28,78 @@ HOP = "x-maniac-hop"
 """Metadata: where the event loop itself takes relays: a file beside the socket, or a port, by which the edge came."""
 
 
-async def read_request(replayer: Replayer, call: Call, start: relay_pb2.RelayStart) -> ChatRequest:
-    """Return the request that a call is for.
+class Encoder(Protocol):
+    """Makes events of chunks."""
 
-    Raises:
-        GatewayError: it is not what it should be, or the request to replay is not to be had.
-    """
-    if start.HasField("replay"):
-        return await replayer.request(call, start.replay.id, start.replay.model)
-    if start.wire != relay_pb2.RELAY_WIRE_CHAT:
-        raise _unknown_wire()
-    body = start.body
-    if len(body) > LARGE_BYTES:
-        call.is_large = True
-        await large_turn()
-    return request_from_json(
-        body,
-        has_unknown_keys=start.has_unknown_keys,
-        has_unknown_inner_keys=start.has_unknown_inner_keys,
-    )
+    def events(self, chunks: list[Chunk]) -> bytes:
+        """Return the events of chunks that were ready together."""
+
+
+class Asked:
+    """A request, and the form of its answer."""
+
+    def __init__(self, request: ChatRequest, seals: ProjectSeals | None = None) -> None:
+        """`seals`: those of the caller's project, on other wires than chat."""
+        self.request = request
+        self._seals = seals
+        self._encoder: Encoder | None = None
+
+    def answer(self, frame: Frame, completion: Completion) -> None:
+        """Put a whole answer into a frame."""
+        if completion.native is not None:
+            frame.native_answer = completion.native
+        elif self._seals is not None:
+            frame.answer = wire_answer(completion, self.request.wire, self._seals)
+        else:
+            frame.answer = completion_to_json(completion)
+
+    def events(self, frame: Frame, chunks: list[Chunk]) -> int:
+        """Put the events of chunks that were ready together into a frame; return their size in bytes."""
+        if chunks[0].native:
+            frame.native_events = b"".join([chunk.native for chunk in chunks])
+            return len(frame.native_events)
+        if self._encoder is None:
+            self._encoder = (
+                ChunkEncoder(include_usage=self.request.include_usage)
+                if self._seals is None
+                else WireEncoder(self.request.wire, self._seals)
+            )
+        events = self._encoder.events(chunks)
+        frame.events = events
+        return len(events)
+
+
+class RequestReader:
+    """Reads the requests of calls."""
+
+    def __init__(self, replayer: Replayer, seals: Seals) -> None:
+        self._replayer = replayer
+        self._seals = seals
+
+    async def read(self, call: Call, start: relay_pb2.RelayStart) -> Asked:
+        """Return the request that a call is for.
+
+        Raises:
+            GatewayError: it is not what it should be, or the request to replay is not to be had.
+        """
+        if start.HasField("replay"):
+            return Asked(await self._replayer.request(call, start.replay.id, start.replay.model))
+        is_chat = start.wire == relay_pb2.RELAY_WIRE_CHAT
+        if not is_chat and start.wire not in WIRES:
+            raise _unknown_wire()
+        body = start.body
+        if len(body) > LARGE_BYTES:
+            call.is_large = True
+            await large_turn()
+        request = request_from_json(
+            body,
+            has_unknown_keys=start.has_unknown_keys,
+            has_unknown_inner_keys=start.has_unknown_inner_keys,
+        )
+        if is_chat:
+            return Asked(request)
+        seals = await self._seals.of(call.caller.project)
+        return Asked(wire_request(request, start, seals), seals)
 
 
 def fill_rate(head: relay_pb2.RelayHead, rate: RateState) -> None:

@@ -9,28 +9,26 @@ from collections import deque
 
 from maniac_gateway.v1 import relay_pb2
 
-from maniac_core.domain.chat import ChatRequest
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.rpc.boundary.admission import Gate
 from maniac_core.rpc.boundary.errors import unexpected
 from maniac_core.rpc.boundary.scopes import insufficient_scope
-from maniac_core.rpc.chat.json_answer import ChunkEncoder, completion_to_json
 from maniac_core.rpc.relay.frames import (
     MAX_REQUEST_FRAMES,
+    Asked,
     Frame,
+    RequestReader,
     call_id_used_twice,
     draining,
     error_to_proto,
     fill_head,
     fill_rate,
-    read_request,
     too_many_calls,
     too_many_frames,
 )
 from maniac_core.rpc.relay.outlets import Outlet
 from maniac_core.services.capture.capture import Call
 from maniac_core.services.chat.idempotency import IdempotentCompletions
-from maniac_core.services.history.replay import Replayer
 
 # What one slow reader may leave unread at its edge, whatever the size of frames.
 _MAX_UNREAD_BYTES = 512 * 1024
@@ -53,12 +51,12 @@ class Link:
         self,
         gate: Gate,
         completions: IdempotentCompletions,
-        replayer: Replayer,
+        reader: RequestReader,
         outlet: Outlet,
     ) -> None:
         self._gate = gate
         self._completions = completions
-        self._replayer = replayer
+        self._reader = reader
         self._outlet = outlet
         # Kept, because asking for it costs a system call each time.
         self.loop = asyncio.get_running_loop()
@@ -170,15 +168,15 @@ class Link:
         call: Call | None = None
         try:
             call = await self._admit(start, head)
-            request = await read_request(self._replayer, call, start)
+            asked = await self._reader.read(call, start)
             if start.stream:
-                await self._stream(relay_call, call, request, head)
+                await self._stream(relay_call, call, asked, head)
             else:
-                completion = await self._completions.create(call, request)
+                completion = await self._completions.create(call, asked.request)
                 fill_head(head, call)
-                self.send(
-                    Frame(call_id=relay_call.id, head=head, answer=completion_to_json(completion))
-                )
+                frame = Frame(call_id=relay_call.id, head=head)
+                asked.answer(frame, completion)
+                self.send(frame)
         except GatewayError as error:
             if call is not None:
                 self._gate.refused(call, error)
@@ -242,10 +240,9 @@ class Link:
         return call
 
     async def _stream(
-        self, relay_call: RelayCall, call: Call, request: ChatRequest, head: relay_pb2.RelayHead
+        self, relay_call: RelayCall, call: Call, asked: Asked, head: relay_pb2.RelayHead
     ) -> None:
-        encoder = ChunkEncoder(include_usage=request.include_usage)
-        batches = self._completions.stream(call, request)
+        batches = self._completions.stream(call, asked.request)
         ahead = self.loop.call_later(
             _ANNOUNCE_AFTER_S, self.send, Frame(call_id=relay_call.id, head=head)
         )
@@ -254,13 +251,13 @@ class Link:
                 ahead.cancel()
                 if not relay_call.may_send:
                     await relay_call.wait_for_credit(call.read_by or call.deadline)
-                events = encoder.events(batch)
-                frame = Frame(call_id=relay_call.id, events=events)
+                frame = Frame(call_id=relay_call.id)
+                size = asked.events(frame, batch)
                 if not relay_call.has_begun:
                     relay_call.has_begun = True
                     fill_head(head, call)
                     frame.head.CopyFrom(head)
-                relay_call.note_sent(len(events))
+                relay_call.note_sent(size)
                 self.send(frame)
         finally:
             ahead.cancel()

@@ -21,20 +21,18 @@ from maniac_core.rpc.boundary.errors import abort
 from maniac_core.rpc.boundary.heads import Context, head_metadata
 from maniac_core.rpc.boundary.messages import Unreadable
 from maniac_core.rpc.boundary.methods import with_status
-from maniac_core.rpc.chat.json_answer import ChunkEncoder, completion_to_json
 from maniac_core.rpc.relay.frames import (
     HOP,
     VERSION,
     Frame,
+    RequestReader,
     draining,
     not_an_edge,
     other_version,
-    read_request,
 )
 from maniac_core.rpc.relay.link import Link
 from maniac_core.rpc.relay.outlets import Outlet, RpcOutlet, StreamOutlet, status_of
 from maniac_core.services.chat.idempotency import IdempotentCompletions
-from maniac_core.services.history.replay import Replayer
 
 _METHOD = "/maniac_gateway.v1.RelayService/Relay"
 # An edge has measured the JSON that it sends. What others send may become a hundred times as large when it is decoded.
@@ -44,10 +42,12 @@ _MAX_OPENINGS = 200_000
 class RelayServicer:
     """Serves the streams of all edge workers."""
 
-    def __init__(self, gate: Gate, completions: IdempotentCompletions, replayer: Replayer) -> None:
+    def __init__(
+        self, gate: Gate, completions: IdempotentCompletions, reader: RequestReader
+    ) -> None:
         self._gate = gate
         self._completions = completions
-        self._replayer = replayer
+        self._reader = reader
         self._links: set[Link] = set()
         self._is_draining = False
         self.local_offer = ""
@@ -105,7 +105,7 @@ class RelayServicer:
         return draining() if self._is_draining else None
 
     def _open(self, outlet: Outlet) -> Link:
-        link = Link(self._gate, self._completions, self._replayer, outlet)
+        link = Link(self._gate, self._completions, self._reader, outlet)
         self._links.add(link)
         return link
 
@@ -122,21 +122,24 @@ class RelayServicer:
         if not self._gate.is_edge(metadata, is_local=is_local(context)):
             _check_openings(start.body)
         with self._gate.counting(call):
-            asked = await read_request(self._replayer, call, start)
+            asked = await self._reader.read(call, start)
             if not start.stream:
-                completion = await self._completions.create(call, asked)
+                completion = await self._completions.create(call, asked.request)
                 await context.send_initial_metadata(head_metadata(call))
-                frame = Frame(answer=completion_to_json(completion))
+                frame = Frame()
+                asked.answer(frame, completion)
                 await context.write(relay_pb2.CallResponse(frame=frame))
                 return
-            encoder = ChunkEncoder(include_usage=asked.include_usage)
             has_begun = False
-            async with contextlib.aclosing(self._completions.stream(call, asked)) as batches:
+            async with contextlib.aclosing(
+                self._completions.stream(call, asked.request)
+            ) as batches:
                 async for batch in batches:
                     if not has_begun:
                         has_begun = True
                         await context.send_initial_metadata(head_metadata(call))
-                    frame = Frame(events=encoder.events(batch))
+                    frame = Frame()
+                    asked.events(frame, batch)
                     await context.write(relay_pb2.CallResponse(frame=frame))
 
     def drain(self) -> None:

@@ -99,7 +99,7 @@ class Capture:
     def __init__(
         self, store: Recorder, call: Call, request: ChatRequest, *, streamed: bool
     ) -> None:
-        self.id = completion_id()
+        self.id = completion_id(request.wire)
         self.created = now_s()
         self.call = call
         call.is_captured = True
@@ -115,6 +115,8 @@ class Capture:
         self.tokens: TokenHold | None = None
         """Reservations from windows of tokens."""
         self.streamed = streamed
+        self.native: bytes | None = None
+        """The answer as its provider made it, if it is passed on so."""
         self.place: Place | None = None
         """Where the running call is noted."""
         self._store = store
@@ -231,6 +233,9 @@ class Capture:
             holds=self.holds.close() if self.holds is not None else (),
             claim=call.claim.given if call.claim is not None and status == "completed" else None,
             replay_of=request.replay.of if request.replay is not None else None,
+            wire=request.wire,
+            native_input=bytes(request.native.body) if store and request.native else None,
+            native_output=self.native if store else None,
         )
 
     def _input(self, step: Step | None) -> bytes:

@@ -119,6 +119,8 @@ class Runner:
         is_last: bool,
     ) -> _T:
         """Try one step. `unreachable`: the providers that this request has found to be so."""
+        if step.unfit is not None:
+            raise self._skip(step, trail, _unfit(step, step.unfit))
         upstream = self._upstreams.get(step.candidate.provider)
         if upstream is None or upstream.needs_key:
             raise self._skip(step, trail, _key_missing(step.candidate.provider, upstream))
@@ -229,6 +231,15 @@ def _is_larger(step: Step, too_small: Step) -> bool:
 
 def _outcome_of(failure: UpstreamFailure) -> Outcome:
     return "timeout" if failure.reason == Reason.ERROR_REASON_UPSTREAM_TIMEOUT else "failed"
+
+
+def _unfit(step: Step, field: str) -> UpstreamFailure:
+    return UpstreamFailure(
+        Reason.ERROR_REASON_INVALID_VALUE,
+        f"{step.candidate.slug} cannot serve {field}: only a provider that speaks the API of the request can.",
+        fall_back=True,
+        param=field,
+    )
 
 
 def _key_missing(provider: str, upstream: Upstream | None) -> UpstreamFailure:

@@ -23,6 +23,7 @@ from maniac_core.domain.completions import UsageSource
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.providers.base import StreamItem, UpstreamFailure
 from maniac_core.providers.pricing.catalogue import Catalogue
+from maniac_core.providers.renaming import renamed_answer
 from maniac_core.providers.translation.accumulator import Accumulator
 from maniac_core.providers.upstream.stream import UpstreamStream
 from maniac_core.providers.upstream.upstream import Upstream
@@ -90,9 +91,13 @@ class CompletionService:
         usage, source = self._bill_whole(capture, answer.choices, answer.usage)
         capture.trail.end("ok")
         call.upstream_us = capture.trail.upstream_us
+        capture.native = answer.native
         await capture.finish("completed", choices=answer.choices, usage=usage, usage_source=source)
         step = capture.trail.step
         assert step is not None
+        native = answer.native
+        if native is not None:
+            native = renamed_answer(request.wire, native, capture.id, step.candidate.slug)
         return Completion(
             id=capture.id,
             created=capture.created,
@@ -101,6 +106,7 @@ class CompletionService:
             container=step.container.label if step.container else None,
             choices=answer.choices,
             usage=usage,
+            native=native,
         )
 
     async def stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[list[Chunk], None]:
@@ -124,17 +130,25 @@ class CompletionService:
             call.dropped += opened.dropped
             step, folded = capture.trail.step, capture.folded
             assert step is not None
-            emit = Emitter(capture.id, capture.created, step)
+            last: list[Chunk] = []
+            emit = Emitter(capture.id, capture.created, step, request.wire)
             while items:
-                if chunks := emit.chunks(items):
+                chunks = emit.chunks(items)
+                if opened.is_complete and emit.is_native:
+                    # The last event says that the answer is whole, which it is once it is captured.
+                    last = chunks
+                elif chunks:
                     yield chunks
                 items = await opened.next()
                 folded.add_all(items)
             choices = folded.choices()
             usage, source = self._bill_whole(capture, choices, folded.usage)
             capture.trail.end("ok")
+            capture.native = folded.native
             await capture.finish("completed", choices=choices, usage=usage, usage_source=source)
-            if request.include_usage:
+            if last:
+                yield last
+            elif request.include_usage:
                 yield [emit.usage(usage)]
         except UpstreamFailure as failure:
             error = gateway_error(failure)

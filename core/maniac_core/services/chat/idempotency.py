@@ -41,6 +41,7 @@ from maniac_core.storage.stores.idempotency import IdempotencyStore
 
 _POLL_S = 0.05
 _encode = msgspec.json.Encoder(order="deterministic").encode
+_CHAT_ONLY = b',"wire":"chat","native":null}'
 _decode_choices = msgspec.json.Decoder(list[Choice]).decode
 
 
@@ -225,7 +226,9 @@ def _check_fingerprint(fingerprint: bytes, claim: KeyLease) -> None:
 
 
 def _fingerprint(request: ChatRequest, *, stream: bool) -> bytes:
-    return hashlib.sha256(_encode([request, stream])).digest()
+    # As it was before there were other wires: a key stands across an upgrade.
+    text = _encode([request, stream]).replace(_CHAT_ONLY, b"}")
+    return hashlib.sha256(text).digest()
 
 
 def _completion_of(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
 import msgspec
 
 from maniac_core.domain.callers import Caller
-from maniac_core.domain.chat import ChatRequest, JsonObject
+from maniac_core.domain.chat import ChatRequest, JsonObject, Native, Wire
 from maniac_core.domain.containers import Container, SubModel
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.providers.base import Prompt
+from maniac_core.providers.base import NativePrompt, Prompt
 from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.services.routing.parameters import clean_messages, clean_parameters
 from maniac_core.services.routing.router import Candidate, Router, normalise, unknown_model
@@ -39,6 +39,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """Parameters that were accepted but are not sent."""
     max_output_tokens: int | None = None
     context_window: int | None = None
+    unfit: str | None = None
+    """A field of the request that the candidate's API cannot carry, so that it is not called."""
 
 
 class ContainerSource(Protocol):
@@ -51,8 +53,16 @@ class ContainerSource(Protocol):
 class Planner:
     """Resolves slugs and merges what containers add."""
 
-    def __init__(self, router: Router, catalogue: Catalogue, containers: ContainerSource) -> None:
+    def __init__(
+        self,
+        router: Router,
+        catalogue: Catalogue,
+        containers: ContainerSource,
+        wires: Mapping[str, Wire],
+    ) -> None:
+        """`wires`: the API that each provider speaks."""
         self._router = router
+        self._wires = wires
         self._catalogue = catalogue
         self._containers = containers
 
@@ -102,16 +112,24 @@ class Planner:
                 if identity in seen:
                     continue
                 seen.add(identity)
+                told, unfit = prompt, None
+                if request.native is not None:
+                    if self._wires.get(candidate.provider) == request.wire:
+                        told = _native_prompt(prompt, request.native, added)
+                    else:
+                        told = msgspec.structs.replace(prompt, untranslated=request.native.only)
+                        unfit = request.native.required
                 entry = self._catalogue.find(candidate.provider, candidate.model)
                 steps.append(
                     Step(
                         candidate=candidate,
-                        prompt=prompt,
+                        prompt=told,
                         container=container,
                         added=added,
                         dropped=tuple(dropped),
                         max_output_tokens=entry.max_output_tokens if entry else None,
                         context_window=entry.context_window if entry else None,
+                        unfit=unfit,
                     )
                 )
         return steps
@@ -154,6 +172,17 @@ class Planner:
     def canonical(self, slug: str) -> str:
         """Return the slug under which a model, an alias or a container's route is kept that `resolve` knows."""
         return self._router.canonical(slug) or slug
+
+
+def _native_prompt(prompt: Prompt, native: Native, added: Addition | None) -> Prompt:
+    return msgspec.structs.replace(
+        prompt,
+        native=NativePrompt(
+            body=native.body,
+            added_messages=added.messages if added is not None else (),
+            added_parameters=added.parameters if added is not None else (),
+        ),
+    )
 
 
 def _merged_messages(

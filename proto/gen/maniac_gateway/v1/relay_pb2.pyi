@@ -29,6 +29,16 @@ class _RelayWireEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RelayWire.V
     RELAY_WIRE_UNSPECIFIED: _RelayWire.ValueType  # 0
     RELAY_WIRE_CHAT: _RelayWire.ValueType  # 1
     """POST /v1/chat/completions."""
+    RELAY_WIRE_RESPONSES: _RelayWire.ValueType  # 2
+    """POST /v1/responses."""
+    RELAY_WIRE_MESSAGES: _RelayWire.ValueType  # 3
+    """POST /v1/messages."""
+    RELAY_WIRE_GEMINI: _RelayWire.ValueType  # 4
+    """POST /v1beta/models/{model}:generateContent and the like."""
+    RELAY_WIRE_COMPLETIONS: _RelayWire.ValueType  # 5
+    """POST /v1/completions."""
+    RELAY_WIRE_EMBEDDINGS: _RelayWire.ValueType  # 6
+    """POST /v1/embeddings."""
 
 class RelayWire(_RelayWire, metaclass=_RelayWireEnumTypeWrapper):
     """RelayWire is an API of the gateway that an edge translates."""
@@ -36,6 +46,16 @@ class RelayWire(_RelayWire, metaclass=_RelayWireEnumTypeWrapper):
 RELAY_WIRE_UNSPECIFIED: RelayWire.ValueType  # 0
 RELAY_WIRE_CHAT: RelayWire.ValueType  # 1
 """POST /v1/chat/completions."""
+RELAY_WIRE_RESPONSES: RelayWire.ValueType  # 2
+"""POST /v1/responses."""
+RELAY_WIRE_MESSAGES: RelayWire.ValueType  # 3
+"""POST /v1/messages."""
+RELAY_WIRE_GEMINI: RelayWire.ValueType  # 4
+"""POST /v1beta/models/{model}:generateContent and the like."""
+RELAY_WIRE_COMPLETIONS: RelayWire.ValueType  # 5
+"""POST /v1/completions."""
+RELAY_WIRE_EMBEDDINGS: RelayWire.ValueType  # 6
+"""POST /v1/embeddings."""
 Global___RelayWire: _TypeAlias = RelayWire  # noqa: Y015
 
 @_typing.final
@@ -128,6 +148,10 @@ class RelayStart(_message.Message):
     REPLAY_FIELD_NUMBER: _builtins.int
     HAS_UNKNOWN_KEYS_FIELD_NUMBER: _builtins.int
     HAS_UNKNOWN_INNER_KEYS_FIELD_NUMBER: _builtins.int
+    NATIVE_FIELD_NUMBER: _builtins.int
+    NATIVE_ONLY_FIELD_NUMBER: _builtins.int
+    NATIVE_REQUIRED_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
     authorization: _builtins.str
     """The Authorization header as it came. Empty: none."""
     request_id: _builtins.str
@@ -155,9 +179,25 @@ class RelayStart(_message.Message):
     """Whether the top level of the body has keys that the gateway does not know; without it they are not looked for."""
     has_unknown_inner_keys: _builtins.bool
     """The same of messages, parts, tool calls and tools."""
+    native: _builtins.bytes
+    """The JSON that the client sent, as it came: a provider that speaks the wire's own API gets it in place of `body`.
+    Empty: on the wire chat.
+    """
+    native_required: _builtins.str
+    """A field of `native` that must not be dropped: a candidate that speaks another API is passed over. Empty: none."""
     @_builtins.property
     def replay(self) -> Global___RelayReplay:
         """A captured request that is sent once more."""
+
+    @_builtins.property
+    def native_only(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the fields of `native` that only a provider of the same API takes. Where another one answers, they are
+        named as dropped.
+        """
+
+    @_builtins.property
+    def response(self) -> Global___RelayResponseOptions:
+        """For wire RESPONSES."""
 
     def __init__(
         self,
@@ -176,16 +216,51 @@ class RelayStart(_message.Message):
         replay: Global___RelayReplay | None = ...,
         has_unknown_keys: _builtins.bool = ...,
         has_unknown_inner_keys: _builtins.bool = ...,
+        native: _builtins.bytes = ...,
+        native_only: _abc.Iterable[_builtins.str] | None = ...,
+        native_required: _builtins.str = ...,
+        response: Global___RelayResponseOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "replay", b"replay", "request", b"request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_response", b"_response", "body", b"body", "replay", b"replay", "request", b"request", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anthropic_beta", b"anthropic_beta", "authorization", b"authorization", "body", b"body", "client_address", b"client_address", "has_unknown_inner_keys", b"has_unknown_inner_keys", "has_unknown_keys", b"has_unknown_keys", "idempotency_key", b"idempotency_key", "initial_credit", b"initial_credit", "replay", b"replay", "request", b"request", "request_id", b"request_id", "stream", b"stream", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent", "wire", b"wire"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_response", b"_response", "anthropic_beta", b"anthropic_beta", "authorization", b"authorization", "body", b"body", "client_address", b"client_address", "has_unknown_inner_keys", b"has_unknown_inner_keys", "has_unknown_keys", b"has_unknown_keys", "idempotency_key", b"idempotency_key", "initial_credit", b"initial_credit", "native", b"native", "native_only", b"native_only", "native_required", b"native_required", "replay", b"replay", "request", b"request", "request_id", b"request_id", "response", b"response", "stream", b"stream", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent", "wire", b"wire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__response: _TypeAlias = _typing.Literal["response"]  # noqa: Y015
+    _WhichOneofArgType__response: _TypeAlias = _typing.Literal["_response", b"_response"]  # noqa: Y015
     _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["body", "replay"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__response) -> _WhichOneofReturnType__response | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
 Global___RelayStart: _TypeAlias = RelayStart  # noqa: Y015
+
+@_typing.final
+class RelayResponseOptions(_message.Message):
+    """RelayResponseOptions holds the fields of a request for a response that concern its state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREVIOUS_RESPONSE_ID_FIELD_NUMBER: _builtins.int
+    BACKGROUND_FIELD_NUMBER: _builtins.int
+    previous_response_id: _builtins.str
+    """Id of the response whose conversation this one continues. Empty: none."""
+    background: _builtins.bool
+    """Whether the response is made after the answer that it is queued."""
+    def __init__(
+        self,
+        *,
+        previous_response_id: _builtins.str = ...,
+        background: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["background", b"background", "previous_response_id", b"previous_response_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RelayResponseOptions: _TypeAlias = RelayResponseOptions  # noqa: Y015
 
 @_typing.final
 class RelayReplay(_message.Message):
@@ -377,15 +452,23 @@ class RelayResponseFrame(_message.Message):
     HEAD_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    NATIVE_ANSWER_FIELD_NUMBER: _builtins.int
+    NATIVE_EVENTS_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     NOT_TAKEN_FIELD_NUMBER: _builtins.int
     call_id: _builtins.int
     """Required."""
     answer: _builtins.bytes
-    """The whole answer as JSON; ends the call."""
+    """The whole answer as JSON in chat's form; ends the call. For other wires than chat it has more keys."""
     events: _builtins.bytes
-    """Events of the answer that were ready together, as the client gets them: each ends with an empty line."""
+    """Events of the answer that were ready together, each ends with an empty line. On the wire chat they are as the
+    client gets them; for other wires they are the same events with more keys, which the edge translates.
+    """
+    native_answer: _builtins.bytes
+    """The whole answer in the form of the request's wire, as its provider made it; ends the call."""
+    native_events: _builtins.bytes
+    """Events of the answer in the form of the request's wire. An answer has these or `events`, never both."""
     not_taken: _builtins.bool
     """With an error: nothing was done for the call, and another core may be given it."""
     @_builtins.property
@@ -407,17 +490,19 @@ class RelayResponseFrame(_message.Message):
         head: Global___RelayHead | None = ...,
         answer: _builtins.bytes = ...,
         events: _builtins.bytes = ...,
+        native_answer: _builtins.bytes = ...,
+        native_events: _builtins.bytes = ...,
         end: Global___RelayEnd | None = ...,
         error: _errors_pb2.Error | None = ...,
         not_taken: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "answer", b"answer", "end", b"end", "error", b"error", "events", b"events", "frame", b"frame", "head", b"head"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "answer", b"answer", "end", b"end", "error", b"error", "events", b"events", "frame", b"frame", "head", b"head", "native_answer", b"native_answer", "native_events", b"native_events"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "answer", b"answer", "call_id", b"call_id", "end", b"end", "error", b"error", "events", b"events", "frame", b"frame", "head", b"head", "not_taken", b"not_taken"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "answer", b"answer", "call_id", b"call_id", "end", b"end", "error", b"error", "events", b"events", "frame", b"frame", "head", b"head", "native_answer", b"native_answer", "native_events", b"native_events", "not_taken", b"not_taken"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__head: _TypeAlias = _typing.Literal["head"]  # noqa: Y015
     _WhichOneofArgType__head: _TypeAlias = _typing.Literal["_head", b"_head"]  # noqa: Y015
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["answer", "events", "end", "error"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["answer", "events", "native_answer", "native_events", "end", "error"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__head) -> _WhichOneofReturnType__head | None: ...

@@ -13,7 +13,6 @@ import msgspec
 from maniac_gateway.v1 import relay_pb2
 from msgspec import UNSET, UnsetType
 
-from maniac_edge.convert.chat_limits import ChatLimits
 from maniac_edge.errors import EdgeError
 from maniac_edge.requests.validation import (
     as_object,
@@ -25,6 +24,7 @@ from maniac_edge.requests.validation import (
 )
 from maniac_edge.schemas import chat
 from maniac_edge.schemas.common import FieldError
+from maniac_edge.wires.chat.limits import ChatLimits
 
 _Members = dict[str, msgspec.Raw]
 _INTEGERS = ("top_logprobs", "max_tokens", "max_completion_tokens", "seed", "n")

@@ -1,9 +1,9 @@
-"""The route of chat requests, in front of the framework: nearly all requests take it, and need nothing of the framework."""
+"""The route of requests for completions, in front of the framework, which nearly all of them do not need."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Protocol
 
 from litestar.enums import ScopeType
@@ -18,12 +18,12 @@ _HOST = re.compile(rb"[0-9A-Za-z!$&'()*+,;=\-._~:\[\]@%]*")
 
 
 class Handler(Protocol):
-    """Answers a chat request."""
+    """Answers a request for a completion."""
 
     async def create(
         self, scope: Scope, receive: Receive, send: Send, context: RequestContext
     ) -> None:
-        """Answer one chat request.
+        """Answer one request.
 
         Raises:
             EdgeError: nothing was sent yet.
@@ -31,23 +31,21 @@ class Handler(Protocol):
         """
 
 
-class ChatRoute:
-    """Answers POST on the paths of chat as the framework would; everything else is the framework's."""
+class WireRoute:
+    """Answers POST on the paths of wires as the framework would; everything else is the framework's."""
 
-    def __init__(
-        self, app: ASGIApp, handler: Handler, access: Access, paths: Collection[str]
-    ) -> None:
+    def __init__(self, app: ASGIApp, handlers: Mapping[str, Handler], access: Access) -> None:
+        """`handlers`: by path."""
         self._app = app
-        self._handler = handler
+        self._handlers = handlers
         self._access = access
-        self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if (
             scope["type"] != ScopeType.HTTP
-            or scope["path"] not in self._paths
             or scope["method"] != "POST"
+            or (handler := self._handlers.get(scope["path"])) is None
             or not _has_good_host(scope)
         ):
             await self._app(scope, receive, send)
@@ -56,7 +54,7 @@ class ChatRoute:
         scope["path_template"] = scope["path"]
         context: RequestContext = scope["state"]["context"]
         try:
-            await self._handler.create(scope, receive, send, context)
+            await handler.create(scope, receive, send, context)
         except ClientGoneError:
             context.client_gone = True
         except Exception as exc:

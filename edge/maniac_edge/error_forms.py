@@ -1,0 +1,65 @@
+"""The form of errors on each wire: OpenAI's envelope, and the forms of other APIs on their own paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from maniac_edge.errors import EdgeError, envelope
+
+_encode = msgspec.json.Encoder().encode
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+_GOOGLE_STATUSES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    409: "ABORTED",
+    429: "RESOURCE_EXHAUSTED",
+    501: "UNIMPLEMENTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def error_body(path: str, error: EdgeError, request_id: str) -> bytes:
+    """Return the JSON of an error as clients of a path expect it."""
+    for prefix, form in _FORMS:
+        if path.startswith(prefix):
+            return form(error, request_id)
+    return envelope(error)
+
+
+def anthropic_error(error: EdgeError, request_id: str) -> bytes:
+    """Return an error of Anthropic's API."""
+    default = "api_error" if error.status >= 500 else "invalid_request_error"
+    kind = _ANTHROPIC_TYPES.get(error.status, default)
+    body = {"type": kind, "message": error.message}
+    return _encode({"type": "error", "error": body, "request_id": request_id})
+
+
+def google_error(error: EdgeError, request_id: str) -> bytes:
+    """Return an error of Google's APIs."""
+    del request_id
+    default = "INTERNAL" if error.status >= 500 else "INVALID_ARGUMENT"
+    status = _GOOGLE_STATUSES.get(error.status, default)
+    body = {"code": error.status, "message": error.message, "status": status}
+    return _encode({"error": body})
+
+
+_FORMS: tuple[tuple[str, Callable[[EdgeError, str], bytes]], ...] = (
+    ("/v1/messages", anthropic_error),
+    ("/api/v1/messages", anthropic_error),
+    ("/v1beta/", google_error),
+)

@@ -1,0 +1,1 @@
+"""The APIs by which clients ask for completions: a folder each, which translates to chat and back."""

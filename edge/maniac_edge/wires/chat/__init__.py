@@ -1,0 +1,1 @@
+"""OpenAI's chat completions, the form in which requests and answers travel between edge and core."""
