@@ -21,6 +21,7 @@ import asyncpg
 import httpx
 import hypothesis
 import pytest
+from maniac_core.config.known import KNOWN_PROVIDERS
 from maniac_core.storage.postgres.migrate import migrate_postgres
 
 # Tests are no packages; their helpers are found beside them.
@@ -31,16 +32,15 @@ from redis_server import RedisServer
 
 _ROOT = Path(__file__).parents[1]
 # What configures a gateway, a client or a database on the machine of whoever runs the tests is not for them.
-_FOREIGN = re.compile(
-    r"MANIAC_(?!TEST_|RECORDINGS)|(OPENAI|ANTHROPIC|GEMINI|GOOGLE_API|OPENROUTER|PG|AWS|OTEL)_?[A-Z]"
-)
+_FOREIGN = re.compile(r"MANIAC_(?!TEST_|RECORDINGS)|(PG|AWS|GOOGLE|OTEL)_?[A-Z]")
+_OF_PROVIDERS = frozenset().union(*(row.variables for row in KNOWN_PROVIDERS.values()))
 
 _LONGEST_TEMP = 24
 
 
 def _make_environment() -> None:
     for name in list(os.environ):
-        if _FOREIGN.match(name):
+        if _FOREIGN.match(name) or name in _OF_PROVIDERS:
             del os.environ[name]
     # A proxy is for pip; what the tests talk to is on this machine.
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"

@@ -18,7 +18,7 @@ from maniac_core.config.provider import (
     resolve_keys,
 )
 from maniac_core.providers.pricing.catalogue import Catalogue
-from maniac_core.providers.registry import DIALECTS
+from maniac_core.providers.registry import DIALECTS, signer_of
 from maniac_core.providers.scripted.transport import ScriptedTransport
 from maniac_core.providers.transport import Transport, upstream_transport
 from maniac_core.providers.upstream.upstream import Upstream
@@ -141,6 +141,11 @@ class Parts:
             providers.setdefault(DEMO_PROVIDER, demo_provider())
             self._offer_demo()
         keys = {name: resolve_keys(provider, self._environ) for name, provider in providers.items()}
+        self._signers = {
+            name: signer
+            for name, provider in providers.items()
+            if (signer := signer_of(name, provider)) is not None
+        }
         self._runner = Runner(
             {
                 name: Upstream(
@@ -149,6 +154,7 @@ class Parts:
                     DIALECTS[provider.kind],
                     self._transport_of(name, provider),
                     keys[name],
+                    signer=self._signers.get(name),
                 )
                 for name, provider in providers.items()
             }
@@ -317,6 +323,10 @@ class Parts:
             ("replaying the spool", self.spool.replay_forever),
             ("deleting old bodies", retention.run),
             ("counting refusals", self.refusals.run),
+        ]
+        work += [
+            (f"renewing the credentials of {name}", signer.keep_fresh)
+            for name, signer in self._signers.items()
         ]
         # PostgreSQL fills its index itself.
         if self._core.text_index and not is_postgres(self._core.database_url):

@@ -118,13 +118,20 @@ def test_doctor_names_every_fault(run: Run, tmp_path: Path) -> None:
             "[core]\nlocal_model = 'text.gguf'\nlisten = '127.0.0.1:0'\n"
             f"[edge]\nport = {port}\nmetrics_listen = '127.0.0.1:{port}'\n"
             "[providers.keyless]\nkind = 'openai'\nbase_url = 'http://h/v1'\napi_key_env = 'NOT_SET'\n"
+            "[providers.cloud]\nkind = 'vertex'\nproject = 'p'\nlocation = 'global'\n"
             "[providers.dead]\nkind = 'openai'\nbase_url = 'http://127.0.0.1:1/v1'\n"
         )
-        report = run("doctor", "--config", str(file))
+        report = run(
+            "doctor",
+            "--config",
+            str(file),
+            GOOGLE_APPLICATION_CREDENTIALS=str(file.with_name("no")),
+        )
     assert report.returncode == 1
     lines = report.stdout.splitlines()
     for subject, remedy in (
         ("fail  provider keyless", "NOT_SET"),
+        ("fail  provider cloud", "check GOOGLE_APPLICATION_CREDENTIALS"),
         ("fail  provider dead", "http://127.0.0.1:1/v1/models"),
         ("fail  model file", "not a GGUF file"),
         ("fail  database", "gateway.db"),
@@ -273,7 +280,7 @@ def test_help_is_instant(run: Run) -> None:
         ("[provider.mine]\nx = 1", "line 1: [provider]: unknown table; did you mean [providers]?"),
         (
             "[providers.a]\nkind = 'opnai'",
-            "line 2: [providers.a]: `kind`: 'opnai' is not one of anthropic, gemini, openai, scripted; did you mean 'openai'?",
+            "line 2: [providers.a]: `kind`: 'opnai' is not one of anthropic, gemini, openai, scripted, vertex; did you mean 'openai'?",
         ),
         (
             "[providers.a]\nkind = 'scripted'\n[providers.b]\nkind = 'scripted'\ntimeouts = { idel_s = 1 }",

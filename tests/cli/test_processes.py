@@ -80,6 +80,18 @@ def test_what_database_and_object_store_ask_for_goes_to_the_core(tmp_path: Path)
     assert "MINE_1" not in core
 
 
+def test_credentials_of_a_cloud_go_to_the_core_that_asks_it(tmp_path: Path) -> None:
+    """And to no other."""
+    given = {**_GIVEN, "GOOGLE_APPLICATION_CREDENTIALS": "secret.json", "CLOUDSDK_CONFIG": "/c"}
+    file = tmp_path / "gateway.toml"
+    file.write_text("[providers.v]\nkind = 'vertex'\nproject = 'p'\nlocation = 'global'\n")
+    assert given.keys() - for_core(load(file, given), given).keys() == {
+        *("MINE_1", "MINE_2", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN"),
+        *("SOMETHING_ELSE", "MANIAC_EDGE__STRICT_REQUESTS"),
+    }
+    assert "CLOUDSDK_CONFIG" not in for_core(load(None, given), given)
+
+
 def test_the_model_server_holds_no_secret() -> None:
     """Whatever their names are like."""
     held = for_model({**_GIVEN, "OMP_NUM_THREADS": "2", "SECRET_SAUCE": "secret"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from asking import Asked, ask
 from gateway import KEY, Gateway
 from ledger import Ledger
-from providers import Providers
+from providers import Providers, service_account
 
 # Deadlines that no test wants to meet.
 LONG = "connect_s = 20, first_token_s = 20, idle_s = 20, total_s = 20"
@@ -46,6 +47,7 @@ TABLES = {
     "openrouter": "",
     "anthropic": 'kind = "anthropic"\napi_key_env = "FAULTS_KEY_A"',
     "gemini": 'kind = "gemini"\napi_key_env = "FAULTS_KEY_A"',
+    "vertex": 'kind = "vertex"\nproject = "p-1"\nlocation = "europe-west1"',
     "unversioned": 'kind = "openai"',
     "unreachable": "",
     "unreachable_again": "max_retries = 1",
@@ -120,7 +122,10 @@ def gateway(
             if default.partition(" ")[0] not in extra
         ]
         config += "\n".join(lines) + "\n"
-    gateway = Gateway(tmp_path_factory.mktemp("faults"), config, environ=ENVIRON)
+    account = tmp_path_factory.mktemp("google") / "account.json"
+    account.write_text(json.dumps(service_account(_providers.port)))
+    environ = {**ENVIRON, "GOOGLE_APPLICATION_CREDENTIALS": str(account)}
+    gateway = Gateway(tmp_path_factory.mktemp("faults"), config, environ=environ)
     gateway.start()
     yield gateway
     gateway.stop()

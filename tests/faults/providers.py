@@ -8,6 +8,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from upstream import Exchange, Handler, Upstream, answer_or_stream, chunk
 
 STREAM_HEAD = (
@@ -43,7 +45,33 @@ class Providers(Upstream):
         return threading.Event()
 
     async def _dispatch(self, exchange: Exchange) -> None:
-        await self.handlers.get(provider_of(exchange), answer_or_stream)(exchange)
+        name = provider_of(exchange)
+        usual = token if name == "google" else answer_or_stream
+        await self.handlers.get(name, usual)(exchange)
+
+
+async def token(exchange: Exchange) -> None:
+    """Give a token, as Google's server for service accounts does."""
+    await exchange.respond(
+        200, b'{"access_token": "token-of-google", "expires_in": 3600, "token_type": "Bearer"}'
+    )
+
+
+def service_account(port: int) -> dict[str, str]:
+    """Return the credentials of a service account that gets its tokens from these providers."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return {
+        "type": "service_account",
+        "client_email": "gateway@p-1.iam.gserviceaccount.com",
+        "private_key": pem.decode(),
+        "private_key_id": "1",
+        "token_uri": f"http://127.0.0.1:{port}/google/token",
+    }
 
 
 def provider_of(exchange: Exchange) -> str:

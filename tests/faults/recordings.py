@@ -70,6 +70,8 @@ def load(path: Path) -> Recording:
 def _model(path: str) -> str:
     if path.endswith("/messages"):
         return "anthropic/claude-recorded"
+    if "/publishers/google/" in path:
+        return "vertex/gemini-recorded"
     return "gemini/gemini-recorded" if "enerateContent" in path else "openai/recorded"
 
 

@@ -121,7 +121,7 @@ def test_a_missing_key_is_named_by_its_variable(asked: Ask) -> None:
     assert "OPENROUTER_API_KEY" in known.error.body["message"]
     assert "set AZURE_OPENAI_API_KEY and AZURE_OPENAI_BASE_URL" in of_two.error.body["message"]
     assert (
-        "There is no address of the provider 'ollama': set OLLAMA_BASE_URL"
+        "The gateway does not serve the provider 'ollama': set OLLAMA_BASE_URL"
         in (keyless.error.body["message"])
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from maniac_common.config_file import ConfigError
 from maniac_core.config.core import load
 from maniac_core.config.known import KNOWN_PROVIDERS, Habits, KnownProvider
 from maniac_core.config.provider import ProviderConfig, key_variables, resolve_keys
+from maniac_core.domain.chat import Usage
 from maniac_core.providers.base import Prompt, Target
 from maniac_core.providers.discovery import Discovery
 from maniac_core.providers.pricing.catalogue import Catalogue
@@ -20,12 +22,15 @@ from maniac_core.providers.transport import HttpTransport
 _PAGE = Path(__file__).parents[2] / "docs" / "providers.md"
 _OPENAI = [row for row in KNOWN_PROVIDERS.values() if row.kind == "openai"]
 # Providers that the catalogue has no prices of: routers, trials, and servers of one's own.
+_ADDRESSES = {"vertex": "https://place-1-aiplatform.googleapis.com"}
 _UNPRICED = {"github", "huggingface", "lmstudio", "nvidia", "ollama", "vllm"}
 
 
 def _environment(row: KnownProvider) -> dict[str, str]:
     """The least that makes a provider available."""
     environ = {row.key[0]: f"key-of-{row.name}"} if row.needs_key else {}
+    if row.place:
+        return {**environ, **{variable: "place-1" for _, variable in row.place}}
     return environ if row.base_url else {**environ, row.base_url_variable: "http://127.0.0.1:9/v1"}
 
 
@@ -42,7 +47,7 @@ def test_a_provider_is_there_when_its_variables_are(name: str) -> None:
     [(found, config)] = _found(environ).items()
 
     assert (found, config.kind) == (name, row.kind)
-    assert config.base_url == (row.base_url or "http://127.0.0.1:9/v1")
+    assert config.base_url == (_ADDRESSES.get(name) or row.base_url or "http://127.0.0.1:9/v1")
     assert resolve_keys(config, environ) == ((f"key-of-{name}",) if row.needs_key else ())
     assert all(variable in row.setting for variable in environ)
     for missing in environ:
@@ -87,6 +92,54 @@ def test_a_bare_host_is_completed_where_the_path_is_known(
     """Ollama's own variable often has no path, and Azure's endpoint never."""
     keys = {"AZURE_OPENAI_API_KEY": "k", "OPENAI_API_KEY": "k"}
     assert meant in [config.base_url for config in _found({**keys, variable: given}).values()]
+
+
+@pytest.mark.parametrize(
+    ("location", "address"),
+    [
+        ("europe-west1", "https://europe-west1-aiplatform.googleapis.com"),
+        ("global", "https://aiplatform.googleapis.com"),
+        ("eu", "https://aiplatform.eu.rep.googleapis.com"),
+    ],
+)
+def test_a_place_tells_the_address(tmp_path: Path, location: str, address: str) -> None:
+    """Of a table of any name with the kind of a cloud, whose fields may stand in the environment."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(f"[providers.mine]\nkind = 'vertex'\nlocation = '{location}'\n")
+    mine = load(file, {"GOOGLE_CLOUD_PROJECT": "p-1"}, local_model="off").providers["mine"]
+    assert (mine.project, mine.location, mine.base_url) == ("p-1", location, address)
+    assert Catalogue({"mine": mine}).spend("mine", "gemini-2.5-flash", Usage(output_tokens=1))
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("kind = 'vertex'\nlocation = 'global'", "project"),
+        ("kind = 'vertex'\nlocation = 'a/b'\nproject = 'p'", "`location` may have"),
+        (
+            "kind = 'vertex'\nlocation = 'global'\nproject = 'p'\napi_key_env = 'K'",
+            "`api_key_env`",
+        ),
+        ("kind = 'openai'\nbase_url = 'http://h/v1'\nproject = 'p'", "`vertex` only"),
+    ],
+)
+def test_what_a_cloud_cannot_be_asked_with_is_refused(
+    tmp_path: Path, table: str, told: str
+) -> None:
+    """With the field that is wrong."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(f"[providers.mine]\n{table}\n")
+    with pytest.raises(ConfigError) as refused:
+        load(file, {}, local_model="off")
+    assert told in str(refused.value)
+
+
+def test_without_its_extra_a_cloud_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its variables may be set for other work."""
+    environ = _environment(KNOWN_PROVIDERS["vertex"])
+    monkeypatch.setitem(sys.modules, "google.auth", None)
+    assert not KNOWN_PROVIDERS["vertex"].is_installed
+    assert not _found(environ)
 
 
 def test_a_server_of_ones_own_may_have_a_key() -> None:
@@ -189,9 +242,14 @@ def test_the_page_lists_every_provider() -> None:
 
 def _line(row: KnownProvider) -> str:
     names = [*([" or ".join(f"`{key}`" for key in row.key)] if row.needs_key else [])]
-    if not row.base_url:
+    if row.place:
+        names += [f"`{variable}`" for _, variable in row.place]
+        address = f"by its place; wants the extra `{row.extra}`"
+    elif row.base_url:
+        address = f"`{row.base_url}`"
+    else:
         names.append(f"`{row.base_url_variable}`")
-    address = f"`{row.base_url}`" if row.base_url else f"a bare host gets `{row.path}`"
+        address = f"a bare host gets `{row.path}`"
     cells = (f"`{row.name}`", ", ".join(names), address, f"`{row.kind}`", _habits(row))
     return f"| {' | '.join(cells)} |"
 
@@ -207,6 +265,6 @@ def _habits(row: KnownProvider) -> str:
         "`reasoning_content` beside calls": habits.wants_reasoning_content,
         "no list of models": not habits.lists_models,
         f"key in `{habits.key_header}`": habits.key_header != plain.key_header,
-        f"key in `{row.key[0]}`, if it wants one": not row.needs_key,
+        f"key in `{''.join(row.key)}`, if it wants one": bool(row.key) and not row.needs_key,
     }
     return ", ".join(word for word, holds in words.items() if holds) or "none"

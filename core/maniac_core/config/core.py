@@ -14,7 +14,7 @@ from maniac_common.config_file import ConfigFile, from_environ
 from maniac_common.telemetry import metrics_address
 
 from maniac_core.config.checks import check_url, check_variable
-from maniac_core.config.known import KNOWN_PROVIDERS
+from maniac_core.config.known import KNOWN_PROVIDERS, known_as
 from maniac_core.config.provider import (
     DEMO_PROVIDER,
     LOCAL_PROVIDER,
@@ -220,7 +220,8 @@ def load(path: Path | None, environ: Mapping[str, str], **overrides: Any) -> Con
                 )
             raise file.error(where, "", "is not a table")
         # A scripted stand-in takes a known name without its address and its key.
-        known = KNOWN_PROVIDERS.get(name) if table.get("kind") != "scripted" else None
+        kind = table.get("kind")
+        known = known_as(name, kind) if kind != "scripted" else None
         defaults = known.defaults(environ, own_base_url="base_url" in table) if known else {}
         providers[name] = file.convert({**defaults, **table}, ProviderConfig, where)
     for name, known in KNOWN_PROVIDERS.items():

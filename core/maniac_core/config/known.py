@@ -6,6 +6,7 @@ them all.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from maniac_common.config_file import ConfigError
 
 from maniac_core.config.checks import check_base_url
 
-Kind = Literal["openai", "anthropic", "gemini", "scripted"]
+Kind = Literal["openai", "anthropic", "gemini", "vertex", "scripted"]
 """Wire dialect."""
 
 
@@ -45,7 +46,13 @@ class KnownProvider(msgspec.Struct, frozen=True, kw_only=True):
     key: tuple[str, ...] = ()
     """Environment variables that may hold its key; several are used in turn."""
     needs_key: bool = True
-    """False: a server of one's own, which is there when its base URL is in the environment."""
+    """False: a server of one's own, which is there when its base URL is in the environment, or one of a cloud."""
+    place: tuple[tuple[str, str], ...] = ()
+    """Where it is in a cloud: fields of its table, each with the environment variable that may hold it."""
+    extra: str = ""
+    """Optional dependency of the gateway that gets its credentials."""
+    module: str = ""
+    """The module by which it shows whether that is installed."""
     base_url: str = ""
     """Its address; "": only its variable or a table tells."""
     base_url_in: str = ""
@@ -68,18 +75,32 @@ class KnownProvider(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def variables(self) -> frozenset[str]:
         """Every environment variable that is read for it."""
-        return frozenset((*self.key, self.base_url_variable))
+        return frozenset((*self.key, self.base_url_variable, *(name for _, name in self.place)))
 
     @property
     def setting(self) -> str:
         """What to set in the environment, for a sentence."""
-        key = " or ".join(self.key) if self.needs_key else ""
-        address = "" if self.base_url else self.base_url_variable
-        return " and ".join(part for part in (key, address) if part)
+        key = [" or ".join(self.key)] if self.needs_key else []
+        place = [name for _, name in self.place]
+        address = [] if self.base_url or place else [self.base_url_variable]
+        return " and ".join([*key, *place, *address])
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether what gets its credentials is there."""
+        return not self.module or importlib.util.find_spec(self.module) is not None
+
+    @property
+    def install(self) -> str:
+        """How to install that."""
+        return f".venv/bin/pip install '.[{self.extra}]'"
 
     def is_available(self, environ: Mapping[str, str]) -> bool:
         """Whether the environment holds what it needs."""
         has_key = not self.needs_key or any(environ.get(name) for name in self.key)
+        if self.place:
+            has_place = all(environ.get(name) for _, name in self.place)
+            return has_key and has_place and self.is_installed
         return has_key and bool(self.base_url or environ.get(self.base_url_variable, "").strip())
 
     def defaults(self, environ: Mapping[str, str], *, own_base_url: bool) -> dict[str, Any]:
@@ -91,6 +112,7 @@ class KnownProvider(msgspec.Struct, frozen=True, kw_only=True):
         fields: dict[str, Any] = {"kind": self.kind}
         if self.needs_key or any(environ.get(name) for name in self.key):
             fields["api_key_env"] = self.key[0] if len(self.key) == 1 else self.key
+        fields |= {field: environ[name] for field, name in self.place if environ.get(name)}
         if not own_base_url and (base_url := self._address(environ)):
             fields["base_url"] = base_url
         return fields
@@ -242,6 +264,16 @@ KNOWN_PROVIDERS: dict[str, KnownProvider] = {
             habits=_OPEN_MODELS,
         ),
         KnownProvider(
+            name="vertex",
+            kind="vertex",
+            needs_key=False,
+            place=(("project", "GOOGLE_CLOUD_PROJECT"), ("location", "GOOGLE_CLOUD_LOCATION")),
+            extra="gcp",
+            module="google.auth",
+            prices="google",
+            first_model="gemini-2.5-flash",
+        ),
+        KnownProvider(
             name="ollama",
             key=("OLLAMA_API_KEY",),
             needs_key=False,
@@ -252,6 +284,14 @@ KNOWN_PROVIDERS: dict[str, KnownProvider] = {
         KnownProvider(name="vllm", key=("VLLM_API_KEY",), needs_key=False, path="/v1"),
     )
 }
+
+
+def known_as(name: str, kind: object) -> KnownProvider | None:
+    """Return the row of a configured provider: by its name, else, in a cloud, by its kind."""
+    row = KNOWN_PROVIDERS.get(name)
+    if row is None and isinstance(kind, str) and (of_kind := KNOWN_PROVIDERS.get(kind)):
+        return of_kind if of_kind.place else None
+    return row
 
 
 def some_variables() -> str:

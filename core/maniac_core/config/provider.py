@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -16,6 +17,9 @@ from maniac_core.config.scripted import ScriptedRule
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+# Google allows projects of a domain, `example.com:name`.
+_PLACE = re.compile(r"[a-z0-9][a-z0-9.:-]{0,127}")
 
 LOCAL_PROVIDER = "local"
 """First part of the embedded model's slug."""
@@ -47,8 +51,12 @@ class ProviderConfig(Table, frozen=True):
     kind: Kind
     """Wire dialect; `scripted` calls nobody and answers by `rules`, see docs/scripted.md."""
     base_url: str = ""
-    """Where it listens; the openai kind includes the version (`https://host/v1`). Required, but for the scripted
-    kind, where it only says whose habits to follow."""
+    """Where it listens; the openai kind includes the version (`https://host/v1`). Required, but for kinds of a cloud,
+    which have it from their place, and the scripted kind, where it only says whose habits to follow."""
+    project: str = ""
+    """Of Google Cloud; kind `vertex` only."""
+    location: str = ""
+    """Of Vertex AI: a region, `us`, `eu` or `global`; kind `vertex` only."""
     api_key_env: str | tuple[str, ...] | None = None
     """Name of the environment variable that holds the key, or several that are used in turn; none, or an empty
     list, for servers without keys."""
@@ -68,6 +76,16 @@ class ProviderConfig(Table, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse what the kind rules out."""
+        if self.kind == "vertex":
+            self._check_place("project", "location")
+            if not self.base_url:
+                msgspec.structs.force_setattr(self, "base_url", _vertex_address(self.location))
+            if self.api_key_env:
+                raise ValueError(
+                    "`api_key_env` does not belong to kind `vertex`, whose credentials are Google Cloud's"
+                )
+        elif self.project or self.location:
+            raise ValueError("`project` and `location` belong to kind `vertex` only")
         if self.kind != "scripted":
             if not self.base_url:
                 raise ValueError("Object missing required field `base_url`")
@@ -76,6 +94,22 @@ class ProviderConfig(Table, frozen=True):
             check_base_url("base_url", self.kind, self.base_url)
         for name in key_variables(self):
             check_variable("api_key_env", name, "OPENAI_API_KEY")
+
+    def _check_place(self, *fields: str) -> None:
+        """Refuse what cannot be part of an address."""
+        for field in fields:
+            if not (value := getattr(self, field)):
+                raise ValueError(f"Object missing required field `{field}`")
+            if not _PLACE.fullmatch(value):
+                raise ValueError(f"`{field}` may have small letters, digits, `-`, `.` and `:` only")
+
+
+def _vertex_address(location: str) -> str:
+    if location == "global":
+        return "https://aiplatform.googleapis.com"
+    if location in ("us", "eu"):
+        return f"https://aiplatform.{location}.rep.googleapis.com"
+    return f"https://{location}-aiplatform.googleapis.com"
 
 
 class AliasConfig(Table, frozen=True):

@@ -129,6 +129,9 @@ class Dialect(Protocol):
     wire: Wire
     """The API of the gateway that is the same as the provider's."""
 
+    def of(self, model: str) -> Dialect:
+        """Return the dialect of a model: most providers speak one with all of them."""
+
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
         """Encode a request: the client's own, if the prompt has one.
 

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from maniac_core.config.provider import ProviderConfig
 from maniac_core.providers.anthropic.dialect import AnthropicDialect
 from maniac_core.providers.base import Dialect
 from maniac_core.providers.gemini.dialect import GeminiDialect
 from maniac_core.providers.openai.dialect import OpenAIDialect
+from maniac_core.providers.signing import Signer
+from maniac_core.providers.vertex.dialect import VertexDialect
+from maniac_core.providers.vertex.signer import GoogleSigner
 
 DIALECTS: Mapping[str, Dialect] = {
     "openai": OpenAIDialect(),
     "anthropic": AnthropicDialect(),
     "gemini": GeminiDialect(),
+    "vertex": VertexDialect(),
     "scripted": OpenAIDialect(),
 }
+
+_SIGNERS: Mapping[str, Callable[[str], Signer]] = {"vertex": GoogleSigner}
+
+
+def signer_of(name: str, config: ProviderConfig) -> Signer | None:
+    """Return what adds a provider's credentials to requests; None where a key is all."""
+    signer = _SIGNERS.get(config.kind)
+    return signer(name) if signer else None

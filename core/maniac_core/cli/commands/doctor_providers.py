@@ -14,12 +14,15 @@ from maniac_core.config.provider import (
     resolve_keys,
     variables_of,
 )
+from maniac_core.providers.base import HttpCall
 from maniac_core.providers.base_url import base_url_hint, shown_url
 from maniac_core.providers.discovery import Discovery, DiscoveryError
-from maniac_core.providers.registry import DIALECTS
+from maniac_core.providers.registry import DIALECTS, signer_of
+from maniac_core.providers.signing import CredentialsError, Signer
 from maniac_core.providers.transport import Transport, upstream_transport
 
 _TIMEOUT_S = 5.0
+_CREDENTIALS_S = 15.0
 
 
 async def check_providers(config: Config, environ: Mapping[str, str]) -> list[Finding]:
@@ -73,6 +76,8 @@ async def _ask(
         url = shown_url(request.url) if request else ""
     except ValueError as err:
         return fail(subject, f"base_url is not a valid URL ({err})")
+    if (signer := signer_of(name, provider)) is not None:
+        return await _credentials(subject, signer)
     if request is None:
         return ok(subject, "has its key; it lists no models, so nothing was asked")
     try:
@@ -89,3 +94,14 @@ async def _ask(
                 return warn(subject, f"{url} is not there (404); {hint or 'check base_url'}")
         return warn(subject, f"{url} answers {err.status}; see the status page of the provider")
     return ok(subject, f"{url} answers" + (" and accepts the key" if key else ""))
+
+
+async def _credentials(subject: str, signer: Signer) -> Finding:
+    try:
+        async with asyncio.timeout(_CREDENTIALS_S):
+            await signer.sign(HttpCall(url="https://localhost/", headers=(), body=b""))
+    except CredentialsError as err:
+        return fail(subject, str(err))
+    except TimeoutError:
+        return fail(subject, f"gets no credentials within {_CREDENTIALS_S:.0f} s")
+    return ok(subject, "has credentials; it lists no models, so nothing was asked")

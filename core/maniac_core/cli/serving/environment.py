@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from maniac_core.config.core import Config
-from maniac_core.config.known import KNOWN_PROVIDERS
+from maniac_core.config.known import known_as
 from maniac_core.config.provider import key_variables
 from maniac_core.storage.engines import POSTGRES_SCHEMES
 
@@ -24,6 +24,7 @@ _LLAMA = re.compile(r"(OMP|GOMP|KMP|GGML|LLAMA|CUDA|HIP|ROCR|VK)_\w+")
 _CORE_SETTINGS = re.compile(r"MANIAC_CORE__\w+")
 _EDGE_SETTINGS = re.compile(r"MANIAC_EDGE__\w+")
 _POSTGRES = re.compile(r"PG\w+|KRB5\w+")
+_GOOGLE = re.compile(r"(GOOGLE|CLOUDSDK|GCE_METADATA)_\w+|NO_GCE_CHECK")
 _S3 = re.compile(r"AWS_\w+")
 
 
@@ -41,6 +42,9 @@ def for_core(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
             core.object_store_key_id_env,
             core.object_store_secret_env,
         }
+    kinds = {provider.kind for provider in config.providers.values()}
+    if "vertex" in kinds:
+        patterns.append(_GOOGLE)
     return _chosen(environ, patterns, names)
 
 
@@ -67,8 +71,8 @@ def named_variables(config: Config) -> frozenset[str]:
     }
     for name, provider in config.providers.items():
         names.update(key_variables(provider))
-        if name in KNOWN_PROVIDERS:
-            names |= KNOWN_PROVIDERS[name].variables
+        if row := known_as(name, provider.kind):
+            names |= row.variables
     return frozenset(names)
 
 

@@ -13,7 +13,14 @@ from maniac_core.providers.anthropic.answer import decode_answer
 from maniac_core.providers.anthropic.listing import read_anthropic_models
 from maniac_core.providers.anthropic.request import encode_body
 from maniac_core.providers.anthropic.stream import AnthropicStreamDecoder
-from maniac_core.providers.base import HttpCall, Prompt, StreamDecoder, Target, UpstreamFailure
+from maniac_core.providers.base import (
+    Dialect,
+    HttpCall,
+    Prompt,
+    StreamDecoder,
+    Target,
+    UpstreamFailure,
+)
 from maniac_core.providers.base_url import anthropic_url
 from maniac_core.providers.errors import response_failure
 from maniac_core.providers.listing import ModelPage, ModelsRequest
@@ -26,6 +33,11 @@ class AnthropicDialect:
     """See `Dialect`."""
 
     wire: Wire = "messages"
+
+    def of(self, model: str) -> Dialect:
+        """Return itself: all models speak it."""
+        del model
+        return self
 
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
         """Encode a request.
@@ -63,7 +75,7 @@ class AnthropicDialect:
 
     def models_request(
         self, provider: str, config: ProviderConfig, key: str | None, after: str | None
-    ) -> ModelsRequest:
+    ) -> ModelsRequest | None:
         """Return how a page of the list of models is asked for."""
         del provider
         url = anthropic_url(config.base_url, "/models?limit=1000")

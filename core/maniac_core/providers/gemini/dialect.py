@@ -10,7 +10,14 @@ import msgspec
 
 from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import Answer, Wire
-from maniac_core.providers.base import HttpCall, Prompt, StreamDecoder, Target, UpstreamFailure
+from maniac_core.providers.base import (
+    Dialect,
+    HttpCall,
+    Prompt,
+    StreamDecoder,
+    Target,
+    UpstreamFailure,
+)
 from maniac_core.providers.base_url import gemini_url
 from maniac_core.providers.errors import (
     error_in,
@@ -47,6 +54,11 @@ class GeminiDialect:
     """See `Dialect`."""
 
     wire: Wire = "gemini"
+
+    def of(self, model: str) -> Dialect:
+        """Return itself: all models speak it."""
+        del model
+        return self
 
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
         """Encode a request.
@@ -100,7 +112,7 @@ class GeminiDialect:
 
     def models_request(
         self, provider: str, config: ProviderConfig, key: str | None, after: str | None
-    ) -> ModelsRequest:
+    ) -> ModelsRequest | None:
         """Return how a page of the list of models is asked for."""
         del provider
         url = gemini_url(config.base_url, "/models?pageSize=1000")

@@ -35,7 +35,7 @@ import msgspec
 from maniac_core.config.known import KNOWN_PROVIDERS, Habits
 from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import Answer, JsonObject, Wire
-from maniac_core.providers.base import HttpCall, Prompt, Target, UpstreamFailure
+from maniac_core.providers.base import Dialect, HttpCall, Prompt, Target, UpstreamFailure
 from maniac_core.providers.base_url import openai_url
 from maniac_core.providers.errors import response_failure
 from maniac_core.providers.listing import ModelPage, ModelsRequest
@@ -69,6 +69,11 @@ class OpenAIDialect:
     """See the module; implements `Dialect`."""
 
     wire: Wire = "chat"
+
+    def of(self, model: str) -> Dialect:
+        """Return itself: all models speak it."""
+        del model
+        return self
 
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
         """Encode a request.

@@ -41,12 +41,14 @@ _NOT_CHAT = re.compile(
     r"embed|rerank|moderation|whisper|transcribe|tts|dall-e|image|imagen|banana|sora|veo|lyria|realtime"
     r"|live|robotics|omni|computer-use|ocr|instruct$|davinci|babbage|^ada$|^curie$|^ft:|\.ft-"
 )
-# Models in a provider's price list that its chat endpoint does not serve, or serves under another name.
+# Models in a provider's price list that its chat endpoint does not serve, or serves under another name:
+# by the name of the provider, else by that in the data.
 _NOT_SERVED = {
     "fireworks": re.compile(""),
     "google": re.compile(r"^(?!gemini-\d|gemma-)"),
     "openai": re.compile(r"-pro$|codex|deep-research|gpt-oss|rosalind|-cyber$|:|gpt-3\.5-0301"),
     "openrouter": re.compile(r"^[^/]+$"),
+    "vertex": re.compile(r"^(?!gemini-\d|claude-[a-z]+-\d)"),
     "zai": re.compile(r"^[A-Z]"),
 }
 
@@ -131,7 +133,7 @@ class Catalogue:
         known = self._provider(provider)
         if known is None:
             return []
-        not_served = _NOT_SERVED.get(known.id)
+        not_served = _NOT_SERVED.get(provider) or _NOT_SERVED.get(known.id)
         return [
             ModelEntry(known.id, info.id, info)
             for info in sorted(known.models, key=lambda info: info.id)

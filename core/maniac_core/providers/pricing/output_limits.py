@@ -48,7 +48,13 @@ _LIMITS: dict[str, tuple[tuple[str, int], ...]] = {
 }
 
 
+# They serve other providers' models under names that begin with a region or a publisher.
+_CLOUDS = ("aws", "google")
+
+
 def max_output_tokens(provider_id: str, model: str) -> int | None:
     """Return the limit of a model at a provider of the price data; None: unknown."""
+    if provider_id in _CLOUDS and "claude-" in model:
+        provider_id, model = "anthropic", model[model.index("claude-") :]
     rows = [row for row in _LIMITS.get(provider_id, ()) if model.startswith(row[0])]
     return max(rows, key=lambda row: len(row[0]))[1] if rows else None

@@ -15,6 +15,7 @@ from maniac_core.domain.errors import Reason
 from maniac_core.providers.base import Dialect, HttpCall, Prompt, Target, UpstreamFailure
 from maniac_core.providers.base_url import base_url_hint
 from maniac_core.providers.redaction import Redactor
+from maniac_core.providers.signing import CredentialsError, Signer
 from maniac_core.providers.translation.foreign_json import check_values
 from maniac_core.providers.transport import (
     Deadlines,
@@ -39,6 +40,7 @@ _NOT_THERE = frozenset({301, 302, 307, 308, 404, 405})
 class _Exchange(msgspec.Struct, frozen=True):
     """A request whose answer begins well."""
 
+    dialect: Dialect
     call: HttpCall
     response: UpstreamResponse
     key_slot: int
@@ -54,11 +56,14 @@ class Upstream:
         dialect: Dialect,
         transport: Transport,
         keys: tuple[str, ...],
+        *,
+        signer: Signer | None = None,
     ) -> None:
         self.name = name
         self.config = config
         self.dialect = dialect
         self._transport = transport
+        self._signer = signer
         self._keys = KeyRing(keys)
         self._redactor = Redactor(keys)
         self.key_count = len(keys)
@@ -139,7 +144,7 @@ class Upstream:
         return UpstreamStream(
             self.name,
             exchange.response,
-            self.dialect.stream_decoder(prompt),
+            exchange.dialect.stream_decoder(prompt),
             exchange.call.dropped,
             started=started,
             first_token_s=first_token_s,
@@ -165,9 +170,12 @@ class Upstream:
             api_key=key,
             max_output_tokens=max_output_tokens,
         )
-        call = self.dialect.encode(target, prompt)
+        dialect = self.dialect.of(model)
+        call = dialect.encode(target, prompt)
         if prompt.untranslated:
             call = msgspec.structs.replace(call, dropped=(*call.dropped, *prompt.untranslated))
+        if self._signer is not None:
+            call = await self._signed(self._signer, call)
         timeouts = self.config.timeouts
         deadlines = Deadlines(
             connect_s=min(timeouts.connect_s, timeout_s),
@@ -183,12 +191,20 @@ class Upstream:
         except TransportError as err:
             raise transport_failure(err, self.name) from err
         if 200 <= response.status < 300:
-            return _Exchange(call, response, slot)
-        failure = self.dialect.failure(
-            response.status, response.headers, await _explanation(response)
-        )
+            return _Exchange(dialect, call, response, slot)
+        failure = dialect.failure(response.status, response.headers, await _explanation(response))
         self._note_failure(slot, failure)
         raise failure
+
+    async def _signed(self, signer: Signer, call: HttpCall) -> HttpCall:
+        try:
+            return await signer.sign(call)
+        except CredentialsError as err:
+            raise UpstreamFailure(
+                Reason.ERROR_REASON_PROVIDER_KEY_MISSING,
+                f"{self.name} has no credentials: {err}.",
+                fall_back=True,
+            ) from None
 
     async def _whole(self, exchange: _Exchange) -> Answer:
         response = exchange.response
@@ -205,7 +221,7 @@ class Upstream:
             check_values(body)
             if is_large:
                 await large_turn()
-            answer = self.dialect.decode(body)
+            answer = exchange.dialect.decode(body)
         except UpstreamFailure as failure:
             self._note_failure(exchange.key_slot, failure)
             raise
@@ -220,7 +236,9 @@ class Upstream:
         """
         self._redactor.clean(failure)
         self._say_what_to_mend(slot, failure)
-        if failure.reason == Reason.ERROR_REASON_UPSTREAM_AUTH or failure.http_status == 402:
+        if failure.reason == Reason.ERROR_REASON_UPSTREAM_AUTH and self._signer is not None:
+            self._signer.refused()
+        elif failure.reason == Reason.ERROR_REASON_UPSTREAM_AUTH or failure.http_status == 402:
             failure.other_key = self._keys.block(slot, None)
         elif failure.reason == Reason.ERROR_REASON_UPSTREAM_RATE_LIMITED:
             # Not to be tried again: its quota is used up.
@@ -247,6 +265,8 @@ class Upstream:
 
     def _key_advice(self, slot: int) -> str:
         names = self.config.api_key_env
+        if self._signer is not None:
+            return f"check what the credentials of [providers.{self.name}] may do"
         if not names:
             return (
                 f"none is configured: name its variable as api_key_env in [providers.{self.name}]"

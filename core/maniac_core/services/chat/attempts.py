@@ -243,9 +243,14 @@ def _unfit(step: Step, field: str) -> UpstreamFailure:
 
 
 def _key_missing(provider: str, upstream: Upstream | None) -> UpstreamFailure:
-    setting = variables_of(upstream.config) if upstream else KNOWN_PROVIDERS[provider].setting
-    needs_key = upstream is not None or KNOWN_PROVIDERS[provider].needs_key
-    what = "No API key is configured for" if needs_key else "There is no address of"
+    if upstream is not None:
+        what, setting = "No API key is configured for", variables_of(upstream.config)
+    else:
+        row = KNOWN_PROVIDERS[provider]
+        what = "No API key is configured for" if row.needs_key else "The gateway does not serve"
+        setting = row.setting
+        if row.extra:
+            setting += f" and run {row.install}"
     return UpstreamFailure(
         Reason.ERROR_REASON_PROVIDER_KEY_MISSING,
         f"{what} the provider {provider!r}: set {setting} where the gateway runs.",

@@ -1,0 +1,1 @@
+"""Google's Vertex AI: Gemini and Claude at Google Cloud."""
