@@ -50,6 +50,7 @@ from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.wires.answerer import Answerer
 from maniac_edge.wires.chat import wire as chat
 from maniac_edge.wires.handler import WireHandler
+from maniac_edge.wires.messages import wire as messages
 from maniac_edge.wires.route import WireRoute
 
 _BASE_PATHS = ("/v1", "/api/v1")
@@ -71,7 +72,7 @@ _RESOURCES = (
 )
 _OPERATIONS = tuple(
     operation
-    for module in (chat, *_RESOURCES, health, reference)
+    for module in (chat, messages, *_RESOURCES, health, reference)
     for operation in module.OPERATIONS
 )
 
@@ -118,7 +119,12 @@ def create_app(config: EdgeConfig) -> App:
         openapi_config=None,
         logging_config=None,
     )
-    asgi: ASGIApp = WireRoute(app, dict.fromkeys(_CHAT_PATHS, chat_handler), chat_transport)
+    messages_handler = WireHandler(messages.MessagesWire(), answerer, bodies)
+    wires = {
+        **dict.fromkeys(_CHAT_PATHS, chat_handler),
+        **dict.fromkeys(messages.PATHS, messages_handler),
+    }
+    asgi: ASGIApp = WireRoute(app, wires, chat_transport)
     asgi = _observed(asgi, app, chat_transport, config)
     if config.cors_origins:
         asgi = CorsMiddleware(asgi, config.cors_origins)

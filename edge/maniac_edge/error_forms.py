@@ -61,5 +61,6 @@ def google_error(error: EdgeError, request_id: str) -> bytes:
 _FORMS: tuple[tuple[str, Callable[[EdgeError, str], bytes]], ...] = (
     ("/v1/messages", anthropic_error),
     ("/api/v1/messages", anthropic_error),
+    ("/v1/v1/messages", anthropic_error),
     ("/v1beta/", google_error),
 )

@@ -16,6 +16,8 @@ Wire = Literal["chat", "responses", "messages", "gemini", "completions", "embedd
 
 STREAMED_EXTRAS = ("annotations", "audio", "images")
 """Keys of an answer's message, beside those that are typed, that a stream carries too."""
+RESULT_MEDIA = "result_media"
+"""Key of a tool message whose result holds more than text, which chat has no place for."""
 MAX_TAGS = 256
 """Of one completion: each is a row in the daily sums."""
 

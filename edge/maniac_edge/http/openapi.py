@@ -71,16 +71,20 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     body_description: str = ""
     body_required: bool = True
     errors: tuple[int, ...] = ()
+    error: Any = ErrorEnvelope
+    """Type of the body of an error."""
     is_public: bool = False
     """Whether it needs no key."""
 
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
     """Return the document for these operations."""
-    shapes = [ErrorEnvelope]
+    shapes: list[Any] = []
     for operation in operations:
         shapes += [
-            shape for shape in (operation.body, operation.response, operation.event) if shape
+            shape
+            for shape in (operation.body, operation.response, operation.event, operation.error)
+            if shape
         ]
     schemas, components = msgspec.json.schema_components(shapes, ref_template=_REF)
     refs = {id(shape): schema for shape, schema in zip(shapes, schemas, strict=True)}
@@ -129,7 +133,10 @@ def _operation(operation: Operation, refs: dict[int, Any]) -> dict[str, Any]:
         "summary": operation.summary,
         "responses": {
             **({"200": done} if operation.response else {}),
-            **{str(status): _failure(status) for status in operation.errors},
+            **{
+                str(status): _failure(status, refs[id(operation.error)])
+                for status in operation.errors
+            },
         },
     }
     if operation.description:
@@ -153,8 +160,7 @@ def _operation(operation: Operation, refs: dict[int, Any]) -> dict[str, Any]:
     return result
 
 
-def _failure(status: int) -> dict[str, Any]:
-    reference = {"$ref": _REF.format(name=ErrorEnvelope.__name__)}
+def _failure(status: int, reference: Any) -> dict[str, Any]:
     result: dict[str, Any] = {
         "description": _STATUSES[status],
         "content": {"application/json": {"schema": reference}},

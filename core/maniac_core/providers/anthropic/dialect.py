@@ -11,6 +11,7 @@ from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import Answer, Wire
 from maniac_core.providers.anthropic.answer import decode_answer
 from maniac_core.providers.anthropic.listing import read_anthropic_models
+from maniac_core.providers.anthropic.native import encode_native
 from maniac_core.providers.anthropic.request import encode_body
 from maniac_core.providers.anthropic.stream import AnthropicStreamDecoder
 from maniac_core.providers.base import (
@@ -26,6 +27,7 @@ from maniac_core.providers.errors import response_failure
 from maniac_core.providers.listing import ModelPage, ModelsRequest
 
 _VERSION = "2023-06-01"
+_encode = msgspec.json.Encoder().encode
 _FORWARDED = ("anthropic-beta", "traceparent")
 
 
@@ -45,7 +47,15 @@ class AnthropicDialect:
         Raises:
             GatewayError: INVALID_VALUE, naming the field, for what this wire cannot carry.
         """
-        body, dropped = encode_body(target, prompt)
+        path = "/messages"
+        dropped: tuple[str, ...] = ()
+        if prompt.native is not None:
+            body = encode_native(target, prompt, prompt.native)
+            if "anthropic-beta" in prompt.headers:
+                path = "/messages?beta=true"
+        else:
+            translated, dropped = encode_body(target, prompt)
+            body = _encode(translated)
         headers = [
             ("content-type", "application/json"),
             ("accept", "text/event-stream" if prompt.stream else "application/json"),
@@ -55,10 +65,11 @@ class AnthropicDialect:
             headers.append(("x-api-key", target.api_key))
         headers += [(name, prompt.headers[name]) for name in _FORWARDED if name in prompt.headers]
         return HttpCall(
-            url=anthropic_url(target.config.base_url, "/messages"),
+            url=anthropic_url(target.config.base_url, path),
             headers=tuple(headers),
-            body=msgspec.json.encode(body),
+            body=body,
             dropped=dropped,
+            is_native=prompt.native is not None,
         )
 
     def decode(self, body: bytes) -> Answer:

@@ -34,13 +34,14 @@ import msgspec
 
 from maniac_core.config.known import KNOWN_PROVIDERS, Habits
 from maniac_core.config.provider import ProviderConfig
-from maniac_core.domain.chat import Answer, JsonObject, Wire
+from maniac_core.domain.chat import RESULT_MEDIA, Answer, JsonObject, Wire
 from maniac_core.providers.base import Dialect, HttpCall, Prompt, Target, UpstreamFailure
 from maniac_core.providers.base_url import openai_url
 from maniac_core.providers.errors import response_failure
 from maniac_core.providers.listing import ModelPage, ModelsRequest
 from maniac_core.providers.openai.answer import decode_answer
 from maniac_core.providers.openai.listing import read_openai_models
+from maniac_core.providers.openai.results import plain_results
 from maniac_core.providers.openai.stream import OpenAIStreamDecoder
 from maniac_core.providers.translation.parameters import plain, shown_name
 
@@ -217,6 +218,8 @@ def _set_limit(server: Server, model: str, parameters: JsonObject) -> None:
 
 
 def _messages(habits: Habits, messages: list[JsonObject]) -> list[JsonObject]:
+    if any(message.get("is_error") is True or RESULT_MEDIA in message for message in messages):
+        messages = plain_results(messages)
     if habits.takes_reasoning:
         return messages
     if not habits.takes_developer:

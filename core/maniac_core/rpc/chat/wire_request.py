@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from maniac_gateway.v1 import relay_pb2
 
-from maniac_core.domain.chat import ChatRequest, JsonObject, Native, Wire
+from maniac_core.domain.chat import RESULT_MEDIA, ChatRequest, JsonObject, Native, Wire
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.rpc.chat.embedded_json import raw_object
 from maniac_core.services.access.seals import ProjectSeals
@@ -31,7 +31,10 @@ def wire_request(
         GatewayError: INVALID_VALUE: a seal was not made for this project, or `native` is no JSON object.
     """
     for position, message in enumerate(request.messages):
-        _open_seals(message, seals, f"messages[{position}]")
+        if message["role"] == "tool":
+            _mark_result(message)
+        else:
+            _open_seals(message, seals, f"messages[{position}]")
     native = None
     if start.native:
         raw_object(start.native, "The request")
@@ -43,6 +46,15 @@ def wire_request(
     return msgspec.structs.replace(
         request, wire=WIRES[start.wire], native=native, include_usage=True
     )
+
+
+def _mark_result(message: JsonObject) -> None:
+    """Say what of a result chat has no place for; a dialect may."""
+    if "is_error" in message:
+        message["is_error"] = bytes(message["is_error"]) == b"true"
+    content = message["content"]
+    if isinstance(content, list) and any(part["type"] != "text" for part in content):
+        message[RESULT_MEDIA] = True
 
 
 def _open_seals(message: JsonObject, seals: ProjectSeals, param: str) -> None:
