@@ -51,6 +51,7 @@ from maniac_edge.wires.answerer import Answerer
 from maniac_edge.wires.chat import wire as chat
 from maniac_edge.wires.handler import WireHandler
 from maniac_edge.wires.messages import wire as messages
+from maniac_edge.wires.responses import wire as responses
 from maniac_edge.wires.route import WireRoute
 
 _BASE_PATHS = ("/v1", "/api/v1")
@@ -72,7 +73,7 @@ _RESOURCES = (
 )
 _OPERATIONS = tuple(
     operation
-    for module in (chat, messages, *_RESOURCES, health, reference)
+    for module in (chat, messages, responses, *_RESOURCES, health, reference)
     for operation in module.OPERATIONS
 )
 
@@ -120,9 +121,11 @@ def create_app(config: EdgeConfig) -> App:
         logging_config=None,
     )
     messages_handler = WireHandler(messages.MessagesWire(), answerer, bodies)
+    responses_handler = WireHandler(responses.ResponsesWire(), answerer, bodies)
     wires = {
         **dict.fromkeys(_CHAT_PATHS, chat_handler),
         **dict.fromkeys(messages.PATHS, messages_handler),
+        **dict.fromkeys(responses.PATHS, responses_handler),
     }
     asgi: ASGIApp = WireRoute(app, wires, chat_transport)
     asgi = _observed(asgi, app, chat_transport, config)

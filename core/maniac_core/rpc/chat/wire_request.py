@@ -30,6 +30,18 @@ def wire_request(
     Raises:
         GatewayError: INVALID_VALUE: a seal was not made for this project, or `native` is no JSON object.
     """
+    if start.response.previous_response_id:
+        raise GatewayError(
+            Reason.ERROR_REASON_RESPONSE_NOT_FOUND,
+            f"The response {start.response.previous_response_id!r} does not exist.",
+            param="previous_response_id",
+        )
+    if start.response.background:
+        raise GatewayError(
+            Reason.ERROR_REASON_NOT_IMPLEMENTED,
+            "This deployment makes no responses in the background: leave out background.",
+            param="background",
+        )
     for position, message in enumerate(request.messages):
         if message["role"] == "tool":
             _mark_result(message)
