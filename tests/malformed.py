@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import event_frames
+
 Json = Any
 # Stand for what Python's encoder does not write; replaced in the bytes.
 _RAW = {
@@ -102,6 +104,14 @@ _GEMINI_USAGE = {
     "totalTokenCount": 15,
     "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 1}],
 }
+_BEDROCK_USAGE = {
+    "inputTokens": 9,
+    "outputTokens": 5,
+    "totalTokens": 17,
+    "cacheReadInputTokens": 2,
+    "cacheWriteInputTokens": 1,
+    "cacheDetails": [{"ttl": "1h", "inputTokens": 1}],
+}
 _GEMINI_PARTS = [
     {"text": "hm", "thought": True},
     {"text": "Hi", "thoughtSignature": "s"},
@@ -126,6 +136,10 @@ def _gemini_chunk(parts: list[Json], finish: str | None = None) -> Json:
     }
 
 
+def _bedrock_delta(index: int, delta: Json) -> Json:
+    return {"contentBlockDelta": {"delta": delta, "contentBlockIndex": index}}
+
+
 WHOLE: dict[str, Json] = {
     "openai": {
         "id": "c",
@@ -147,6 +161,22 @@ WHOLE: dict[str, Json] = {
         "usage": _ANTHROPIC_USAGE,
     },
     "gemini": _gemini_chunk(_GEMINI_PARTS, "STOP"),
+    "bedrock": {
+        "output": {
+            "message": {
+                "role": "assistant",
+                "content": [
+                    {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s"}}},
+                    {"reasoningContent": {"redactedContent": "eA=="}},
+                    {"text": "Hi"},
+                    {"toolUse": {"toolUseId": "t1", "name": "f", "input": {"a": 1}}},
+                ],
+            }
+        },
+        "stopReason": "tool_use",
+        "usage": _BEDROCK_USAGE,
+        "metrics": {"latencyMs": 7},
+    },
 }
 STREAMS: dict[str, list[Json]] = {
     "openai": [
@@ -198,6 +228,24 @@ STREAMS: dict[str, list[Json]] = {
         _gemini_chunk([_GEMINI_PARTS[0]]),
         _gemini_chunk([_GEMINI_PARTS[1]], "STOP"),
         _gemini_chunk([_GEMINI_PARTS[2]], "STOP"),
+    ],
+    "bedrock": [
+        {"messageStart": {"role": "assistant"}},
+        _bedrock_delta(0, {"reasoningContent": {"text": "hm"}}),
+        _bedrock_delta(0, {"reasoningContent": {"signature": "s"}}),
+        {"contentBlockStop": {"contentBlockIndex": 0}},
+        _bedrock_delta(1, {"reasoningContent": {"redactedContent": "eA=="}}),
+        _bedrock_delta(2, {"text": "Hi"}),
+        {
+            "contentBlockStart": {
+                "start": {"toolUse": {"toolUseId": "t1", "name": "f"}},
+                "contentBlockIndex": 3,
+            }
+        },
+        _bedrock_delta(3, {"toolUse": {"input": "{}"}}),
+        {"contentBlockStop": {"contentBlockIndex": 3}},
+        {"messageStop": {"stopReason": "tool_use"}},
+        {"metadata": {"usage": _BEDROCK_USAGE, "metrics": {"latencyMs": 7}}},
     ],
 }
 
@@ -278,7 +326,8 @@ def stream(dialect: str, seed: int) -> bytes:
         events[place] = _mutated(events[place], dice)
     if dice.random() < 0.1:
         events.insert(dice.randrange(len(events)), dice.choice(_VALUES))
-    data = b"".join(_event(event, dice) for event in events)
+    frame = _bedrock_event if dialect == "bedrock" else _event
+    data = b"".join(frame(event, dice) for event in events)
     return _damaged(data, dice) if dice.random() < 0.1 else data
 
 
@@ -311,6 +360,16 @@ def _event(event: Json, dice: random.Random) -> bytes:
     if form < 0.04:
         return b"event: error\ndata: " + data + b"\n\n"
     return b"data: " + data + b"\n\n"
+
+
+def _bedrock_event(event: Json, dice: random.Random) -> bytes:
+    """Frame an event by the one key that it has; what has another form is some delta."""
+    name = next(iter(event)) if isinstance(event, dict) and len(event) == 1 else "contentBlockDelta"
+    data = _bytes(event[name] if isinstance(event, dict) and name in event else event)
+    if dice.random() < 0.02:
+        name = "error"
+    frame: bytes = event_frames.message(event_frames.text_header(":event-type", name), data)
+    return frame
 
 
 def _mutated(value: Json, dice: random.Random) -> Json:

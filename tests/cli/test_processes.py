@@ -90,6 +90,10 @@ def test_credentials_of_a_cloud_go_to_the_core_that_asks_it(tmp_path: Path) -> N
         *("SOMETHING_ELSE", "MANIAC_EDGE__STRICT_REQUESTS"),
     }
     assert "CLOUDSDK_CONFIG" not in for_core(load(None, given), given)
+    file.write_text("[providers.b]\nkind = 'bedrock'\nregion = 'eu-west-1'\n")
+    held = for_core(load(file, given), given)
+    assert held["AWS_SECRET_ACCESS_KEY"] == "secret-7"
+    assert "CLOUDSDK_CONFIG" not in held
 
 
 def test_the_model_server_holds_no_secret() -> None:

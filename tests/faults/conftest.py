@@ -48,6 +48,7 @@ TABLES = {
     "anthropic": 'kind = "anthropic"\napi_key_env = "FAULTS_KEY_A"',
     "gemini": 'kind = "gemini"\napi_key_env = "FAULTS_KEY_A"',
     "vertex": 'kind = "vertex"\nproject = "p-1"\nlocation = "europe-west1"',
+    "bedrock": 'kind = "bedrock"\nregion = "eu-west-1"',
     "unversioned": 'kind = "openai"',
     "unreachable": "",
     "unreachable_again": "max_retries = 1",
@@ -62,6 +63,7 @@ local_model = "off"
 keep_alive_comment_s = 0.9
 """
 ENVIRON = {f"FAULTS_KEY_{name}": f"key-{name.lower()}" for name in "ABC"}
+ENVIRON |= {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "secret-of-aws"}
 # A key that nothing but the configuration tells to be one.
 ENVIRON["FAULTS_KEY_ODD"] = "correct/horse+battery"
 

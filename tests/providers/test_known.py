@@ -22,7 +22,10 @@ from maniac_core.providers.transport import HttpTransport
 _PAGE = Path(__file__).parents[2] / "docs" / "providers.md"
 _OPENAI = [row for row in KNOWN_PROVIDERS.values() if row.kind == "openai"]
 # Providers that the catalogue has no prices of: routers, trials, and servers of one's own.
-_ADDRESSES = {"vertex": "https://place-1-aiplatform.googleapis.com"}
+_ADDRESSES = {
+    "bedrock": "https://bedrock-runtime.place-1.amazonaws.com",
+    "vertex": "https://place-1-aiplatform.googleapis.com",
+}
 _UNPRICED = {"github", "huggingface", "lmstudio", "nvidia", "ollama", "vllm"}
 
 
@@ -121,6 +124,8 @@ def test_a_place_tells_the_address(tmp_path: Path, location: str, address: str) 
             "`api_key_env`",
         ),
         ("kind = 'openai'\nbase_url = 'http://h/v1'\nproject = 'p'", "`vertex` only"),
+        ("kind = 'openai'\nbase_url = 'http://h/v1'\nregion = 'p'", "`bedrock` only"),
+        ("kind = 'bedrock'", "region"),
     ],
 )
 def test_what_a_cloud_cannot_be_asked_with_is_refused(
@@ -134,12 +139,16 @@ def test_what_a_cloud_cannot_be_asked_with_is_refused(
     assert told in str(refused.value)
 
 
-def test_without_its_extra_a_cloud_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its variables may be set for other work."""
-    environ = _environment(KNOWN_PROVIDERS["vertex"])
-    monkeypatch.setitem(sys.modules, "google.auth", None)
-    assert not KNOWN_PROVIDERS["vertex"].is_installed
+@pytest.mark.parametrize("name", ["vertex", "bedrock"])
+def test_without_its_extra_a_cloud_is_not_there(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Its variables may be set for other work; a key, which needs no extra, is set for this."""
+    row = KNOWN_PROVIDERS[name]
+    environ = _environment(row)
+    monkeypatch.setitem(sys.modules, row.module, None)
+    assert not row.is_installed
     assert not _found(environ)
+    if row.key:
+        assert resolve_keys(_found({**environ, row.key[0]: "k"})[name], {row.key[0]: "k"}) == ("k",)
 
 
 def test_a_server_of_ones_own_may_have_a_key() -> None:
@@ -265,6 +274,7 @@ def _habits(row: KnownProvider) -> str:
         "`reasoning_content` beside calls": habits.wants_reasoning_content,
         "no list of models": not habits.lists_models,
         f"key in `{habits.key_header}`": habits.key_header != plain.key_header,
-        f"key in `{''.join(row.key)}`, if it wants one": bool(row.key) and not row.needs_key,
+        f"key in `{''.join(row.key)}`, if it wants one": not (row.needs_key or row.place),
+        f"or an API key in `{''.join(row.key)}`": bool(row.place and row.key),
     }
     return ", ".join(word for word, holds in words.items() if holds) or "none"

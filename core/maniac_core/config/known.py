@@ -16,7 +16,7 @@ from maniac_common.config_file import ConfigError
 
 from maniac_core.config.checks import check_base_url
 
-Kind = Literal["openai", "anthropic", "gemini", "vertex", "scripted"]
+Kind = Literal["openai", "anthropic", "gemini", "vertex", "bedrock", "scripted"]
 """Wire dialect."""
 
 
@@ -97,10 +97,10 @@ class KnownProvider(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_available(self, environ: Mapping[str, str]) -> bool:
         """Whether the environment holds what it needs."""
-        has_key = not self.needs_key or any(environ.get(name) for name in self.key)
+        has_key = not self.needs_key or self._has_key(environ)
         if self.place:
             has_place = all(environ.get(name) for _, name in self.place)
-            return has_key and has_place and self.is_installed
+            return has_key and has_place and (self.is_installed or self._has_key(environ))
         return has_key and bool(self.base_url or environ.get(self.base_url_variable, "").strip())
 
     def defaults(self, environ: Mapping[str, str], *, own_base_url: bool) -> dict[str, Any]:
@@ -110,12 +110,15 @@ class KnownProvider(msgspec.Struct, frozen=True, kw_only=True):
             ConfigError: the variable with its address holds none.
         """
         fields: dict[str, Any] = {"kind": self.kind}
-        if self.needs_key or any(environ.get(name) for name in self.key):
+        if self.needs_key or self._has_key(environ):
             fields["api_key_env"] = self.key[0] if len(self.key) == 1 else self.key
         fields |= {field: environ[name] for field, name in self.place if environ.get(name)}
         if not own_base_url and (base_url := self._address(environ)):
             fields["base_url"] = base_url
         return fields
+
+    def _has_key(self, environ: Mapping[str, str]) -> bool:
+        return any(environ.get(name) for name in self.key)
 
     def _address(self, environ: Mapping[str, str]) -> str:
         given = environ.get(self.base_url_variable, "").strip()
@@ -272,6 +275,17 @@ KNOWN_PROVIDERS: dict[str, KnownProvider] = {
             module="google.auth",
             prices="google",
             first_model="gemini-2.5-flash",
+        ),
+        KnownProvider(
+            name="bedrock",
+            kind="bedrock",
+            key=("AWS_BEARER_TOKEN_BEDROCK",),
+            needs_key=False,
+            place=(("region", "AWS_REGION"),),
+            base_url_in="AWS_ENDPOINT_URL_BEDROCK_RUNTIME",
+            extra="aws",
+            module="botocore.auth",
+            prices="aws",
         ),
         KnownProvider(
             name="ollama",

@@ -57,6 +57,10 @@ class ProviderConfig(Table, frozen=True):
     """Of Google Cloud; kind `vertex` only."""
     location: str = ""
     """Of Vertex AI: a region, `us`, `eu` or `global`; kind `vertex` only."""
+    region: str = ""
+    """Of AWS; kind `bedrock` only."""
+    instance_role: bool = False
+    """Whether credentials may be those of the machine, from AWS's metadata service; kind `bedrock` only."""
     api_key_env: str | tuple[str, ...] | None = None
     """Name of the environment variable that holds the key, or several that are used in turn; none, or an empty
     list, for servers without keys."""
@@ -86,6 +90,13 @@ class ProviderConfig(Table, frozen=True):
                 )
         elif self.project or self.location:
             raise ValueError("`project` and `location` belong to kind `vertex` only")
+        if self.kind == "bedrock":
+            self._check_place("region")
+            if not self.base_url:
+                address = f"https://bedrock-runtime.{self.region}.amazonaws.com"
+                msgspec.structs.force_setattr(self, "base_url", address)
+        elif self.region or self.instance_role:
+            raise ValueError("`region` and `instance_role` belong to kind `bedrock` only")
         if self.kind != "scripted":
             if not self.base_url:
                 raise ValueError("Object missing required field `base_url`")

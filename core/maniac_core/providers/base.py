@@ -14,7 +14,7 @@ from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import Answer, ChoiceDelta, JsonObject, Usage, Wire
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.listing import ModelPage, ModelsRequest
-from maniac_core.providers.transport.sse import SSEEvent
+from maniac_core.providers.transport.sse import Framing, SSEDecoder, SSEEvent
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +130,13 @@ class Dialect(Protocol):
     """The API of the gateway that is the same as the provider's."""
 
     def of(self, model: str) -> Dialect:
-        """Return the dialect of a model: most providers speak one with all of them."""
+        """Return the dialect of a model: itself, unless a provider speaks several."""
+        del model
+        return self
+
+    def framing(self) -> Framing:
+        """Return what splits the bytes of one stream into events: server-sent ones, unless it says otherwise."""
+        return SSEDecoder()
 
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
         """Encode a request: the client's own, if the prompt has one.

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from maniac_core.config.provider import ProviderConfig
 from maniac_core.providers.anthropic.dialect import AnthropicDialect
 from maniac_core.providers.base import Dialect
+from maniac_core.providers.bedrock.dialect import BedrockDialect
+from maniac_core.providers.bedrock.signer import AwsSigner
 from maniac_core.providers.gemini.dialect import GeminiDialect
 from maniac_core.providers.openai.dialect import OpenAIDialect
 from maniac_core.providers.signing import Signer
@@ -18,13 +20,17 @@ DIALECTS: Mapping[str, Dialect] = {
     "anthropic": AnthropicDialect(),
     "gemini": GeminiDialect(),
     "vertex": VertexDialect(),
+    "bedrock": BedrockDialect(),
     "scripted": OpenAIDialect(),
 }
 
-_SIGNERS: Mapping[str, Callable[[str], Signer]] = {"vertex": GoogleSigner}
+_SIGNERS: Mapping[str, Callable[[str, ProviderConfig], Signer]] = {
+    "bedrock": AwsSigner,
+    "vertex": GoogleSigner,
+}
 
 
 def signer_of(name: str, config: ProviderConfig) -> Signer | None:
     """Return what adds a provider's credentials to requests; None where a key is all."""
     signer = _SIGNERS.get(config.kind)
-    return signer(name) if signer else None
+    return None if signer is None or config.api_key_env else signer(name, config)

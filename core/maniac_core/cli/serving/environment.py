@@ -25,7 +25,7 @@ _CORE_SETTINGS = re.compile(r"MANIAC_CORE__\w+")
 _EDGE_SETTINGS = re.compile(r"MANIAC_EDGE__\w+")
 _POSTGRES = re.compile(r"PG\w+|KRB5\w+")
 _GOOGLE = re.compile(r"(GOOGLE|CLOUDSDK|GCE_METADATA)_\w+|NO_GCE_CHECK")
-_S3 = re.compile(r"AWS_\w+")
+_AWS = re.compile(r"AWS_\w+")
 
 
 def for_core(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
@@ -35,7 +35,7 @@ def for_core(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
     if core.database_url.partition(":")[0] in POSTGRES_SCHEMES:
         patterns.append(_POSTGRES)
     if core.object_store_url.startswith("s3:"):
-        patterns.append(_S3)
+        patterns.append(_AWS)
         names = named_variables(config)
     else:
         names = named_variables(config) - {
@@ -43,6 +43,8 @@ def for_core(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
             core.object_store_secret_env,
         }
     kinds = {provider.kind for provider in config.providers.values()}
+    if "bedrock" in kinds:
+        patterns.append(_AWS)
     if "vertex" in kinds:
         patterns.append(_GOOGLE)
     return _chosen(environ, patterns, names)

@@ -266,6 +266,12 @@ def _whole(wire: JsonObject) -> JsonObject:
     return total
 
 
+def in_order(blocks: list[Block]) -> tuple[Block, ...]:
+    """Return the order of a message's parts; empty where it is the usual one."""
+    kinds = [kind for kind, _ in blocks]
+    return () if kinds == sorted(kinds, key=_ORDER.index) else tuple(blocks)
+
+
 def _object(value: Any) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
@@ -312,5 +318,4 @@ def _message(content: list[JsonObject]) -> tuple[JsonObject, tuple[Block, ...]]:
         message["reasoning_details"] = details
     if calls:
         message["tool_calls"] = calls
-    kinds = [kind for kind, _ in order]
-    return message, () if kinds == sorted(kinds, key=_ORDER.index) else tuple(order)
+    return message, in_order(order)

@@ -31,15 +31,10 @@ _encode = msgspec.json.Encoder().encode
 _FORWARDED = ("anthropic-beta", "traceparent")
 
 
-class AnthropicDialect:
+class AnthropicDialect(Dialect):
     """See `Dialect`."""
 
     wire: Wire = "messages"
-
-    def of(self, model: str) -> Dialect:
-        """Return itself: all models speak it."""
-        del model
-        return self
 
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
         """Encode a request.

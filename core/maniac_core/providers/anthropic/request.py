@@ -8,7 +8,7 @@ from maniac_core.providers.anthropic.messages import (
     encode_system,
     thinking_blocks,
 )
-from maniac_core.providers.anthropic.models import claude_family
+from maniac_core.providers.anthropic.models import ClaudeFamily, claude_family
 from maniac_core.providers.base import Prompt, Target
 from maniac_core.providers.translation.conversation import Conversation, read_conversation
 from maniac_core.providers.translation.json_schema import anthropic_schema
@@ -45,30 +45,47 @@ def encode_body(target: Target, prompt: Prompt) -> tuple[JsonObject, tuple[str, 
     Raises:
         GatewayError: INVALID_VALUE, naming the field.
     """
-    return _Encoder(target, prompt).encode()
+    conversation = read_conversation(prompt.messages)
+    head: JsonObject = {"model": target.model}
+    system = encode_system(conversation)
+    if system is not None:
+        head["system"] = system
+    head["messages"] = encode_messages(conversation)
+    return encode_parameters(target, prompt, conversation, claude_family(target.model), head)
+
+
+def encode_parameters(
+    target: Target,
+    prompt: Prompt,
+    conversation: Conversation,
+    family: ClaudeFamily,
+    head: JsonObject,
+) -> tuple[JsonObject, tuple[str, ...]]:
+    """Return a body that begins with `head`, and the names of dropped parameters.
+
+    Raises:
+        GatewayError: INVALID_VALUE, naming the field.
+    """
+    return _Encoder(target, prompt, family, head).encode(conversation)
 
 
 class _Encoder:
     """Encodes one request; the order matters: a forced tool rules out thinking, thinking rules out sampling."""
 
-    def __init__(self, target: Target, prompt: Prompt) -> None:
+    def __init__(
+        self, target: Target, prompt: Prompt, family: ClaudeFamily, head: JsonObject
+    ) -> None:
         self._target = target
         self._prompt = prompt
-        self._family = claude_family(target.model)
+        self._family = family
         self._given = Given(prompt.parameters)
-        self._body: JsonObject = {}
+        self._body = head
         self._output: JsonObject = {}
         self._is_forced = False
         self._budget = 0
 
-    def encode(self) -> tuple[JsonObject, tuple[str, ...]]:
+    def encode(self, conversation: Conversation) -> tuple[JsonObject, tuple[str, ...]]:
         given, body = self._given, self._body
-        conversation = read_conversation(self._prompt.messages)
-        body["model"] = self._target.model
-        system = encode_system(conversation)
-        if system is not None:
-            body["system"] = system
-        body["messages"] = encode_messages(conversation)
         body["stream"] = self._prompt.stream
         given.drop(*OPENAI_ONLY, "seed", "frequency_penalty", "presence_penalty")
         if user := given.take("user"):

@@ -50,15 +50,10 @@ _ANSWER = msgspec.json.Decoder(GeminiChunk)
 _BILL = msgspec.json.Decoder(_WireBill)
 
 
-class GeminiDialect:
+class GeminiDialect(Dialect):
     """See `Dialect`."""
 
     wire: Wire = "gemini"
-
-    def of(self, model: str) -> Dialect:
-        """Return itself: all models speak it."""
-        del model
-        return self
 
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
         """Encode a request.

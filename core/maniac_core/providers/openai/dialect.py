@@ -66,15 +66,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the address is that of the provider whose habits it has, and not one of a proxy."""
 
 
-class OpenAIDialect:
+class OpenAIDialect(Dialect):
     """See the module; implements `Dialect`."""
 
     wire: Wire = "chat"
-
-    def of(self, model: str) -> Dialect:
-        """Return itself: all models speak it."""
-        del model
-        return self
 
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
         """Encode a request.

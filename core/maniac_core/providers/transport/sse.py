@@ -5,6 +5,8 @@ Works on bytes, so no chopping of the input, not even inside a character, change
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
 
 DEFAULT_MAX_EVENT_BYTES = 16 * 1024 * 1024
@@ -43,7 +45,29 @@ def event_bytes(event: SSEEvent) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (event.event.encode(), data)
 
 
-class SSEError(Exception):
+class FramingError(Exception):
+    """The bytes of a stream cannot be split into events. The text ends the sentence "the provider sent"."""
+
+
+class Framing(Protocol):
+    """Splits the bytes of one stream into events, in any pieces."""
+
+    def feed(self, data: bytes) -> list[SSEEvent]:
+        """Take the next bytes; return the events they complete, in order.
+
+        Raises:
+            FramingError: they are not of such a stream.
+        """
+
+    def finish(self) -> list[SSEEvent]:
+        """Take the end of the stream; return the event that lacks its end, if there is one.
+
+        Raises:
+            FramingError: as `feed()`.
+        """
+
+
+class SSEError(FramingError):
     """An event is larger than the decoder accepts or has more lines, or a stream has too many that are empty."""
 
 

@@ -22,7 +22,13 @@ from maniac_core.providers.base import (
 )
 from maniac_core.providers.translation.foreign_json import check_values
 from maniac_core.providers.transport import TransportError, TransportErrorKind, UpstreamResponse
-from maniac_core.providers.transport.sse import SSEDecoder, SSEError, SSEEvent, event_bytes
+from maniac_core.providers.transport.sse import (
+    Framing,
+    FramingError,
+    SSEDecoder,
+    SSEEvent,
+    event_bytes,
+)
 from maniac_core.providers.upstream.transport_failure import deadline_failure, transport_failure
 
 _log = logging.getLogger(__name__)
@@ -58,9 +64,14 @@ class UpstreamStream:
         idle_s: float = 0.0,
         total_s: float = 0.0,
         is_native: bool = False,
+        framing: Framing | None = None,
         on_error: Callable[[UpstreamFailure], None] = lambda _: None,
     ) -> None:
-        """`started` is monotonic seconds. `is_native`: whether events are wanted as they come. `on_error` receives errors that the provider reports in the stream."""
+        """`started` is monotonic seconds. `is_native`: whether events are wanted as they come.
+
+        `framing` splits the bytes into events, None: server-sent ones. `on_error` receives errors that the provider
+        reports in the stream.
+        """
         self.dropped = dropped
         self.upstream_model: str | None = None
         self.is_complete = False
@@ -69,7 +80,7 @@ class UpstreamStream:
         self._decoder = decoder
         self._is_native = is_native
         self._on_error = on_error
-        self._sse = SSEDecoder()
+        self._framing = framing or SSEDecoder()
         self._ready: list[StreamItem] = []
         self._has_begun = False
         self._received = 0
@@ -197,7 +208,7 @@ class UpstreamStream:
     def _had_come_to_its_end(self) -> bool:
         """A sender that drops the end of its framing may still have sent a whole answer."""
         assert self._decoder is not None
-        for event in self._sse.finish():
+        for event in self._framing.finish():
             self._ready += self._decoder.feed(event)
         return any(isinstance(item, StreamEnd) for item in self._ready)
 
@@ -209,8 +220,8 @@ class UpstreamStream:
             self._ready += self._flood("sent an answer that is too large")
             return
         try:
-            events = self._sse.feed(data) if data else self._sse.finish()
-        except SSEError as err:
+            events = self._framing.feed(data) if data else self._framing.finish()
+        except FramingError as err:
             self._ready += self._flood(f"sent {err}")
             return
         self._decode(decoder, events)

@@ -151,6 +151,7 @@ class Upstream:
             idle_s=self.config.timeouts.idle_s,
             total_s=total_s,
             is_native=exchange.call.is_native,
+            framing=exchange.dialect.framing(),
             on_error=lambda failure: self._note_failure(exchange.key_slot, failure),
         )
 

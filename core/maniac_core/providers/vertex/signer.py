@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from maniac_core.config.known import KNOWN_PROVIDERS
+from maniac_core.config.provider import ProviderConfig
 from maniac_core.providers.base import HttpCall
 from maniac_core.providers.signing import CredentialsError, Renewed
 
@@ -23,7 +24,8 @@ Headers = tuple[tuple[str, str], ...]
 class GoogleSigner:
     """Adds a bearer token; see `Signer`."""
 
-    def __init__(self, provider: str) -> None:
+    def __init__(self, provider: str, config: ProviderConfig) -> None:
+        del config
         self._provider = provider
         # Of google-auth, which is typed in part only.
         self._credentials: Any = None

@@ -98,7 +98,7 @@ def ceiling_nano_usd(step: Step, catalogue: Catalogue) -> int | None:
 def _thinking_tokens(step: Step, given: Any) -> int:
     """Return what thinking adds to the caller's limit on wires that count it into their own."""
     config = step.candidate.config
-    if config is None or config.kind not in ("anthropic", "gemini", "vertex"):
+    if config is None or config.kind not in ("anthropic", "gemini", "vertex", "bedrock"):
         return 0
     try:
         reasoning = take_reasoning(given)

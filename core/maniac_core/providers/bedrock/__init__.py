@@ -1,0 +1,1 @@
+"""Amazon Bedrock: any model by its Converse API."""
