@@ -67,6 +67,25 @@ async def test_all_who_wait_get_the_one_that_comes() -> None:
     assert source.calls == 1
 
 
+def test_a_source_that_hangs_keeps_nobody_from_stopping() -> None:
+    """As a server of tokens does that answers nothing: the loop ends all the same."""
+    source = Source()
+    source.go_on.clear()
+
+    async def ask_and_leave() -> None:
+        asking = asyncio.ensure_future(Renewed("p", source.fetch).get())
+        await until(lambda: source.calls == 1)
+        asking.cancel()
+
+    loop = threading.Thread(target=asyncio.run, args=(ask_and_leave(),))
+    loop.start()
+    loop.join(5)
+    has_stopped = not loop.is_alive()
+    source.go_on.set()
+    loop.join()
+    assert has_stopped
+
+
 async def test_they_are_renewed_before_they_expire_while_nobody_waits() -> None:
     """The old ones serve until the new ones are there."""
     source = Source()
@@ -123,6 +142,20 @@ async def test_a_failure_is_told_to_all_and_not_repeated_at_once(
     assert await renewed.get() == source.calls
     assert "provider p has no credentials: none today" in caplog.messages
     fresh.cancel()
+
+
+async def test_whatever_goes_wrong_is_told_as_missing_credentials(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With the rest in the log only."""
+
+    def fetch() -> tuple[int, float]:
+        raise OSError("secret")
+
+    with pytest.raises(CredentialsError) as told:
+        await Renewed("p", fetch).get()
+    assert "secret" not in str(told.value)
+    assert "getting the credentials of provider p failed" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
@@ -70,13 +72,17 @@ class Renewed(Generic[_T]):
 
     async def keep_fresh(self) -> None:
         """Renew the value before it expires, for ever."""
+        told = ""
         while True:
             try:
                 await self._renew()
             except CredentialsError as err:
-                _log.warning("provider %s has no credentials: %s", self._provider, err)
+                if told != str(err):
+                    _log.warning("provider %s has no credentials: %s", self._provider, err)
+                told = str(err)
                 await asyncio.sleep(_PAUSE_S)
             else:
+                told = ""
                 left_s = self._good_until - time.monotonic()
                 await asyncio.sleep(max(1.0, left_s - min(_MARGIN_S, left_s / 2)))
 
@@ -94,13 +100,41 @@ class Renewed(Generic[_T]):
 
     async def _run(self) -> _T:
         try:
-            value, valid_s = await asyncio.to_thread(self._fetch)
+            value, valid_s = await _in_thread(self._fetch)
         except CredentialsError as err:
             self._error = err
             raise
+        except Exception:  # noqa: BLE001 - told to whoever waits
+            # What a library for credentials raises is not always what it says.
+            _log.exception("getting the credentials of provider %s failed", self._provider)
+            self._error = CredentialsError("they could not be got: see the log")
+            raise self._error from None
         else:
             self._value, self._error = value, None
             self._good_until = time.monotonic() + valid_s
             return value
         finally:
             self._got_at = time.monotonic()
+
+
+async def _in_thread(work: Callable[[], _T]) -> _T:
+    """Do what blocks in a thread of its own, which keeps no process from ending."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_T] = loop.create_future()
+
+    def tell(how: Callable[[], None]) -> None:
+        # The loop may have ended, and with it whoever waits.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(lambda: None if done.done() else how())
+
+    def run() -> None:
+        try:
+            result = work()
+        except Exception as err:  # noqa: BLE001 - whatever it is, it is for who waits
+            error = err
+            tell(lambda: done.set_exception(error))
+        else:
+            tell(lambda: done.set_result(result))
+
+    threading.Thread(target=run, name="credentials", daemon=True).start()
+    return await done

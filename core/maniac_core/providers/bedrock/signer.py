@@ -78,13 +78,15 @@ class AwsSigner:
             install = KNOWN_PROVIDERS["bedrock"].install
             raise CredentialsError(f"Bedrock needs botocore: {install}") from None
         try:
-            if self._credentials is None:
+            # They may be refused, and forgotten, while this goes on.
+            credentials = self._credentials
+            if credentials is None:
                 chain = botocore.session.Session().get_component("credential_provider")
                 if not self._instance_role:
                     chain.remove(_INSTANCE)
-                self._credentials = chain.load_credentials()
-            if self._credentials is not None:
-                return self._credentials.get_frozen_credentials(), _KEPT_S
+                credentials = self._credentials = chain.load_credentials()
+            if credentials is not None:
+                return credentials.get_frozen_credentials(), _KEPT_S
         except BotoCoreError as err:
             # What it holds is of whoever gives the credentials, and not for callers.
             _log.warning("provider %s gets no credentials: %s", self._provider, err)
