@@ -38,6 +38,7 @@ from maniac_core.rpc.keys import KeyServicer
 from maniac_core.rpc.models import ModelServicer
 from maniac_core.rpc.relay.frames import RequestReader
 from maniac_core.rpc.relay.servicer import RelayServicer
+from maniac_core.rpc.responses import ResponseServicer
 from maniac_core.rpc.traces import TraceServicer
 from maniac_core.rpc.usage import UsageServicer
 from maniac_core.services.access.authenticator import Authenticator
@@ -61,6 +62,7 @@ from maniac_core.services.history.completions import StoredCompletions
 from maniac_core.services.history.export import Exporter
 from maniac_core.services.history.registration import Registrar
 from maniac_core.services.history.replay import Replayer
+from maniac_core.services.history.responses import StoredResponses
 from maniac_core.services.history.retention import Retention
 from maniac_core.services.history.text_index import TextIndexer
 from maniac_core.services.history.traces import TraceService
@@ -292,7 +294,9 @@ class Parts:
             exporter=Exporter(self._completions, self._stored),
             replayer=self._replayer,
         )
-        requests = RequestReader(self._replayer, Seals(SecretStore(self.database)))
+        seals = Seals(SecretStore(self.database))
+        responses = StoredResponses(self._stored, is_default=self._core.responses_store_default)
+        requests = RequestReader(self._replayer, responses, seals)
         self.relay = RelayServicer(gate, self.chat, requests)
         self.relay_port = RelayPort(self._core, self.relay)
         self.server = grpc_port.make_server(self._core, KeyCheck(gate, self.health))
@@ -301,6 +305,7 @@ class Parts:
             {
                 "ChatService": chat,
                 "RelayService": self.relay,
+                "ResponseService": ResponseServicer(gate, responses, seals),
                 "ContainerService": ContainerServicer(gate, containers),
                 "ModelService": ModelServicer(gate, self._models),
                 "FileService": FileServicer(gate, files),

@@ -38,6 +38,9 @@ from maniac_edge.controllers import (
     traces,
     usage,
 )
+from maniac_edge.controllers import (
+    responses as stored_responses,
+)
 from maniac_edge.core.channel import CoreChannels
 from maniac_edge.core.client import CoreClient
 from maniac_edge.core.relay import RelayChat
@@ -70,6 +73,7 @@ _RESOURCES = (
     evaluation_runs,
     optimization_runs,
     rlm_responses,
+    stored_responses,
 )
 _OPERATIONS = tuple(
     operation

@@ -19,6 +19,7 @@ from maniac_core.services.access.seals import Seals
 from maniac_core.services.capture.capture import Call
 from maniac_core.services.chat.idempotency import IdempotentCompletions
 from maniac_core.services.history.replay import Replayer
+from maniac_core.services.history.responses import StoredResponses
 from maniac_gateway.v1 import relay_pb2, relay_pb2_grpc
 
 _SENDS_BYTES = 64 * 1024 * 1024
@@ -83,7 +84,7 @@ class _Core:
         self.servicer = RelayServicer(
             cast(Gate, gate),
             cast(IdempotentCompletions, _Completions()),
-            RequestReader(cast(Replayer, None), cast(Seals, None)),
+            RequestReader(cast(Replayer, None), cast(StoredResponses, None), cast(Seals, None)),
         )
         self._is_hop = is_hop
 

@@ -378,6 +378,54 @@ def test_failures_of_providers_have_their_status(
         openai_client.responses.create(model="openai/m1", input="Hi", stream=True)
 
 
+def test_stored_responses_are_read_continued_and_deleted(
+    openai_client: openai.OpenAI, providers: Providers, gateway: Gateway
+) -> None:
+    """Retrieval, its input, its events, a continuation, and the end of it."""
+    responses = openai_client.responses
+    first = responses.create(
+        model="openai/m1", input="My name is Ada.", instructions="A", store=True
+    )
+    second = responses.create(
+        model="openai/m1",
+        input="What is it?",
+        instructions="B",
+        store=True,
+        previous_response_id=first.id,
+    )
+    third = responses.create(model="openai/m1", input="Sure?", previous_response_id=second.id)
+    sent = [exchange.json["messages"] for exchange in providers.requests("openai")]
+
+    assert responses.retrieve(first.id).to_dict() == first.to_dict()
+    assert [item.to_dict()["content"] for item in responses.input_items.list(first.id)] == [
+        [{"type": "input_text", "text": "My name is Ada."}]
+    ]
+    events = list(responses.retrieve(first.id, stream=True, starting_after=1))
+    assert events[0].sequence_number == 2
+    assert events[-1].type == "response.completed"
+    assert events[-1].response.to_dict() == first.to_dict()
+    assert sent[1] == [
+        {"role": "system", "content": "B"},
+        {"role": "user", "content": "My name is Ada."},
+        {"role": "assistant", "content": "Hello!"},
+        {"role": "user", "content": "What is it?"},
+    ]
+    assert [message["content"] for message in sent[2]] == [
+        *("My name is Ada.", "Hello!", "What is it?", "Hello!", "Sure?")
+    ]
+    assert second.previous_response_id == first.id
+    with pytest.raises(openai.NotFoundError):
+        # Not asked to be stored.
+        responses.retrieve(third.id)
+    responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError):
+        responses.retrieve(first.id)
+    assert responses.cancel(second.id).status == "completed"
+    with gateway.client() as http:
+        explained = http.get(f"/v1/chat/completions/{second.id}/explain")
+    assert explained.status_code == 200
+
+
 def stream(gateway: Gateway, model: str, **more: Any) -> str:
     body = {"model": model, "input": "Hi", "stream": True, **more}
     with gateway.client() as http:

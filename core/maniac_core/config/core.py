@@ -96,6 +96,9 @@ class CoreConfig(Table, frozen=True):
     """Completions with content that a project may hold, registered examples included; 0: no quota."""
     project_max_file_bytes: Count = 0
     """Bytes of files that a project may hold; 0: no quota."""
+    responses_store_default: bool = False
+    """Whether a response is kept for `GET /v1/responses/{id}` and `previous_response_id` if its request does not say so
+    by `store`."""
     text_index: bool = False
     """Whether the texts of requests and answers are indexed, which makes datasets by a rare text quick. SQLite keeps the
     texts once more for it; PostgreSQL needs its extension pg_trgm."""

@@ -51,6 +51,8 @@ class Native(msgspec.Struct, frozen=True, kw_only=True):
     """Fields that are dropped where another API is spoken."""
     required: str | None = None
     """A field that may not be dropped."""
+    is_whole: bool = True
+    """Whether it holds the whole conversation; if not, it is only kept with the record."""
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):

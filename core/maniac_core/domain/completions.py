@@ -8,7 +8,7 @@ import msgspec
 
 from maniac_core.domain.budgets import Hold
 from maniac_core.domain.callers import Caller
-from maniac_core.domain.chat import Trace, Usage, Wire
+from maniac_core.domain.chat import Trace, Usage
 
 Status = Literal[
     "completed", "failed", "cancelled", "truncated", "rejected", "registered", "unknown"
@@ -89,7 +89,8 @@ class CompletionRecord(msgspec.Struct, frozen=True, kw_only=True):
     output: bytes | None = None
     """The answer's choices, a JSON array. None when store is false or nothing came."""
     route: bytes | None = None
-    """How it was routed, a JSON object: candidates, dropped parameters, prices."""
+    """How it was routed, a JSON object: candidates, dropped parameters, prices; on other wires than chat also the wire,
+    the client's own request, and the answer as its provider made it, where it went on as it was."""
     attempts: tuple[Attempt, ...] = ()
     charge_nano_usd: int | None = None
     """The charge to budgets if an amount was reserved. None: an earlier version spooled the record."""
@@ -99,12 +100,6 @@ class CompletionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of a completed request: what makes this record the answer of its key."""
     replay_of: str | None = None
     """Id of the completion whose request this one sent once more."""
-    wire: Wire = "chat"
-    native_input: bytes | None = None
-    """The client's request, on a wire other than chat. None when store is false."""
-    native_output: bytes | None = None
-    """The answer as its provider made it, JSON or events, if the provider speaks the wire's API. None when store is
-    false."""
 
     @property
     def is_listed(self) -> bool:

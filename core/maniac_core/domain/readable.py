@@ -85,6 +85,13 @@ class Route(msgspec.Struct):
     stream_options: dict[str, msgspec.Raw] | None = None
     headers: dict[str, str] = {}
     added: Added | None = None
+    wire: str = "chat"
+    native_request: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    """As its client sent it, on another wire than chat; empty: none, or not stored."""
+    native_answer: str | None = None
+    """As its provider made it, where it was passed on so."""
+    native_events: str | None = None
+    """The same of a streamed one."""
 
 
 _choices = msgspec.json.Decoder(list[_Choice])

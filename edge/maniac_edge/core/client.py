@@ -25,6 +25,8 @@ from maniac_gateway.v1 import (
     models_pb2,
     models_pb2_grpc,
     relay_pb2,
+    responses_pb2,
+    responses_pb2_grpc,
     traces_pb2,
     traces_pb2_grpc,
     usage_pb2,
@@ -45,6 +47,7 @@ _FILES = (
     evaluators_pb2,
     files_pb2,
     models_pb2,
+    responses_pb2,
     traces_pb2,
     usage_pb2,
 )
@@ -109,6 +112,7 @@ class CoreClient:
     evaluators: evaluators_pb2_grpc.EvaluatorServiceAsyncStub
     usage: usage_pb2_grpc.UsageServiceAsyncStub
     datasets: datasets_pb2_grpc.DatasetServiceAsyncStub
+    responses: responses_pb2_grpc.ResponseServiceAsyncStub
     call_packed: grpc.aio.UnaryStreamMultiCallable[bytes, relay_pb2.CallResponse]
 
     def __init__(self, config: EdgeConfig, channels: CoreChannels) -> None:
@@ -134,6 +138,7 @@ class CoreClient:
         self.evaluators = evaluators_pb2_grpc.EvaluatorServiceStub(self._channel)
         self.usage = usage_pb2_grpc.UsageServiceStub(self._channel)
         self.datasets = datasets_pb2_grpc.DatasetServiceStub(self._channel)
+        self.responses = responses_pb2_grpc.ResponseServiceStub(self._channel)
 
     async def close(self) -> None:
         """Close the channel; calls that still run are cancelled."""

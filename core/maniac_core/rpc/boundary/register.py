@@ -17,6 +17,7 @@ from maniac_gateway.v1 import (
     keys_pb2,
     models_pb2,
     relay_pb2,
+    responses_pb2,
     traces_pb2,
     usage_pb2,
 )
@@ -35,6 +36,7 @@ _FILES = (
     keys_pb2,
     models_pb2,
     relay_pb2,
+    responses_pb2,
     traces_pb2,
     usage_pb2,
 )

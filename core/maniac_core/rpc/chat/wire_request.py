@@ -30,12 +30,6 @@ def wire_request(
     Raises:
         GatewayError: INVALID_VALUE: a seal was not made for this project, or `native` is no JSON object.
     """
-    if start.response.previous_response_id:
-        raise GatewayError(
-            Reason.ERROR_REASON_RESPONSE_NOT_FOUND,
-            f"The response {start.response.previous_response_id!r} does not exist.",
-            param="previous_response_id",
-        )
     if start.response.background:
         raise GatewayError(
             Reason.ERROR_REASON_NOT_IMPLEMENTED,
@@ -54,6 +48,8 @@ def wire_request(
             body=msgspec.Raw(start.native),
             only=tuple(start.native_only),
             required=start.native_required or None,
+            # A provider knows nothing of the conversations that this gateway keeps.
+            is_whole=not start.response.previous_response_id,
         )
     return msgspec.structs.replace(
         request, wire=WIRES[start.wire], native=native, include_usage=True

@@ -8,7 +8,7 @@ import msgspec
 from maniac_common.turns import LARGE_BYTES, large_turn
 from maniac_gateway.v1 import errors_pb2, relay_pb2
 
-from maniac_core.domain.chat import ChatRequest, Chunk, Completion
+from maniac_core.domain.chat import ChatRequest, Chunk, Completion, JsonObject
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.rpc.chat.json_answer import ChunkEncoder, completion_to_json
 from maniac_core.rpc.chat.json_request import request_from_json
@@ -17,6 +17,7 @@ from maniac_core.rpc.chat.wire_request import WIRES, wire_request
 from maniac_core.services.access.seals import ProjectSeals, Seals
 from maniac_core.services.capture.capture import Call
 from maniac_core.services.history.replay import Replayer
+from maniac_core.services.history.responses import StoredResponses
 from maniac_core.services.limits.rate_limiter import RateState
 
 Frame = relay_pb2.RelayResponseFrame
@@ -72,8 +73,9 @@ class Asked:
 class RequestReader:
     """Reads the requests of calls."""
 
-    def __init__(self, replayer: Replayer, seals: Seals) -> None:
+    def __init__(self, replayer: Replayer, responses: StoredResponses, seals: Seals) -> None:
         self._replayer = replayer
+        self._responses = responses
         self._seals = seals
 
     async def read(self, call: Call, start: relay_pb2.RelayStart) -> Asked:
@@ -99,7 +101,19 @@ class RequestReader:
         if is_chat:
             return Asked(request)
         seals = await self._seals.of(call.caller.project)
-        return Asked(wire_request(request, start, seals), seals)
+        request = wire_request(request, start, seals)
+        if before := start.response.previous_response_id:
+            transcript = await self._responses.transcript(call.caller, before)
+            request = msgspec.structs.replace(
+                request, messages=_continued(transcript, request.messages)
+            )
+        return Asked(request, seals)
+
+
+def _continued(transcript: list[JsonObject], messages: list[JsonObject]) -> list[JsonObject]:
+    """Put a conversation in front of what follows it, behind the instructions of the new request."""
+    own = 1 if messages and messages[0]["role"] == "system" else 0
+    return [*messages[:own], *transcript, *messages[own:]]
 
 
 def fill_rate(head: relay_pb2.RelayHead, rate: RateState) -> None:

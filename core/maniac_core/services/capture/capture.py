@@ -233,9 +233,6 @@ class Capture:
             holds=self.holds.close() if self.holds is not None else (),
             claim=call.claim.given if call.claim is not None and status == "completed" else None,
             replay_of=request.replay.of if request.replay is not None else None,
-            wire=request.wire,
-            native_input=bytes(request.native.body) if store and request.native else None,
-            native_output=self.native if store else None,
         )
 
     def _input(self, step: Step | None) -> bytes:
@@ -249,10 +246,18 @@ class Capture:
             "dropped": self.call.dropped,
             "prices": self.prices.usd_json if self.prices is not None else None,
         }
-        if self.request.store:
+        request = self.request
+        if request.wire != "chat":
+            route["wire"] = request.wire
+        if request.store:
+            if request.native is not None:
+                route["native_request"] = request.native.body
+            if self.native is not None:
+                kind = "native_events" if self.streamed else "native_answer"
+                route[kind] = self.native.decode(errors="replace")
             # The rest that is needed to send the request again.
-            if self.request.stream_options is not None:
-                route["stream_options"] = self.request.stream_options
+            if request.stream_options is not None:
+                route["stream_options"] = request.stream_options
             if forwarded := self.call.forwarded:
                 route["headers"] = forwarded
             if last is not None and last.added is not None:

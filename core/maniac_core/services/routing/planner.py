@@ -114,7 +114,8 @@ class Planner:
                 seen.add(identity)
                 told, unfit = prompt, None
                 if request.native is not None:
-                    if self._wires.get(candidate.provider) == request.wire:
+                    speaks = self._wires.get(candidate.provider) == request.wire
+                    if speaks and request.native.is_whole:
                         told = _native_prompt(prompt, request.native, added)
                     else:
                         told = msgspec.structs.replace(prompt, untranslated=request.native.only)

@@ -57,6 +57,14 @@ class ResponsesWriter(PassesNative):
         self._emit({"type": f"response.{response['status']}", "response": response})
         return self._taken() + sse.DONE
 
+    def replayed(self, answer: bytes, after: int) -> bytes:
+        """Return the events of a whole answer with sequence numbers above `after`, and the end."""
+        for chunk in read_whole(answer):
+            self._feed(chunk)
+        response = self._finished()
+        self._emit({"type": f"response.{response['status']}", "response": response})
+        return b"".join(self._out[max(0, after + 1) :]) + sse.DONE
+
     def failed(self, error: EdgeError, request_id: str) -> bytes:
         """Return the events of a failure; see Writer."""
         del request_id
