@@ -140,6 +140,15 @@ def test_what_a_cloud_cannot_be_asked_with_is_refused(
 
 
 @pytest.mark.parametrize("name", ["vertex", "bedrock"])
+def test_the_name_of_a_cloud_may_be_that_of_another_server(tmp_path: Path, name: str) -> None:
+    """Its place, in the environment for other work, is not one of that."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(f"[providers.{name}]\nkind = 'openai'\nbase_url = 'http://h/v1'\n")
+    config = load(file, _environment(KNOWN_PROVIDERS[name]), local_model="off").providers[name]
+    assert (config.kind, config.base_url) == ("openai", "http://h/v1")
+
+
+@pytest.mark.parametrize("name", ["vertex", "bedrock"])
 def test_without_its_extra_a_cloud_is_not_there(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Its variables may be set for other work; a key, which needs no extra, is set for this."""
     row = KNOWN_PROVIDERS[name]
@@ -239,6 +248,23 @@ def test_prices_are_found_by_name(name: str) -> None:
     """Those of the catalogue that belong to the provider."""
     catalogue = Catalogue()
     assert (catalogue._provider(name) is None) == (name in _UNPRICED)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "tokens"),
+    [
+        ("bedrock", "eu.anthropic.claude-sonnet-4-5-20250929-v1:0", 64_000),
+        ("vertex", "claude-opus-4-1@20250805", 32_000),
+        ("vertex", "gemini-2.5-flash", 65_536),
+    ],
+)
+def test_a_model_of_a_cloud_has_the_limit_of_its_maker(
+    provider: str, model: str, tokens: int
+) -> None:
+    """Whatever stands before its name, or behind."""
+    entry = Catalogue().find(provider, model)
+    assert entry is not None
+    assert entry.max_output_tokens == tokens
 
 
 def test_the_page_lists_every_provider() -> None:

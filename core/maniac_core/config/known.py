@@ -301,11 +301,15 @@ KNOWN_PROVIDERS: dict[str, KnownProvider] = {
 
 
 def known_as(name: str, kind: object) -> KnownProvider | None:
-    """Return the row of a configured provider: by its name, else, in a cloud, by its kind."""
+    """Return the row of a configured provider: by its name, else, in a cloud, by its kind; None: it has none.
+
+    The name of a cloud with another kind is another server's.
+    """
     row = KNOWN_PROVIDERS.get(name)
-    if row is None and isinstance(kind, str) and (of_kind := KNOWN_PROVIDERS.get(kind)):
-        return of_kind if of_kind.place else None
-    return row
+    if row is None and isinstance(kind, str):
+        row = KNOWN_PROVIDERS.get(kind)
+        return row if row is not None and row.place else None
+    return None if row is not None and row.place and kind not in (None, row.kind) else row
 
 
 def some_variables() -> str:
