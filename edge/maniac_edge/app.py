@@ -1,27 +1,26 @@
 """The edge's app: routes, and what wraps them. The only module that knows every other.
 
 A resource is `schemas/NAME.py`, `convert/NAME.py` and `controllers/NAME.py`. The controller module exports HANDLERS, which
-are mounted under each base path, and OPERATIONS, which describe them; it is added to `_RESOURCES` here. Handlers read
-with a BodyReader, `validation.decode_body` and `validation.read_query`, and raise EdgeError.
+`@operation` made; it is added to `_RESOURCES` here, mounted under each base path, and documented. Handlers read with a
+BodyReader, `validation.decode_body` and `validation.read_query`, and raise EdgeError.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from litestar import Litestar, Router, asgi
+from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.handlers import ASGIRouteHandler
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp
 from maniac_common.config_file import ConfigError
 from maniac_common.telemetry import exports_traces
 
 from maniac_edge.config import EdgeConfig
-from maniac_edge.context import RequestContext
 from maniac_edge.controllers import (
+    chat,
     completions,
     containers,
     datasets,
@@ -29,37 +28,41 @@ from maniac_edge.controllers import (
     evaluators,
     files,
     health,
+    messages,
     models,
     optimization_runs,
     reference,
     registration,
     replay,
+    responses,
     rlm_responses,
     traces,
     usage,
 )
-from maniac_edge.controllers import (
-    responses as stored_responses,
-)
 from maniac_edge.core.channel import CoreChannels
 from maniac_edge.core.client import CoreClient
 from maniac_edge.core.relay import RelayChat
-from maniac_edge.exception_handlers import exception_handlers, method_not_allowed
+from maniac_edge.exception_handlers import exception_handlers
 from maniac_edge.http.cors import CorsMiddleware
 from maniac_edge.http.middleware import RequestMiddleware
+from maniac_edge.http.openapi import document
+from maniac_edge.http.operation import endpoints, options_handlers
 from maniac_edge.http.proxies import Proxies
+from maniac_edge.http.responses import encode
 from maniac_edge.observe.access_log import AccessLog
 from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.wires.answerer import Answerer
-from maniac_edge.wires.chat import wire as chat
+from maniac_edge.wires.chat.wire import ChatWire
 from maniac_edge.wires.handler import WireHandler
-from maniac_edge.wires.messages import wire as messages
-from maniac_edge.wires.responses import wire as responses
+from maniac_edge.wires.messages.wire import MessagesWire
+from maniac_edge.wires.responses.wire import ResponsesWire
 from maniac_edge.wires.route import WireRoute
 
 _BASE_PATHS = ("/v1", "/api/v1")
-_CHAT_PATHS = tuple(f"{base}/chat/completions" for base in _BASE_PATHS)
 _RESOURCES = (
+    chat,
+    messages,
+    responses,
     completions,
     replay,
     registration,
@@ -73,13 +76,10 @@ _RESOURCES = (
     evaluation_runs,
     optimization_runs,
     rlm_responses,
-    stored_responses,
 )
-_OPERATIONS = tuple(
-    operation
-    for module in (chat, messages, responses, *_RESOURCES, health, reference)
-    for operation in module.OPERATIONS
-)
+_HANDLERS = [handler for module in _RESOURCES for handler in module.HANDLERS]
+_ROOT_HANDLERS = (*health.HANDLERS, *reference.HANDLERS)
+_ENDPOINTS = (*endpoints(_HANDLERS, _BASE_PATHS[0]), *endpoints(_ROOT_HANDLERS))
 
 
 class App(NamedTuple):
@@ -101,35 +101,45 @@ def create_app(config: EdgeConfig) -> App:
     chat_transport = RelayChat(core, config, channels)
     bodies = BodyReader(chat_transport, config)
     answerer = Answerer(chat_transport, config)
-    chat_handler = WireHandler(chat.ChatWire(config), answerer, bodies)
-    handlers = [handler for module in _RESOURCES for handler in module.HANDLERS]
+    chat_wire = WireHandler(ChatWire(config), answerer, bodies)
+    messages_wire = WireHandler(MessagesWire(), answerer, bodies)
+    responses_wire = WireHandler(ResponsesWire(), answerer, bodies)
+    handlers = [*options_handlers(_HANDLERS), *_HANDLERS]
     app = Litestar(
         route_handlers=[
-            *_chat_routes(core, bodies, chat_handler),
             *(Router(path, route_handlers=handlers) for path in _BASE_PATHS),
-            *health.HANDLERS,
-            *reference.reference_handlers(_OPERATIONS),
+            *options_handlers(_ROOT_HANDLERS),
+            *_ROOT_HANDLERS,
         ],
         dependencies={
-            "core": Provide(lambda: core, sync_to_thread=False),
-            "answerer": Provide(lambda: answerer, sync_to_thread=False),
-            "config": Provide(lambda: config, sync_to_thread=False),
-            "bodies": Provide(lambda: bodies, sync_to_thread=False),
+            "core": _given(core),
+            "answerer": _given(answerer),
+            "config": _given(config),
+            "bodies": _given(bodies),
+            "chat": _given(chat_wire),
+            "messages": _given(messages_wire),
+            "responses": _given(responses_wire),
+            "document": Provide(
+                lambda: encode(document(_ENDPOINTS)), use_cache=True, sync_to_thread=False
+            ),
         },
         exception_handlers=exception_handlers(
-            chat_transport, [operation.path for operation in _OPERATIONS]
+            chat_transport, [endpoint.path for endpoint in _ENDPOINTS]
         ),
         on_startup=[core.connect, chat_transport.connect],
         on_shutdown=[chat_transport.close, core.close],
         openapi_config=None,
         logging_config=None,
     )
-    messages_handler = WireHandler(messages.MessagesWire(), answerer, bodies)
-    responses_handler = WireHandler(responses.ResponsesWire(), answerer, bodies)
     wires = {
-        **dict.fromkeys(_CHAT_PATHS, chat_handler),
-        **dict.fromkeys(messages.PATHS, messages_handler),
-        **dict.fromkeys(responses.PATHS, responses_handler),
+        base + path: wire
+        for handler, wire in (
+            (chat.create_chat_completion, chat_wire),
+            (messages.create_message, messages_wire),
+            (responses.create_response, responses_wire),
+        )
+        for base in _BASE_PATHS
+        for path in handler.paths
     }
     asgi: ASGIApp = WireRoute(app, wires, chat_transport)
     asgi = _observed(asgi, app, chat_transport, config)
@@ -138,6 +148,10 @@ def create_app(config: EdgeConfig) -> App:
     access_log = AccessLog(config.log_format, sys.stderr)
     app.on_shutdown.append(access_log.flush)
     return App(RequestMiddleware(asgi, access_log, Proxies(config.trusted_proxies)), app.state)
+
+
+def _given(value: Any) -> Provide:
+    return Provide(lambda: value, sync_to_thread=False)
 
 
 def _observed(asgi: ASGIApp, app: Litestar, relay: RelayChat, config: EdgeConfig) -> ASGIApp:
@@ -160,26 +174,3 @@ def _observed(asgi: ASGIApp, app: Litestar, relay: RelayChat, config: EdgeConfig
         asgi = tracing.wrap(asgi)
         app.on_shutdown.append(tracing.close)
     return asgi
-
-
-def _chat_routes(
-    core: CoreClient, bodies: BodyReader, handler: WireHandler
-) -> list[ASGIRouteHandler]:
-    async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
-        # One raw route for all verbs. Only what WireRoute leaves, such as a path with a slash at its end, comes here.
-        context: RequestContext = scope["state"]["context"]
-        match scope["method"]:  # type: ignore[typeddict-item]
-            case "POST":
-                await handler.create(scope, receive, send, context)
-            case "GET":
-                await completions.list_completions(
-                    scope, receive, send, context, core=core, bodies=bodies
-                )
-            case "OPTIONS":
-                headers = [(b"allow", b"GET, HEAD, OPTIONS, POST")]
-                await send({"type": "http.response.start", "status": 204, "headers": headers})
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-            case _:
-                raise method_not_allowed("GET, OPTIONS, POST")
-
-    return [asgi(list(_CHAT_PATHS), copy_scope=False)(chat_completions)]

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from litestar import Request, Response
+from litestar import Request
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.types import ExceptionHandlersMap, Receive, Scope, Send
 
@@ -20,7 +20,7 @@ from maniac_edge.errors import (
     response_headers,
 )
 from maniac_edge.http.client_connection import CLIENT_WATCH, CLOSE, ClientWatch
-from maniac_edge.http.responses import send_json
+from maniac_edge.http.responses import AsgiResponse, send_json
 from maniac_edge.requests.bodies import Access
 
 # Prefixes that clients put before a path when they guess.
@@ -34,23 +34,23 @@ def exception_handlers(access: Access, paths: Iterable[str]) -> ExceptionHandler
     """Return the handlers that turn exceptions into the JSON envelope. `paths` are those that exist."""
     known = {_outline(path): path for path in paths if "{" not in path and path != "/"}
 
-    def no_such_path(request: Request[Any, Any, Any], _: Exception) -> Response[None]:
+    def no_such_path(request: Request[Any, Any, Any], _: Exception) -> AsgiResponse:
         context: RequestContext = request.scope["state"]["context"]
         outline = _outline(context.path)
         near = difflib.get_close_matches(outline, known, n=1, cutoff=_NEAR_ENOUGH)
         meant = known.get(outline) or (known[near[0]] if near else None)
         hint = f" Did you mean {meant}?" if meant else " The paths are listed at /docs."
         error = EdgeError("ROUTE_NOT_FOUND", f"No such path.{hint}")
-        return _FailureResponse(error, access, context)
+        return _failure(error, access, context)
 
-    def answer(request: Request[Any, Any, Any], exc: Exception) -> Response[None]:
+    def answer(request: Request[Any, Any, Any], exc: Exception) -> AsgiResponse:
         context: RequestContext = request.scope["state"]["context"]
-        return _FailureResponse(to_edge_error(exc, context), access, context)
+        return _failure(to_edge_error(exc, context), access, context)
 
-    def nobody_reads(request: Request[Any, Any, Any], _: Exception) -> Response[None]:
+    def nobody_reads(request: Request[Any, Any, Any], _: Exception) -> AsgiResponse:
         context: RequestContext = request.scope["state"]["context"]
         context.client_gone = True
-        return _NoResponse(None)
+        return AsgiResponse(_send_nothing)
 
     return {
         NotFoundException: no_such_path,
@@ -73,7 +73,7 @@ def to_edge_error(exc: Exception, context: RequestContext) -> EdgeError:
     if isinstance(exc, EdgeError):
         return exc
     if isinstance(exc, MethodNotAllowedException):
-        return method_not_allowed((exc.headers or {}).get("allow", ""))
+        return _method_not_allowed((exc.headers or {}).get("allow", ""))
     if isinstance(exc, HTTPException) and exc.status_code < 500:
         return EdgeError("INVALID_VALUE", exc.detail)
     _log.error(
@@ -85,12 +85,9 @@ def to_edge_error(exc: Exception, context: RequestContext) -> EdgeError:
     return internal_error()
 
 
-def method_not_allowed(allow: str) -> EdgeError:
+def _method_not_allowed(allow: str) -> EdgeError:
     """Return the 405 for a path whose verbs are `allow`, comma-separated."""
-    verbs = {verb.strip() for verb in allow.split(",")} - {""}
-    if "GET" in verbs:
-        verbs.add("HEAD")
-    names = ", ".join(sorted(verbs))
+    names = ", ".join(sorted(filter(None, allow.split(", "))))
     return EdgeError(
         "METHOD_NOT_ALLOWED",
         f"This path takes {names}." if names else "This path does not take this verb.",
@@ -98,33 +95,16 @@ def method_not_allowed(allow: str) -> EdgeError:
     )
 
 
-class _NoResponse(Response[None]):
-    """Sends nothing."""
-
-    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
-        """Return an ASGI app that does nothing."""
-        return self._send_nothing
-
-    async def _send_nothing(self, scope: Scope, receive: Receive, send: Send) -> None:
-        pass
+async def _send_nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    pass
 
 
-class _FailureResponse(Response[None]):
-    """Sends the envelope of a failure."""
-
-    def __init__(self, error: EdgeError, access: Access, context: RequestContext) -> None:
-        super().__init__(None)
-        self._error = error
-        self._access = access
-        self._context = context
-
-    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
-        """Return the ASGI app that sends it."""
-        return self._send
-
-    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
+def _failure(error: EdgeError, access: Access, context: RequestContext) -> AsgiResponse:
+    async def send_it(scope: Scope, receive: Receive, send: Send) -> None:
         del receive
-        await _answer(self._error, self._access, self._context, scope, send)
+        await _answer(error, access, context, scope, send)
+
+    return AsgiResponse(send_it)
 
 
 async def send_failure(exc: Exception, access: Access, scope: Scope, send: Send) -> None:

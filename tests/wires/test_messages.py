@@ -317,16 +317,20 @@ def test_bad_input_names_the_field(
 
 
 def test_other_refusals_have_anthropics_form(gateway: Gateway) -> None:
-    """A wrong key, no JSON, another verb."""
+    """A wrong key, no JSON, another verb, a path that does not exist."""
     wrong = httpx.post(f"{gateway.base_url}/messages", json={}, headers={"x-api-key": "mk-wrong"})
     with gateway.client() as http:
         broken = http.post("/v1/messages", content=b"{")
         verb = http.get("/v1/messages")
+        nothing = http.get("/v1/messages/none")
 
-    assert [answer.status_code for answer in (wrong, broken, verb)] == [401, 400, 404]
+    answers = (wrong, broken, verb, nothing)
+    assert [answer.status_code for answer in answers] == [401, 400, 405, 404]
     assert wrong.json()["error"]["type"] == "authentication_error"
     assert broken.json()["error"]["type"] == "invalid_request_error"
-    assert verb.json()["error"]["type"] == "not_found_error"
+    assert verb.json()["error"]["type"] == "invalid_request_error"
+    assert verb.headers["allow"] == "OPTIONS, POST"
+    assert nothing.json()["error"]["type"] == "not_found_error"
 
 
 def test_reasoning_goes_round_sealed(gateway: Gateway, providers: Providers) -> None:

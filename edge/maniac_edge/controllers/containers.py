@@ -6,12 +6,12 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
-from litestar import Request, Response, delete, get, patch, post
+from litestar import Request, Response
 from maniac_gateway.v1 import containers_pb2
 
 from maniac_edge.convert import containers as convert
 from maniac_edge.core.client import CoreClient
-from maniac_edge.http.openapi import Operation
+from maniac_edge.http.operation import operation
 from maniac_edge.http.responses import context_of, json_response, list_response
 from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.requests.validation import decode_body, read_query
@@ -21,11 +21,24 @@ _create = msgspec.json.Decoder(schema.ContainerCreate)
 _update = msgspec.json.Decoder(schema.ContainerUpdate)
 _attach = msgspec.json.Decoder(schema.ContainerModelAttach)
 _PATH = "/containers/{container:str}"
+_ERRORS = (400, 401, 403, 404, 409, 413, 422, 429, 500, 501, 503)
+_LABEL = {"container": "Label or id of the container."}
 
 
-@get("/containers", include_in_schema=False)
+@operation(
+    "GET",
+    "/containers",
+    tag="Containers",
+    query=schema.ContainerQuery,
+    response=schema.ContainerList,
+    response_description="A page.",
+    errors=(400, 401, 403, 422, 429, 500, 501, 503),
+)
 async def list_containers(request: Request[Any, Any, Any], core: CoreClient) -> Response[bytes]:
-    """Answer a page."""
+    """List containers.
+
+    Newest first.
+    """
     query = read_query(request.scope["query_string"], schema.ContainerQuery)
     page = await core.call(
         core.containers.ListContainers,
@@ -43,11 +56,19 @@ async def list_containers(request: Request[Any, Any, Any], core: CoreClient) -> 
     )
 
 
-@post("/containers", status_code=200, include_in_schema=False)
+@operation(
+    "POST",
+    "/containers",
+    tag="Containers",
+    body=schema.ContainerCreate,
+    response=schema.Container,
+    response_description="The container.",
+    errors=_ERRORS,
+)
 async def create_container(
     request: Request[Any, Any, Any], core: CoreClient, bodies: BodyReader
 ) -> Response[bytes]:
-    """Make one."""
+    """Create a container."""
     data = await bodies.read(request.scope, request.receive)
     body = decode_body(data, _create)
     made = await core.call(
@@ -58,11 +79,19 @@ async def create_container(
     return json_response(convert.container_to_json(made.container))
 
 
-@get(_PATH, include_in_schema=False)
+@operation(
+    "GET",
+    _PATH,
+    tag="Containers",
+    path_parameters=_LABEL,
+    response=schema.Container,
+    response_description="The container.",
+    errors=_ERRORS,
+)
 async def get_container(
     request: Request[Any, Any, Any], container: str, core: CoreClient
 ) -> Response[bytes]:
-    """Answer one."""
+    """Get a container."""
     found = await core.call(
         core.containers.GetContainer,
         containers_pb2.GetContainerRequest(container=unquote(container)),
@@ -71,11 +100,23 @@ async def get_container(
     return json_response(convert.container_to_json(found.container))
 
 
-@patch(_PATH, include_in_schema=False)
+@operation(
+    "PATCH",
+    _PATH,
+    tag="Containers",
+    path_parameters=_LABEL,
+    body=schema.ContainerUpdate,
+    response=schema.Container,
+    response_description="The changed container.",
+    errors=_ERRORS,
+)
 async def update_container(
     request: Request[Any, Any, Any], container: str, core: CoreClient, bodies: BodyReader
 ) -> Response[bytes]:
-    """Change one."""
+    """Change a container's defaults.
+
+    What is absent stays as it is; null clears.
+    """
     data = await bodies.read(request.scope, request.receive)
     body = decode_body(data, _update)
     changed = await core.call(
@@ -86,11 +127,21 @@ async def update_container(
     return json_response(convert.container_to_json(changed.container))
 
 
-@delete(_PATH, status_code=200, include_in_schema=False)
+@operation(
+    "DELETE",
+    _PATH,
+    tag="Containers",
+    path_parameters=_LABEL,
+    response=schema.ContainerDeleted,
+    errors=_ERRORS,
+)
 async def delete_container(
     request: Request[Any, Any, Any], container: str, core: CoreClient
 ) -> Response[bytes]:
-    """Delete one."""
+    """Delete a container.
+
+    Its label is free again; its completions stay listed.
+    """
     deleted = await core.call(
         core.containers.DeleteContainer,
         containers_pb2.DeleteContainerRequest(container=unquote(container)),
@@ -99,11 +150,20 @@ async def delete_container(
     return json_response(schema.ContainerDeleted(label=deleted.container.label))
 
 
-@post(f"{_PATH}/models", status_code=200, include_in_schema=False)
-async def attach_model(
+@operation(
+    "POST",
+    f"{_PATH}/models",
+    tag="Containers",
+    path_parameters=_LABEL,
+    body=schema.ContainerModelAttach,
+    response=schema.ContainerModel,
+    response_description="The attached model.",
+    errors=_ERRORS,
+)
+async def attach_container_model(
     request: Request[Any, Any, Any], container: str, core: CoreClient, bodies: BodyReader
 ) -> Response[bytes]:
-    """Attach a model."""
+    """Attach a model to a container (older form of POST /v1/models)."""
     data = await bodies.read(request.scope, request.receive)
     body = decode_body(data, _attach)
     attached = await core.call(
@@ -114,86 +174,11 @@ async def attach_model(
     return json_response(convert.container_model_to_json(attached.model))
 
 
-_READ_ERRORS = (400, 401, 403, 422, 429, 500, 501, 503)
-_ERRORS = (400, 401, 403, 404, 409, 413, 422, 429, 500, 501, 503)
-_LABEL = {"container": "Label or id of the container."}
 HANDLERS = (
     list_containers,
     create_container,
     get_container,
     update_container,
     delete_container,
-    attach_model,
-)
-OPERATIONS = (
-    Operation(
-        method="get",
-        path="/v1/containers",
-        operation_id="list_containers",
-        tag="Containers",
-        summary="List containers",
-        description="Newest first.",
-        query=schema.ContainerQuery,
-        response=schema.ContainerList,
-        response_description="A page.",
-        errors=_READ_ERRORS,
-    ),
-    Operation(
-        method="post",
-        path="/v1/containers",
-        operation_id="create_container",
-        tag="Containers",
-        summary="Create a container",
-        body=schema.ContainerCreate,
-        response=schema.Container,
-        response_description="The container.",
-        errors=_ERRORS,
-    ),
-    Operation(
-        method="get",
-        path="/v1/containers/{container}",
-        operation_id="get_container",
-        tag="Containers",
-        summary="Get a container",
-        path_parameters=_LABEL,
-        response=schema.Container,
-        response_description="The container.",
-        errors=_ERRORS,
-    ),
-    Operation(
-        method="patch",
-        path="/v1/containers/{container}",
-        operation_id="update_container",
-        tag="Containers",
-        summary="Change a container's defaults",
-        description="What is absent stays as it is; null clears.",
-        path_parameters=_LABEL,
-        body=schema.ContainerUpdate,
-        response=schema.Container,
-        response_description="The changed container.",
-        errors=_ERRORS,
-    ),
-    Operation(
-        method="delete",
-        path="/v1/containers/{container}",
-        operation_id="delete_container",
-        tag="Containers",
-        summary="Delete a container",
-        description="Its label is free again; its completions stay listed.",
-        path_parameters=_LABEL,
-        response=schema.ContainerDeleted,
-        errors=_ERRORS,
-    ),
-    Operation(
-        method="post",
-        path="/v1/containers/{container}/models",
-        operation_id="attach_container_model",
-        tag="Containers",
-        summary="Attach a model to a container (older form of POST /v1/models)",
-        path_parameters=_LABEL,
-        body=schema.ContainerModelAttach,
-        response=schema.ContainerModel,
-        response_description="The attached model.",
-        errors=_ERRORS,
-    ),
+    attach_container_model,
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote
 
-from litestar import Request, Response, get
+import msgspec
+from litestar import Request, Response
 from litestar.types import Send
 from maniac_gateway.v1 import datasets_pb2
 
@@ -14,16 +15,32 @@ from maniac_edge.context import RequestContext
 from maniac_edge.convert.datasets import export_request
 from maniac_edge.core.client import CoreClient
 from maniac_edge.core.download import CoreDownload, DownloadResponse
+from maniac_edge.http.operation import operation
 from maniac_edge.http.responses import context_of
 from maniac_edge.requests.validation import read_query
 from maniac_edge.schemas.datasets import DatasetContentQuery
 
 
-@get("/datasets/{dataset_id:str}/content", include_in_schema=False)
+@operation(
+    "GET",
+    "/datasets/{dataset_id:str}/content",
+    tag="Datasets",
+    path_parameters={"dataset_id": "Id of the dataset."},
+    query=DatasetContentQuery,
+    response=msgspec.Raw,
+    media_type="application/jsonl",
+    response_description="Lines with `id`, `created`, `model`, `tags`, `metadata`, `input` (the request) and `output`"
+    " (the record); of `fine_tuning` with `messages` and `tools`.",
+    errors=(400, 401, 403, 404, 409, 413, 422, 429, 500, 501, 503),
+)
 async def get_dataset_content(
     request: Request[Any, Any, Any], dataset_id: str, core: CoreClient, config: EdgeConfig
 ) -> Response[None]:
-    """Answer the items as JSON Lines."""
+    """Download a dataset.
+
+    JSON Lines, one completion each, newest first. `ETag` is `content_sha256`, and the form if it is not `full`. An
+    answer whose chunked encoding has no end is broken.
+    """
     context = context_of(request)
     query = read_query(request.scope["query_string"], DatasetContentQuery)
     call = core.datasets.ExportDataset(

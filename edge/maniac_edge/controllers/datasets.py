@@ -6,14 +6,14 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
-from litestar import Request, Response, delete, get, post
+from litestar import Request, Response
 from maniac_gateway.v1 import datasets_pb2
 
 from maniac_edge.config import EdgeConfig
 from maniac_edge.controllers.dataset_content import get_dataset_content
 from maniac_edge.convert import datasets as convert
 from maniac_edge.core.client import CoreClient
-from maniac_edge.http.openapi import Operation
+from maniac_edge.http.operation import operation
 from maniac_edge.http.responses import context_of, json_response, list_response
 from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.requests.validation import decode_body, read_query
@@ -21,11 +21,24 @@ from maniac_edge.schemas import datasets as schema
 
 _create = msgspec.json.Decoder(schema.DatasetCreate)
 _PATH = "/datasets/{dataset_id:str}"
+_ERRORS = (400, 401, 403, 404, 409, 413, 422, 429, 500, 501, 503)
+_ID = {"dataset_id": "Id of the dataset."}
 
 
-@get("/datasets", include_in_schema=False)
+@operation(
+    "GET",
+    "/datasets",
+    tag="Datasets",
+    query=schema.DatasetQuery,
+    response=schema.DatasetList,
+    response_description="A page.",
+    errors=(400, 401, 403, 422, 429, 500, 501, 503),
+)
 async def list_datasets(request: Request[Any, Any, Any], core: CoreClient) -> Response[bytes]:
-    """Answer a page."""
+    """List datasets.
+
+    Newest first. An unknown container has none.
+    """
     query = read_query(request.scope["query_string"], schema.DatasetQuery)
     page = await core.call(
         core.datasets.ListDatasets,
@@ -43,11 +56,23 @@ async def list_datasets(request: Request[Any, Any, Any], core: CoreClient) -> Re
     )
 
 
-@post("/datasets", status_code=200, include_in_schema=False)
+@operation(
+    "POST",
+    "/datasets",
+    tag="Datasets",
+    body=schema.DatasetCreate,
+    response=schema.DatasetCreated,
+    response_description="The dataset is complete.",
+    errors=_ERRORS,
+)
 async def create_dataset(
     request: Request[Any, Any, Any], core: CoreClient, config: EdgeConfig, bodies: BodyReader
 ) -> Response[bytes]:
-    """Make one."""
+    """Create a dataset.
+
+    Takes the newest completions of a container that match all filters, at most `size`. They never change
+    afterwards.
+    """
     data = await bodies.read(request.scope, request.receive)
     wanted = convert.create_from_json(decode_body(data, _create))
     made = await core.call(
@@ -60,11 +85,19 @@ async def create_dataset(
     return json_response(convert.created_to_json(made.dataset))
 
 
-@get(_PATH, include_in_schema=False)
+@operation(
+    "GET",
+    _PATH,
+    tag="Datasets",
+    path_parameters=_ID,
+    response=schema.Dataset,
+    response_description="The dataset.",
+    errors=_ERRORS,
+)
 async def get_dataset(
     request: Request[Any, Any, Any], dataset_id: str, core: CoreClient
 ) -> Response[bytes]:
-    """Answer one."""
+    """Get what is known of a dataset."""
     found = await core.call(
         core.datasets.GetDataset,
         datasets_pb2.GetDatasetRequest(id=unquote(dataset_id)),
@@ -73,81 +106,24 @@ async def get_dataset(
     return json_response(convert.dataset_to_json(found.dataset))
 
 
-@delete(_PATH, status_code=200, include_in_schema=False)
+@operation(
+    "DELETE",
+    _PATH,
+    tag="Datasets",
+    path_parameters=_ID,
+    response=schema.DatasetDeleted,
+    errors=_ERRORS,
+)
 async def delete_dataset(
     request: Request[Any, Any, Any], dataset_id: str, core: CoreClient
 ) -> Response[bytes]:
-    """Delete one."""
+    """Delete a dataset.
+
+    The completions it was taken from stay.
+    """
     wanted = datasets_pb2.DeleteDatasetRequest(id=unquote(dataset_id))
     await core.call(core.datasets.DeleteDataset, wanted, context_of(request))
     return json_response(schema.DatasetDeleted(id=wanted.id))
 
 
-_ERRORS = (400, 401, 403, 404, 409, 413, 422, 429, 500, 501, 503)
-_ID = {"dataset_id": "Id of the dataset."}
 HANDLERS = (list_datasets, create_dataset, get_dataset, delete_dataset, get_dataset_content)
-OPERATIONS = (
-    Operation(
-        method="get",
-        path="/v1/datasets",
-        operation_id="list_datasets",
-        tag="Datasets",
-        summary="List datasets",
-        description="Newest first. An unknown container has none.",
-        query=schema.DatasetQuery,
-        response=schema.DatasetList,
-        response_description="A page.",
-        errors=(400, 401, 403, 422, 429, 500, 501, 503),
-    ),
-    Operation(
-        method="post",
-        path="/v1/datasets",
-        operation_id="create_dataset",
-        tag="Datasets",
-        summary="Create a dataset",
-        description="Takes the newest completions of a container that match all filters, at most `size`. They never"
-        " change afterwards.",
-        body=schema.DatasetCreate,
-        response=schema.DatasetCreated,
-        response_description="The dataset is complete.",
-        errors=_ERRORS,
-    ),
-    Operation(
-        method="get",
-        path="/v1/datasets/{dataset_id}",
-        operation_id="get_dataset",
-        tag="Datasets",
-        summary="Get what is known of a dataset",
-        path_parameters=_ID,
-        response=schema.Dataset,
-        response_description="The dataset.",
-        errors=_ERRORS,
-    ),
-    Operation(
-        method="delete",
-        path="/v1/datasets/{dataset_id}",
-        operation_id="delete_dataset",
-        tag="Datasets",
-        summary="Delete a dataset",
-        description="The completions it was taken from stay.",
-        path_parameters=_ID,
-        response=schema.DatasetDeleted,
-        errors=_ERRORS,
-    ),
-    Operation(
-        method="get",
-        path="/v1/datasets/{dataset_id}/content",
-        operation_id="get_dataset_content",
-        tag="Datasets",
-        summary="Download a dataset",
-        description="JSON Lines, one completion each, newest first. `ETag` is `content_sha256`, and the form if it is not"
-        " `full`. An answer whose chunked encoding has no end is broken.",
-        path_parameters=_ID,
-        query=schema.DatasetContentQuery,
-        response=msgspec.Raw,
-        media_type="application/jsonl",
-        response_description="Lines with `id`, `created`, `model`, `tags`, `metadata`, `input` (the request) and `output`"
-        " (the record); of `fine_tuning` with `messages` and `tools`.",
-        errors=_ERRORS,
-    ),
-)

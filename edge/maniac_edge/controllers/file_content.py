@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote
 
-from litestar import Request, Response, get
+import msgspec
+from litestar import Request, Response
 from litestar.types import Send
 from maniac_gateway.v1 import files_pb2
 
@@ -15,14 +16,33 @@ from maniac_edge.convert.files import WHOLE, ByteRange, range_from_header
 from maniac_edge.core.client import CoreClient
 from maniac_edge.core.download import CoreDownload, DownloadResponse
 from maniac_edge.errors import EdgeError, internal_error
+from maniac_edge.http.operation import operation
 from maniac_edge.http.responses import context_of
 
 
-@get("/files/{file_id:str}/content", include_in_schema=False)
+@operation(
+    "GET",
+    "/files/{file_id:str}/content",
+    tag="Files",
+    path_parameters={"file_id": "Id of the file."},
+    headers={
+        "Range": "One range of bytes, such as `bytes=0-99`, `bytes=100-` or `bytes=-100`."
+        " Several ranges, and values that are not a range, are ignored.",
+        "If-Range": "The ETag of the file that the range continues; for another one the whole file is sent.",
+    },
+    response=msgspec.Raw,
+    media_type="application/octet-stream",
+    response_description="The bytes.",
+    partial_description="The bytes of the range.",
+    errors=(400, 401, 403, 404, 422, 429, 500, 503, 416, 502),
+)
 async def get_file_content(
     request: Request[Any, Any, Any], file_id: str, core: CoreClient, config: EdgeConfig
 ) -> Response[None]:
-    """Answer a file's bytes, or a range of them."""
+    """Download a file.
+
+    `ETag` is the SHA-256 of the whole file. An answer that ends before `Content-Length` is broken.
+    """
     context = context_of(request)
     headers = dict(request.scope["headers"])
     wanted = range_from_header(headers.get(b"range", b""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from litestar import Request, Response, post
+from litestar import Request, Response
 from litestar.types import Receive
 from maniac_gateway.v1 import files_pb2
 
@@ -15,8 +15,10 @@ from maniac_edge.core.client import CoreClient
 from maniac_edge.core.upload import CoreUpload
 from maniac_edge.errors import ClientGoneError
 from maniac_edge.http.client_connection import declared_size, until_gone
+from maniac_edge.http.operation import operation
 from maniac_edge.http.responses import context_of, json_response
 from maniac_edge.requests.form_data import UploadForm, file_too_large
+from maniac_edge.schemas.files import FileObject, FileUpload
 
 # Fields that a form may have beside the file.
 _FORM_OVERHEAD_BYTES = 64 * 1024
@@ -24,11 +26,24 @@ _FORM_OVERHEAD_BYTES = 64 * 1024
 _MESSAGE_BYTES = 256 * 1024
 
 
-@post("/files", status_code=200, include_in_schema=False)
+@operation(
+    "POST",
+    "/files",
+    tag="Files",
+    body=FileUpload,
+    body_media_type="multipart/form-data",
+    body_description="A form with a file.",
+    response=FileObject,
+    response_description="The stored file.",
+    errors=(400, 401, 403, 409, 413, 422, 429, 500, 502, 503),
+)
 async def create_file(
     request: Request[Any, Any, Any], core: CoreClient, config: EdgeConfig
 ) -> Response[bytes]:
-    """Store a file."""
+    """Upload a file.
+
+    The file is stored whole or not at all.
+    """
     # The body is taken from the connection itself: the framework would hold it whole.
     body = _Body(request.scope["headers"], request.receive, config.max_file_bytes)
     return json_response(file_to_json(await _relay(request, body, core, config)))

@@ -6,13 +6,13 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Request, Response
 from maniac_gateway.v1 import models_pb2
 
 from maniac_edge.convert import containers as convert_containers
 from maniac_edge.convert import models as convert
 from maniac_edge.core.client import CoreClient
-from maniac_edge.http.openapi import Operation
+from maniac_edge.http.operation import operation
 from maniac_edge.http.responses import context_of, json_response, list_response
 from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.requests.validation import decode_body, invalid_value, read_query
@@ -23,9 +23,20 @@ _attach = msgspec.json.Decoder(container_schema.ModelAttach)
 _PAGE = 1000
 
 
-@get("/models", include_in_schema=False)
+@operation(
+    "GET",
+    "/models",
+    tag="Models",
+    query=schema.ModelQuery,
+    response=schema.ModelList,
+    response_description="Models.",
+    errors=(400, 401, 403, 429, 500, 501, 503),
+)
 async def list_models(request: Request[Any, Any, Any], core: CoreClient) -> Response[bytes]:
-    """Answer a page, or all models when no page is asked for."""
+    """List models.
+
+    By id. All of them, unless `limit` or `offset` is given.
+    """
     with invalid_value():
         query = read_query(request.scope["query_string"], schema.ModelQuery)
     is_paged = query.limit is not None or query.offset is not None
@@ -50,21 +61,40 @@ async def list_models(request: Request[Any, Any, Any], core: CoreClient) -> Resp
     )
 
 
-@get("/models/{model:path}", include_in_schema=False)
+@operation(
+    "GET",
+    "/models/{model:path}",
+    tag="Models",
+    path_parameters={"model": "Full slug, short slug if it matches only one model, or UUID."},
+    response=schema.Model,
+    response_description="The model.",
+    errors=(400, 401, 403, 404, 429, 500, 501, 503),
+)
 async def get_model(
     request: Request[Any, Any, Any], model: str, core: CoreClient
 ) -> Response[bytes]:
-    """Answer one; slugs hold separators, escaped or not."""
+    """Get a model."""
     wanted = models_pb2.GetModelRequest(id=unquote(model.removeprefix("/")))
     found = await core.call(core.models.GetModel, wanted, context_of(request))
     return json_response(convert.model_to_json(found.model))
 
 
-@post("/models", status_code=200, include_in_schema=False)
+@operation(
+    "POST",
+    "/models",
+    tag="Models",
+    body=container_schema.ModelAttach,
+    response=container_schema.ContainerModel,
+    response_description="The attached model.",
+    errors=(400, 401, 403, 404, 409, 413, 422, 429, 500, 501, 503),
+)
 async def attach_model(
     request: Request[Any, Any, Any], core: CoreClient, bodies: BodyReader
 ) -> Response[bytes]:
-    """Attach a model to a container."""
+    """Attach a model to a container.
+
+    `maniac:CONTAINER:SLUG` then routes to it.
+    """
     data = await bodies.read(request.scope, request.receive)
     body = decode_body(data, _attach)
     wanted = convert_containers.attach_from_json(body.container, body)
@@ -73,40 +103,3 @@ async def attach_model(
 
 
 HANDLERS = (list_models, get_model, attach_model)
-OPERATIONS = (
-    Operation(
-        method="get",
-        path="/v1/models",
-        operation_id="list_models",
-        tag="Models",
-        summary="List models",
-        description="By id. All of them, unless `limit` or `offset` is given.",
-        query=schema.ModelQuery,
-        response=schema.ModelList,
-        response_description="Models.",
-        errors=(400, 401, 403, 429, 500, 501, 503),
-    ),
-    Operation(
-        method="get",
-        path="/v1/models/{model}",
-        operation_id="get_model",
-        tag="Models",
-        summary="Get a model",
-        path_parameters={"model": "Full slug, short slug if it matches only one model, or UUID."},
-        response=schema.Model,
-        response_description="The model.",
-        errors=(400, 401, 403, 404, 429, 500, 501, 503),
-    ),
-    Operation(
-        method="post",
-        path="/v1/models",
-        operation_id="attach_model",
-        tag="Models",
-        summary="Attach a model to a container",
-        description="`maniac:CONTAINER:SLUG` then routes to it.",
-        body=container_schema.ModelAttach,
-        response=container_schema.ContainerModel,
-        response_description="The attached model.",
-        errors=(400, 401, 403, 404, 409, 413, 422, 429, 500, 501, 503),
-    ),
-)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import msgspec
-from litestar import Request, Response, get
-from litestar.handlers import HTTPRouteHandler
+from litestar import Request, Response
 
-from maniac_edge.http.openapi import Operation, document
+from maniac_edge.http.operation import operation
 from maniac_edge.http.responses import encode
 
 # The page may load its own document and nothing else.
@@ -42,71 +40,52 @@ _ROOT_PAGE = b"""<!doctype html>
 """
 
 
-def reference_handlers(operations: Sequence[Operation]) -> list[HTTPRouteHandler]:
-    """Return the handlers that serve the document of these operations and the page."""
+@operation("GET", "/", tag="Reference", response=Root, is_public=True)
+async def root(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Where everything is.
 
-    @cache
-    def rendered() -> bytes:
-        return encode(document(operations))
-
-    @cache
-    def page() -> bytes:
-        return files("maniac_edge").joinpath("reference.html").read_bytes()
-
-    @get("/openapi.json", sync_to_thread=False)
-    def openapi_json() -> Response[bytes]:
-        return Response(rendered(), media_type="application/json")
-
-    @get("/docs", sync_to_thread=False)
-    def docs() -> Response[bytes]:
-        return Response(
-            page(),
-            media_type="text/html",
-            headers={"content-security-policy": _POLICY},
-        )
-
-    @get("/", sync_to_thread=False)
-    def root(request: Request[Any, Any, Any]) -> Response[bytes]:
-        # Browsers ask for HTML by name; other clients get the same as JSON.
-        if "text/html" in request.headers.get("accept", ""):
-            return Response(
-                _ROOT_PAGE, media_type="text/html", headers={"content-security-policy": _POLICY}
-            )
-        return Response(_ROOT, media_type="application/json")
-
-    return [openapi_json, docs, root]
+    As a page for browsers.
+    """
+    # Browsers ask for HTML by name; other clients get the same as JSON.
+    if "text/html" in request.headers.get("accept", ""):
+        return _page(_ROOT_PAGE)
+    return Response(_ROOT, media_type="application/json")
 
 
-OPERATIONS = (
-    Operation(
-        method="get",
-        path="/",
-        operation_id="root",
-        tag="Reference",
-        summary="Where everything is",
-        description="As a page for browsers.",
-        response=Root,
-        is_public=True,
-    ),
-    Operation(
-        method="get",
-        path="/openapi.json",
-        operation_id="openapi",
-        tag="Reference",
-        summary="This document",
-        response=dict[str, Any],
-        response_description="OpenAPI 3.1.",
-        is_public=True,
-    ),
-    Operation(
-        method="get",
-        path="/docs",
-        operation_id="docs",
-        tag="Reference",
-        summary="This document as a page",
-        response=str,
-        media_type="text/html",
-        response_description="A page that loads nothing from elsewhere.",
-        is_public=True,
-    ),
+@operation(
+    "GET",
+    "/openapi.json",
+    tag="Reference",
+    response=dict[str, Any],
+    response_description="OpenAPI 3.1.",
+    is_public=True,
 )
+async def openapi(document: bytes) -> Response[bytes]:
+    """This document."""
+    return Response(document, media_type="application/json")
+
+
+@operation(
+    "GET",
+    "/docs",
+    tag="Reference",
+    response=str,
+    media_type="text/html",
+    response_description="A page that loads nothing from elsewhere.",
+    is_public=True,
+)
+async def docs() -> Response[bytes]:
+    """This document as a page."""
+    return _page(_read_reference())
+
+
+def _page(content: bytes) -> Response[bytes]:
+    return Response(content, media_type="text/html", headers={"content-security-policy": _POLICY})
+
+
+@cache
+def _read_reference() -> bytes:
+    return files("maniac_edge").joinpath("reference.html").read_bytes()
+
+
+HANDLERS = (root, openapi, docs)

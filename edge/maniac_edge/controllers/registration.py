@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import msgspec
-from litestar import Request, Response, post
+from litestar import Request, Response
 from maniac_gateway.v1 import chat_pb2
 
 from maniac_edge.config import EdgeConfig
@@ -17,7 +17,7 @@ from maniac_edge.convert.registration import MAX_ERRORS, item_from_json, respons
 from maniac_edge.core.client import CoreClient, finish, take_headers
 from maniac_edge.errors import EdgeError
 from maniac_edge.http.client_connection import body_pieces
-from maniac_edge.http.openapi import Operation
+from maniac_edge.http.operation import operation
 from maniac_edge.http.responses import context_of, json_response
 from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.requests.item_stream import ItemStream
@@ -29,11 +29,23 @@ _BREATH = 32
 """Items that are taken in one go, some hundred microseconds: other requests wait meanwhile."""
 
 
-@post("/chat/completions/register", status_code=200, include_in_schema=False)
-async def register(
+@operation(
+    "POST",
+    "/chat/completions/register",
+    tag="Chat",
+    body=schema.RegisterRequest,
+    response=schema.RegisterResponse,
+    response_description="What became of the items.",
+    errors=(400, 401, 403, 404, 409, 413, 422, 429, 500, 501, 503),
+)
+async def register_chat_completions(
     request: Request[Any, Any, Any], core: CoreClient, config: EdgeConfig, bodies: BodyReader
 ) -> Response[bytes]:
-    """Register examples."""
+    """Register examples that were completed elsewhere.
+
+    Items are registered while the body arrives. When the object around them turns out to be wrong after that, the
+    error's `details.summary` says what was registered.
+    """
     context = context_of(request)
     upload = _Upload(core, context, config.file_timeout_s)
     try:
@@ -196,19 +208,4 @@ class _Upload:
         return response
 
 
-HANDLERS = (register,)
-OPERATIONS = (
-    Operation(
-        method="post",
-        path="/v1/chat/completions/register",
-        operation_id="register_chat_completions",
-        tag="Chat",
-        summary="Register examples that were completed elsewhere",
-        description="Items are registered while the body arrives. When the object around them turns out to be wrong"
-        " after that, the error's `details.summary` says what was registered.",
-        body=schema.RegisterRequest,
-        response=schema.RegisterResponse,
-        response_description="What became of the items.",
-        errors=(400, 401, 403, 404, 409, 413, 422, 429, 500, 501, 503),
-    ),
-)
+HANDLERS = (register_chat_completions,)

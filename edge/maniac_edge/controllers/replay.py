@@ -6,14 +6,13 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
-from litestar import Request, Response, post
+from litestar import Request
 from litestar.types import Receive, Scope, Send
 from maniac_gateway.v1 import relay_pb2
 
-from maniac_edge.context import RequestContext
 from maniac_edge.core.chat import ChatRequest
-from maniac_edge.http.openapi import Operation
-from maniac_edge.http.responses import context_of
+from maniac_edge.http.operation import operation
+from maniac_edge.http.responses import AsgiResponse, context_of
 from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.requests.validation import decode_body
 from maniac_edge.schemas.completions import ChatCompletion, ChatCompletionChunk, ChatReplay
@@ -22,58 +21,43 @@ from maniac_edge.wires.answerer import Answerer
 _decoder = msgspec.json.Decoder(ChatReplay)
 
 
-@post("/chat/completions/{completion_id:str}/replay", status_code=200, include_in_schema=False)
-async def replay_completion(
+@operation(
+    "POST",
+    "/chat/completions/{completion_id:str}/replay",
+    tag="Chat",
+    path_parameters={"completion_id": "Id of the completion."},
+    body=ChatReplay,
+    body_required=False,
+    response=ChatCompletion,
+    response_description="The answer; with `stream: true` as server-sent events.",
+    event=ChatCompletionChunk,
+    errors=(400, 401, 402, 403, 404, 409, 413, 422, 429, 500, 501, 502, 503),
+)
+async def replay_chat_completion(
     request: Request[Any, Any, Any],
     completion_id: str,
     answerer: Answerer,
     bodies: BodyReader,
-) -> Response[None]:
-    """Answer one captured request once more."""
+) -> AsgiResponse:
+    """Send a captured request once more.
+
+    With the parameters that were sent, what its container had added, and the headers that were forwarded, to the
+    model that served it or to another. It is limited, charged and captured as any request; the record's `replay_of`
+    names the first. 409 if content is not stored any more.
+    """
     body = await bodies.read(request.scope, request.receive)
     wanted = decode_body(body, _decoder) if body.strip() else ChatReplay()
     replay = relay_pb2.RelayReplay(id=unquote(completion_id), model=wanted.model or "")
     start = relay_pb2.RelayStart(
         stream=bool(wanted.stream), wire=relay_pb2.RELAY_WIRE_CHAT, replay=replay
     )
-    return _Answer(answerer, ChatRequest(start), context_of(request))
+    context = context_of(request)
 
-
-class _Answer(Response[None]):
-    """Answers as chat requests are answered."""
-
-    def __init__(self, answerer: Answerer, replay: ChatRequest, context: RequestContext) -> None:
-        super().__init__(None)
-        self._answerer = answerer
-        self._replay = replay
-        self._context = context
-
-    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
-        """Return the ASGI app that answers."""
-        return self._send
-
-    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def send_answer(scope: Scope, receive: Receive, send: Send) -> None:
         del receive
-        await self._answerer.answer(self._replay, scope, send, self._context)
+        await answerer.answer(ChatRequest(start), scope, send, context)
+
+    return AsgiResponse(send_answer)
 
 
-HANDLERS = (replay_completion,)
-OPERATIONS = (
-    Operation(
-        method="post",
-        path="/v1/chat/completions/{completion_id}/replay",
-        operation_id="replay_chat_completion",
-        tag="Chat",
-        summary="Send a captured request once more",
-        description="With the parameters that were sent, what its container had added, and the headers that were"
-        " forwarded, to the model that served it or to another. It is limited, charged and captured as any request;"
-        " the record's `replay_of` names the first. 409 if content is not stored any more.",
-        path_parameters={"completion_id": "Id of the completion."},
-        body=ChatReplay,
-        body_required=False,
-        response=ChatCompletion,
-        response_description="The answer; with `stream: true` as server-sent events.",
-        event=ChatCompletionChunk,
-        errors=(400, 401, 402, 403, 404, 409, 413, 422, 429, 500, 501, 502, 503),
-    ),
-)
+HANDLERS = (replay_chat_completion,)

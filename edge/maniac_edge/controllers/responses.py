@@ -1,23 +1,27 @@
-"""Stored responses: read, repeated, deleted. New ones are asked for on their wire."""
+"""Responses, OpenAI's newer API: asked for, whole or streamed; those that are stored read, repeated and deleted."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
-from litestar import Request, Response, delete, get, post
+from litestar import Request, Response
 from maniac_gateway.v1 import responses_pb2
 from msgspec import Meta
 
 from maniac_edge.core.client import CoreClient
-from maniac_edge.http.openapi import Operation
-from maniac_edge.http.responses import context_of, json_response
+from maniac_edge.http.operation import operation
+from maniac_edge.http.responses import AsgiResponse, context_of, json_response
 from maniac_edge.requests.validation import invalid_value, read_query
+from maniac_edge.wires.handler import WireHandler
 from maniac_edge.wires.responses.schema import Response as ResponseSchema
-from maniac_edge.wires.responses.schema import ResponseEvent
+from maniac_edge.wires.responses.schema import ResponseCreate, ResponseEvent
 from maniac_edge.wires.responses.stored import input_items, stored_events, stored_response
 
 _PATH = "/responses/{response_id:str}"
+_ID = {"response_id": "Id of the response."}
+_ERRORS = (400, 401, 403, 404, 429, 500, 503)
 
 
 class ResponseQuery(msgspec.Struct):
@@ -55,11 +59,42 @@ class ResponseItemList(msgspec.Struct):
     object: Literal["list"] = "list"
 
 
-@get(_PATH, include_in_schema=False)
+@operation(
+    "POST",
+    "/responses",
+    tag="Responses",
+    body=ResponseCreate,
+    response=ResponseSchema,
+    response_description="The response; with `stream: true` as server-sent events.",
+    event=ResponseEvent,
+    errors=(400, 401, 402, 403, 404, 409, 413, 422, 429, 500, 501, 502, 503),
+)
+async def create_response(request: Request[Any, Any, Any], responses: WireHandler) -> AsgiResponse:
+    """Create a response.
+
+    OpenAI's Responses API, on any provider. Built-in tools and fields that only a provider of this API has are dropped
+    elsewhere and named in `X-Maniac-Dropped-Params`.
+    """
+    return AsgiResponse(partial(responses.create, context=context_of(request)))
+
+
+@operation(
+    "GET",
+    _PATH,
+    tag="Responses",
+    path_parameters=_ID,
+    query=ResponseQuery,
+    response=ResponseSchema,
+    event=ResponseEvent,
+    errors=_ERRORS,
+)
 async def get_response(
     request: Request[Any, Any, Any], core: CoreClient, response_id: str
 ) -> Response[bytes]:
-    """Answer one."""
+    """Get a stored response.
+
+    Only responses asked for with `store: true` are found.
+    """
     with invalid_value():
         query = read_query(request.scope["query_string"], ResponseQuery)
     found = await _find(request, core, response_id)
@@ -69,11 +104,21 @@ async def get_response(
     return Response(stored_response(found), media_type="application/json")
 
 
-@delete(_PATH, status_code=200, include_in_schema=False)
+@operation(
+    "DELETE",
+    _PATH,
+    tag="Responses",
+    path_parameters=_ID,
+    response=DeletedResponse,
+    errors=(*_ERRORS, 409),
+)
 async def delete_response(
     request: Request[Any, Any, Any], core: CoreClient, response_id: str
 ) -> Response[bytes]:
-    """Delete one."""
+    """Delete a stored response.
+
+    What was asked and answered is deleted for good; counts, usage and spend stay.
+    """
     await core.call(
         core.responses.DeleteResponse,
         responses_pb2.DeleteResponseRequest(id=response_id),
@@ -82,20 +127,38 @@ async def delete_response(
     return json_response(DeletedResponse(id=response_id))
 
 
-@post(f"{_PATH}/cancel", status_code=200, include_in_schema=False)
+@operation(
+    "POST",
+    f"{_PATH}/cancel",
+    tag="Responses",
+    path_parameters=_ID,
+    response=ResponseSchema,
+    errors=_ERRORS,
+)
 async def cancel_response(
     request: Request[Any, Any, Any], core: CoreClient, response_id: str
 ) -> Response[bytes]:
-    """Answer one as it is: what is stored has ended."""
+    """Cancel a response.
+
+    A response that has ended is returned as it is.
+    """
     found = await _find(request, core, response_id)
     return Response(stored_response(found), media_type="application/json")
 
 
-@get(f"{_PATH}/input_items", include_in_schema=False)
-async def list_input_items(
+@operation(
+    "GET",
+    f"{_PATH}/input_items",
+    tag="Responses",
+    path_parameters=_ID,
+    query=ItemsQuery,
+    response=ResponseItemList,
+    errors=_ERRORS,
+)
+async def list_response_input_items(
     request: Request[Any, Any, Any], core: CoreClient, response_id: str
 ) -> Response[bytes]:
-    """Answer a page of the input."""
+    """List the input of a stored response."""
     with invalid_value():
         query = read_query(request.scope["query_string"], ItemsQuery)
     items = input_items(await _find(request, core, response_id))
@@ -127,54 +190,10 @@ async def _find(
     return found.response
 
 
-HANDLERS = (get_response, delete_response, cancel_response, list_input_items)
-_ID = {"response_id": "Id of the response."}
-_ERRORS = (400, 401, 403, 404, 429, 500, 503)
-OPERATIONS = (
-    Operation(
-        method="get",
-        path="/v1/responses/{response_id}",
-        operation_id="get_response",
-        tag="Responses",
-        summary="Get a stored response",
-        description="Only responses asked for with `store: true` are found.",
-        path_parameters=_ID,
-        query=ResponseQuery,
-        response=ResponseSchema,
-        event=ResponseEvent,
-        errors=_ERRORS,
-    ),
-    Operation(
-        method="delete",
-        path="/v1/responses/{response_id}",
-        operation_id="delete_response",
-        tag="Responses",
-        summary="Delete a stored response",
-        description="What was asked and answered is deleted for good; counts, usage and spend stay.",
-        path_parameters=_ID,
-        response=DeletedResponse,
-        errors=(*_ERRORS, 409),
-    ),
-    Operation(
-        method="post",
-        path="/v1/responses/{response_id}/cancel",
-        operation_id="cancel_response",
-        tag="Responses",
-        summary="Cancel a response",
-        description="A response that has ended is returned as it is.",
-        path_parameters=_ID,
-        response=ResponseSchema,
-        errors=_ERRORS,
-    ),
-    Operation(
-        method="get",
-        path="/v1/responses/{response_id}/input_items",
-        operation_id="list_response_input_items",
-        tag="Responses",
-        summary="List the input of a stored response",
-        path_parameters=_ID,
-        query=ItemsQuery,
-        response=ResponseItemList,
-        errors=_ERRORS,
-    ),
+HANDLERS = (
+    create_response,
+    get_response,
+    delete_response,
+    cancel_response,
+    list_response_input_items,
 )

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from litestar import Request, Response, get
+from litestar import Request, Response
 from maniac_gateway.v1 import traces_pb2
 
 from maniac_edge.convert import traces as convert
 from maniac_edge.core.client import CoreClient
-from maniac_edge.http.openapi import Operation
+from maniac_edge.http.operation import operation
 from maniac_edge.http.responses import context_of, json_response, list_response
 from maniac_edge.requests.path_ids import by_given_id
 from maniac_edge.requests.validation import read_query
 from maniac_edge.schemas import traces as schema
 
 
-@get("/traces", include_in_schema=False)
+@operation(
+    "GET",
+    "/traces",
+    tag="Traces",
+    query=schema.TraceQuery,
+    response=schema.TraceList,
+    response_description="A page.",
+    errors=(400, 401, 403, 422, 429, 500, 501, 503),
+)
 async def list_traces(request: Request[Any, Any, Any], core: CoreClient) -> Response[bytes]:
-    """Answer a page."""
+    """List traces.
+
+    Newest first, by the time of their first request.
+    """
     query = read_query(request.scope["query_string"], schema.TraceQuery)
     page = await core.call(
         core.traces.ListTraces,
@@ -34,9 +45,20 @@ async def list_traces(request: Request[Any, Any, Any], core: CoreClient) -> Resp
     )
 
 
-@get("/traces/{trace_id:path}", include_in_schema=False)
+@operation(
+    "GET",
+    "/traces/{trace_id:path}",
+    tag="Traces",
+    path_parameters={"trace_id": "The `trace.id` of the requests; any characters."},
+    response=schema.TraceDetail,
+    response_description="The trace.",
+    errors=(400, 401, 403, 404, 409, 422, 429, 500, 501, 503),
+)
 async def get_trace(request: Request[Any, Any, Any], core: CoreClient) -> Response[bytes]:
-    """Answer one."""
+    """Get a trace with its spans.
+
+    Requests that name the same span are attempts of it.
+    """
     context = context_of(request)
     found = await by_given_id(
         request,
@@ -48,31 +70,4 @@ async def get_trace(request: Request[Any, Any, Any], core: CoreClient) -> Respon
     return json_response(convert.trace_to_json(found.trace))
 
 
-_ERRORS = (400, 401, 403, 404, 409, 422, 429, 500, 501, 503)
 HANDLERS = (list_traces, get_trace)
-OPERATIONS = (
-    Operation(
-        method="get",
-        path="/v1/traces",
-        operation_id="list_traces",
-        tag="Traces",
-        summary="List traces",
-        description="Newest first, by the time of their first request.",
-        query=schema.TraceQuery,
-        response=schema.TraceList,
-        response_description="A page.",
-        errors=(400, 401, 403, 422, 429, 500, 501, 503),
-    ),
-    Operation(
-        method="get",
-        path="/v1/traces/{trace_id}",
-        operation_id="get_trace",
-        tag="Traces",
-        summary="Get a trace with its spans",
-        description="Requests that name the same span are attempts of it.",
-        path_parameters={"trace_id": "The `trace.id` of the requests; any characters."},
-        response=schema.TraceDetail,
-        response_description="The trace.",
-        errors=_ERRORS,
-    ),
-)

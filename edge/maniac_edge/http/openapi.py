@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from maniac_edge.schemas.common import ErrorEnvelope
+from maniac_edge.http.operation import Endpoint, operation
 
 _REF = "#/components/schemas/{name}"
 _DESCRIPTION = """OpenAI-compatible inference gateway. Every path under `/v1` is served under `/api/v1` as well.
@@ -40,57 +40,20 @@ _STATUSES = {
 }
 
 
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One verb of one path."""
-
-    method: Literal["get", "post", "patch", "delete"]
-    path: str
-    operation_id: str
-    tag: str
-    summary: str
-    description: str = ""
-    response: Any = None
-    """Type of the 200 body; None: no request is answered with one."""
-    media_type: str = "application/json"
-    """Of the 200 body."""
-    response_description: str = "Done."
-    event: Any = None
-    """Type of the events, if it can stream."""
-    query: type[msgspec.Struct] | None = None
-    """Struct whose fields are the query parameters."""
-    headers: dict[str, str] = {}
-    """Description of request headers by name."""
-    partial_description: str = ""
-    """Of the 206, if it can answer a part."""
-    path_parameters: dict[str, str] = {}
-    """Description by name."""
-    body: Any = None
-    """Type of the request body."""
-    body_media_type: str = "application/json"
-    """Of the request body."""
-    body_description: str = ""
-    body_required: bool = True
-    errors: tuple[int, ...] = ()
-    error: Any = ErrorEnvelope
-    """Type of the body of an error."""
-    is_public: bool = False
-    """Whether it needs no key."""
-
-
-def document(operations: Sequence[Operation]) -> dict[str, Any]:
-    """Return the document for these operations."""
+def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
+    """Return the document of these endpoints."""
     shapes: list[Any] = []
-    for operation in operations:
+    for endpoint in endpoints:
+        facts = endpoint.facts
         shapes += [
-            shape
-            for shape in (operation.body, operation.response, operation.event, operation.error)
-            if shape
+            shape for shape in (facts.body, facts.response, facts.event, facts.error) if shape
         ]
     schemas, components = msgspec.json.schema_components(shapes, ref_template=_REF)
     refs = {id(shape): schema for shape, schema in zip(shapes, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
-    for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, refs)
+    for endpoint in endpoints:
+        verb = endpoint.facts.method.lower()
+        paths.setdefault(endpoint.path, {})[verb] = _operation(endpoint, refs)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -111,51 +74,49 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     }
 
 
-def _operation(operation: Operation, refs: dict[int, Any]) -> dict[str, Any]:
+def _operation(endpoint: Endpoint, refs: dict[int, Any]) -> dict[str, Any]:
+    facts = endpoint.facts
     content: dict[str, Any] = {}
-    if operation.response:
-        content[operation.media_type] = {"schema": refs[id(operation.response)]}
-    if operation.event:
+    if facts.response:
+        content[facts.media_type] = {"schema": refs[id(facts.response)]}
+    if facts.event:
         content["text/event-stream"] = {
             "schema": {
                 "type": "string",
                 "description": "Events `data: CHUNK`, each chunk as the schema in `x-event`, ended by `data: [DONE]`."
                 " A failure after the first event is one event with an `error` object.",
-                "x-event": refs[id(operation.event)],
+                "x-event": refs[id(facts.event)],
             }
         }
-    done = {"description": operation.response_description, "content": content}
-    if not operation.is_public:
+    done = {"description": facts.response_description, "content": content}
+    if not facts.is_public:
         done["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
     result: dict[str, Any] = {
-        "operationId": operation.operation_id,
-        "tags": [operation.tag],
-        "summary": operation.summary,
+        "operationId": endpoint.id,
+        "tags": [facts.tag],
+        "summary": endpoint.summary,
         "responses": {
-            **({"200": done} if operation.response else {}),
-            **{
-                str(status): _failure(status, refs[id(operation.error)])
-                for status in operation.errors
-            },
+            **({"200": done} if facts.response else {}),
+            **{str(status): _failure(status, refs[id(facts.error)]) for status in facts.errors},
         },
     }
-    if operation.description:
-        result["description"] = operation.description
-    if operation.partial_description:
-        result["responses"]["206"] = {**done, "description": operation.partial_description}
+    if endpoint.description:
+        result["description"] = endpoint.description
+    if facts.partial_description:
+        result["responses"]["206"] = {**done, "description": facts.partial_description}
     if parameters := [
-        *_parameters("path", operation.path_parameters, required=True),
-        *_query_parameters(operation),
-        *_parameters("header", operation.headers, required=False),
+        *_parameters("path", facts.path_parameters, required=True),
+        *_query_parameters(facts),
+        *_parameters("header", facts.headers, required=False),
     ]:
         result["parameters"] = parameters
-    if operation.body:
+    if facts.body:
         result["requestBody"] = {
-            "required": operation.body_required,
-            "description": operation.body_description,
-            "content": {operation.body_media_type: {"schema": refs[id(operation.body)]}},
+            "required": facts.body_required,
+            "description": facts.body_description,
+            "content": {facts.body_media_type: {"schema": refs[id(facts.body)]}},
         }
-    if operation.is_public:
+    if facts.is_public:
         result["security"] = []
     return result
 
@@ -185,11 +146,11 @@ def _parameters(
     ]
 
 
-def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
-    if operation.query is None:
+def _query_parameters(facts: operation) -> list[dict[str, Any]]:
+    if facts.query is None:
         return []
-    shape = msgspec.json.schema_components([operation.query], ref_template=_REF)[1]
-    schema = shape[operation.query.__name__]
+    shape = msgspec.json.schema_components([facts.query], ref_template=_REF)[1]
+    schema = shape[facts.query.__name__]
     result = []
     for name, field in schema["properties"].items():
         description = field.pop("description", "")
