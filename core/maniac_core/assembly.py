@@ -31,6 +31,7 @@ from maniac_core.rpc.boundary.register import register
 from maniac_core.rpc.chat.servicer import ChatServicer
 from maniac_core.rpc.containers import ContainerServicer
 from maniac_core.rpc.datasets import DatasetServicer
+from maniac_core.rpc.embeddings import EmbeddingServicer
 from maniac_core.rpc.evaluators import EvaluatorServicer
 from maniac_core.rpc.files import FileServicer
 from maniac_core.rpc.health import HealthServicer
@@ -305,6 +306,7 @@ class Parts:
             {
                 "ChatService": chat,
                 "RelayService": self.relay,
+                "EmbeddingService": EmbeddingServicer(gate, self.chat),
                 "ResponseService": ResponseServicer(gate, responses, seals),
                 "ContainerService": ContainerServicer(gate, containers),
                 "ModelService": ModelServicer(gate, self._models),

@@ -24,6 +24,7 @@ from maniac_edge.controllers import (
     completions,
     containers,
     datasets,
+    embeddings,
     evaluation_runs,
     evaluators,
     files,
@@ -53,6 +54,7 @@ from maniac_edge.observe.access_log import AccessLog
 from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.wires.answerer import Answerer
 from maniac_edge.wires.chat.wire import ChatWire
+from maniac_edge.wires.embeddings.wire import EmbeddingsWire
 from maniac_edge.wires.handler import WireHandler
 from maniac_edge.wires.messages.wire import MessagesWire
 from maniac_edge.wires.responses.wire import ResponsesWire
@@ -63,6 +65,7 @@ _RESOURCES = (
     chat,
     messages,
     responses,
+    embeddings,
     completions,
     replay,
     registration,
@@ -104,6 +107,7 @@ def create_app(config: EdgeConfig) -> App:
     chat_wire = WireHandler(ChatWire(config), answerer, bodies)
     messages_wire = WireHandler(MessagesWire(), answerer, bodies)
     responses_wire = WireHandler(ResponsesWire(), answerer, bodies)
+    embeddings_wire = WireHandler(EmbeddingsWire(), answerer, bodies)
     handlers = [*options_handlers(_HANDLERS), *_HANDLERS]
     app = Litestar(
         route_handlers=[
@@ -119,6 +123,7 @@ def create_app(config: EdgeConfig) -> App:
             "chat": _given(chat_wire),
             "messages": _given(messages_wire),
             "responses": _given(responses_wire),
+            "embeddings": _given(embeddings_wire),
             "document": Provide(
                 lambda: encode(document(_ENDPOINTS)), use_cache=True, sync_to_thread=False
             ),
@@ -137,6 +142,7 @@ def create_app(config: EdgeConfig) -> App:
             (chat.create_chat_completion, chat_wire),
             (messages.create_message, messages_wire),
             (responses.create_response, responses_wire),
+            (embeddings.create_embeddings, embeddings_wire),
         )
         for base in _BASE_PATHS
         for path in handler.paths

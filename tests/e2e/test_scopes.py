@@ -128,6 +128,7 @@ def test_every_method_of_the_contract_has_its_scope() -> None:
     assert sorted(found["inference"]) == [
         "Call",
         "CreateChatCompletion",
+        "CreateEmbeddings",
         "ReplayChatCompletion",
         "StreamChatCompletion",
         "StreamReplayChatCompletion",

@@ -223,6 +223,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The model as the provider names it in its answer."""
     native: bytes | None = None
     """The body as it came, if the request was native."""
+    vectors: list[list[float]] | None = None
+    """One per text, in their order, if the request was for embeddings."""
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -240,6 +242,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage
     native: bytes | None = None
     """The answer in the form of the request's wire, as its provider made it."""
+    vectors: list[list[float]] | None = None
+    """One per text, in their order, if the request was for embeddings; `choices` is empty then."""
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):

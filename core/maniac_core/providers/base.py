@@ -54,6 +54,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     """Headers of the caller that a dialect may forward, lower-case: anthropic-beta, traceparent."""
     native: NativePrompt | None = None
     """To be sent in place of messages and parameters, but for what the gateway must change."""
+    is_embedding: bool = False
+    """Whether vectors of the messages are wanted, one each, and no answer."""
     untranslated: tuple[str, ...] = ()
     """Fields of the client's request that are not in messages and parameters, because only its own API has them."""
 
@@ -138,6 +140,10 @@ class Dialect(Protocol):
         """Return what splits the bytes of one stream into events: server-sent ones, unless it says otherwise."""
         return SSEDecoder()
 
+    def embedder(self) -> Embedder | None:
+        """Return the dialect of the provider's embeddings; None: it has none."""
+        return None
+
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
         """Encode a request: the client's own, if the prompt has one.
 
@@ -171,6 +177,27 @@ class Dialect(Protocol):
 
         Raises:
             ValueError: it is none.
+        """
+
+
+class Embedder(Protocol):
+    """The wire format of a provider's embeddings."""
+
+    most_texts: int
+    """In one request."""
+
+    def encode(self, target: Target, prompt: Prompt) -> HttpCall:
+        """Encode a request; the content of each message is a text.
+
+        Raises:
+            GatewayError: INVALID_VALUE, naming the field, for what this wire cannot carry.
+        """
+
+    def decode(self, body: bytes) -> Answer:
+        """Decode an answer, which has vectors and no choices.
+
+        Raises:
+            UpstreamFailure: the body is not an answer, or is an error inside a 200.
         """
 
 

@@ -12,6 +12,7 @@ from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import Answer, Wire
 from maniac_core.providers.base import (
     Dialect,
+    Embedder,
     HttpCall,
     Prompt,
     StreamDecoder,
@@ -26,6 +27,7 @@ from maniac_core.providers.errors import (
     unreadable_failure,
 )
 from maniac_core.providers.gemini.answer import GeminiChunk, usage_of, whole_answer
+from maniac_core.providers.gemini.embeddings import GeminiEmbedder
 from maniac_core.providers.gemini.errors import failure_in, refine
 from maniac_core.providers.gemini.listing import read_gemini_models
 from maniac_core.providers.gemini.request import encode_body
@@ -48,12 +50,17 @@ class _WireBill(msgspec.Struct):
 
 _ANSWER = msgspec.json.Decoder(GeminiChunk)
 _BILL = msgspec.json.Decoder(_WireBill)
+_EMBEDDER = GeminiEmbedder()
 
 
 class GeminiDialect(Dialect):
     """See `Dialect`."""
 
     wire: Wire = "gemini"
+
+    def embedder(self) -> Embedder:
+        """Return the dialect of embeddings."""
+        return _EMBEDDER
 
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
         """Encode a request.

@@ -35,11 +35,12 @@ import msgspec
 from maniac_core.config.known import KNOWN_PROVIDERS, Habits
 from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import RESULT_MEDIA, Answer, JsonObject, Wire
-from maniac_core.providers.base import Dialect, HttpCall, Prompt, Target, UpstreamFailure
+from maniac_core.providers.base import Dialect, Embedder, HttpCall, Prompt, Target, UpstreamFailure
 from maniac_core.providers.base_url import openai_url
 from maniac_core.providers.errors import response_failure
 from maniac_core.providers.listing import ModelPage, ModelsRequest
 from maniac_core.providers.openai.answer import decode_answer
+from maniac_core.providers.openai.embeddings import Address, OpenAIEmbedder
 from maniac_core.providers.openai.listing import read_openai_models
 from maniac_core.providers.openai.results import plain_results
 from maniac_core.providers.openai.stream import OpenAIStreamDecoder
@@ -70,6 +71,10 @@ class OpenAIDialect(Dialect):
     """See the module; implements `Dialect`."""
 
     wire: Wire = "chat"
+
+    def embedder(self) -> Embedder:
+        """Return the dialect of embeddings."""
+        return _EMBEDDER
 
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
         """Encode a request.
@@ -141,6 +146,15 @@ def server_at(base_url: str, name: str) -> Server:
             return Server(url=url, habits=row.habits, is_at_home=True)
     named = KNOWN_PROVIDERS.get(name)
     return Server(url=url, habits=named.habits if named else Habits(), is_at_home=False)
+
+
+def _embeddings_address(target: Target) -> Address:
+    habits = server_at(target.config.base_url, target.provider).habits
+    url = openai_url(target.config.base_url, "/embeddings")
+    return url, _headers(habits.key_header, target.api_key, stream=False)
+
+
+_EMBEDDER = OpenAIEmbedder(_embeddings_address)
 
 
 @functools.lru_cache(maxsize=256)

@@ -10,9 +10,9 @@ import msgspec
 from maniac_common.turns import LARGE_BYTES, large_turn
 
 from maniac_core.config.provider import ProviderConfig, variables_of
-from maniac_core.domain.chat import Answer
-from maniac_core.domain.errors import Reason
-from maniac_core.providers.base import Dialect, HttpCall, Prompt, Target, UpstreamFailure
+from maniac_core.domain.chat import Answer, Usage
+from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.providers.base import Dialect, Embedder, HttpCall, Prompt, Target, UpstreamFailure
 from maniac_core.providers.base_url import base_url_hint
 from maniac_core.providers.redaction import Redactor
 from maniac_core.providers.signing import CredentialsError, Signer
@@ -41,6 +41,7 @@ class _Exchange(msgspec.Struct, frozen=True):
     """A request whose answer begins well."""
 
     dialect: Dialect
+    codec: Dialect | Embedder
     call: HttpCall
     response: UpstreamResponse
     key_slot: int
@@ -95,6 +96,39 @@ class Upstream:
                 return await self._whole(exchange), exchange.call.dropped
         except TimeoutError:
             raise deadline_failure(self.name, "did not answer within", timeout_s) from None
+
+    async def embed(
+        self,
+        model: str,
+        prompt: Prompt,
+        timeout_s: float,
+        *,
+        on_send: Callable[[], None] | None = None,
+    ) -> tuple[Answer, tuple[str, ...]]:
+        """Get a vector for each message, in as many requests as the provider needs; see `answer`."""
+        most = _embedder(self.name, self.dialect.of(model)).most_texts
+        until = time.monotonic() + timeout_s
+        vectors: list[list[float]] = []
+        usages: list[Usage] = []
+        dropped: tuple[str, ...] = ()
+        for start in range(0, len(prompt.messages), most):
+            texts = prompt.messages[start : start + most]
+            part = msgspec.structs.replace(prompt, messages=texts)
+            left_s = max(0.001, until - time.monotonic())
+            answer, dropped = await self.answer(model, None, part, left_s, on_send=on_send)
+            if answer.vectors is None or len(answer.vectors) != len(texts):
+                raise UpstreamFailure(
+                    Reason.ERROR_REASON_UPSTREAM_ERROR,
+                    f"{self.name} did not return one vector for each text.",
+                    fall_back=True,
+                    http_status=200,
+                )
+            vectors += answer.vectors
+            if answer.usage is not None:
+                usages.append(answer.usage)
+        counted = sum(usage.input_tokens for usage in usages)
+        usage = Usage(input_tokens=counted) if usages else None
+        return Answer(choices=[], usage=usage, vectors=vectors), dropped
 
     async def stream(
         self,
@@ -172,7 +206,10 @@ class Upstream:
             max_output_tokens=max_output_tokens,
         )
         dialect = self.dialect.of(model)
-        call = dialect.encode(target, prompt)
+        codec: Dialect | Embedder = dialect
+        if prompt.is_embedding:
+            codec = _embedder(self.name, dialect)
+        call = codec.encode(target, prompt)
         if prompt.untranslated:
             call = msgspec.structs.replace(call, dropped=(*call.dropped, *prompt.untranslated))
         if self._signer is not None:
@@ -192,7 +229,7 @@ class Upstream:
         except TransportError as err:
             raise transport_failure(err, self.name) from err
         if 200 <= response.status < 300:
-            return _Exchange(dialect, call, response, slot)
+            return _Exchange(dialect, codec, call, response, slot)
         failure = dialect.failure(response.status, response.headers, await _explanation(response))
         self._note_failure(slot, failure)
         raise failure
@@ -219,10 +256,12 @@ class Upstream:
             is_large = len(body) > LARGE_BYTES
             if is_large:
                 await large_turn()
-            check_values(body)
+            if exchange.codec is exchange.dialect:
+                # Vectors are many values, and decoded as no more than numbers.
+                check_values(body)
             if is_large:
                 await large_turn()
-            answer = exchange.dialect.decode(body)
+            answer = exchange.codec.decode(body)
         except UpstreamFailure as failure:
             self._note_failure(exchange.key_slot, failure)
             raise
@@ -275,6 +314,17 @@ class Upstream:
         if not isinstance(names, str) and len(names) == self.key_count:
             return f"check {names[slot]}"
         return f"check {variables_of(self.config)}"
+
+
+def _embedder(name: str, dialect: Dialect) -> Embedder:
+    embedder = dialect.embedder()
+    if embedder is None:
+        raise GatewayError(
+            Reason.ERROR_REASON_INVALID_VALUE,
+            f"The gateway has no embeddings of the provider {name!r}; name a model of another one.",
+            param="model",
+        )
+    return embedder
 
 
 async def _explanation(response: UpstreamResponse) -> bytes:

@@ -17,6 +17,7 @@ WIRES: dict[int, Wire] = {
     relay_pb2.RELAY_WIRE_MESSAGES: "messages",
     relay_pb2.RELAY_WIRE_GEMINI: "gemini",
     relay_pb2.RELAY_WIRE_COMPLETIONS: "completions",
+    relay_pb2.RELAY_WIRE_EMBEDDINGS: "embeddings",
 }
 """Those that are translated to chat."""
 _seals = msgspec.json.Decoder(list[str]).decode

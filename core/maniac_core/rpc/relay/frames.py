@@ -10,6 +10,7 @@ from maniac_gateway.v1 import errors_pb2, relay_pb2
 
 from maniac_core.domain.chat import ChatRequest, Chunk, Completion, JsonObject
 from maniac_core.domain.errors import GatewayError, Reason
+from maniac_core.rpc.chat.embeddings import embeddings_to_json
 from maniac_core.rpc.chat.json_answer import ChunkEncoder, completion_to_json
 from maniac_core.rpc.chat.json_request import request_from_json
 from maniac_core.rpc.chat.wire_answer import WireEncoder, wire_answer
@@ -47,7 +48,9 @@ class Asked:
 
     def answer(self, frame: Frame, completion: Completion) -> None:
         """Put a whole answer into a frame."""
-        if completion.native is not None:
+        if completion.vectors is not None:
+            frame.native_answer = embeddings_to_json(completion, self.request)
+        elif completion.native is not None:
             frame.native_answer = completion.native
         elif self._seals is not None:
             frame.answer = wire_answer(completion, self.request.wire, self._seals)
@@ -100,6 +103,9 @@ class RequestReader:
         )
         if is_chat:
             return Asked(request)
+        if start.wire == relay_pb2.RELAY_WIRE_EMBEDDINGS:
+            # To do it once more changes nothing, and a repeated answer would have to be kept.
+            call.idempotency_key = None
         seals = await self._seals.of(call.caller.project)
         request = wire_request(request, start, seals)
         if before := start.response.previous_response_id:

@@ -52,6 +52,8 @@ def most_prompt_tokens(step: Step) -> int:
 
 def wanted_tokens(step: Step) -> int | None:
     """Return the most output tokens that the request allows, thinking included; None: it has no limit."""
+    if step.prompt.is_embedding:
+        return 0
     if _LIMITS.isdisjoint(step.prompt.parameters):
         return None
     given = Given(step.prompt.parameters)

@@ -107,6 +107,7 @@ class CompletionService:
             choices=answer.choices,
             usage=usage,
             native=native,
+            vectors=answer.vectors,
         )
 
     async def stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[list[Chunk], None]:
@@ -182,6 +183,13 @@ class CompletionService:
     ) -> tuple[Answer, tuple[str, ...]]:
         await self._cover(capture, step)
         try:
+            if step.prompt.is_embedding:
+                return await upstream.embed(
+                    step.candidate.model,
+                    step.prompt,
+                    _total_s(upstream, deadline),
+                    on_send=capture.trail.sent,
+                )
             return await upstream.answer(
                 step.candidate.model,
                 step.max_output_tokens,

@@ -85,6 +85,7 @@ class Planner:
                 "Missing required parameter: 'model'.",
                 param="model",
             )
+        is_embedding = request.wire == "embeddings"
         steps: list[Step] = []
         seen: set[tuple[str, int | None, str | None]] = set()
         for position, slug in enumerate(dict.fromkeys(wanted)):
@@ -95,14 +96,20 @@ class Planner:
                     raise
                 continue
             merged, parameters, added = messages, own, None
-            if container is not None:
+            if container is not None and not is_embedding:
                 merged, positions = _merged_messages(container, sub, messages)
                 parameters = _merged_parameters(container, sub, own)
                 names = tuple(name for name in parameters if own.get(name) is None)
                 added = Addition(positions, names) if positions or names else None
             elif request.replay is not None and request.replay.container is not None:
                 container = await self._containers.find(caller, request.replay.container)
-            prompt = Prompt(messages=merged, parameters=parameters, stream=stream, headers=headers)
+            prompt = Prompt(
+                messages=merged,
+                parameters=parameters,
+                stream=stream,
+                headers=headers,
+                is_embedding=is_embedding,
+            )
             for candidate in candidates:
                 identity = (
                     candidate.slug,
