@@ -37,6 +37,7 @@ from maniac_edge.controllers import (
     replay,
     responses,
     rlm_responses,
+    text_completions,
     traces,
     usage,
 )
@@ -54,6 +55,7 @@ from maniac_edge.observe.access_log import AccessLog
 from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.wires.answerer import Answerer
 from maniac_edge.wires.chat.wire import ChatWire
+from maniac_edge.wires.completions.wire import CompletionsWire
 from maniac_edge.wires.embeddings.wire import EmbeddingsWire
 from maniac_edge.wires.handler import WireHandler
 from maniac_edge.wires.messages.wire import MessagesWire
@@ -66,6 +68,7 @@ _RESOURCES = (
     messages,
     responses,
     embeddings,
+    text_completions,
     completions,
     replay,
     registration,
@@ -108,6 +111,7 @@ def create_app(config: EdgeConfig) -> App:
     messages_wire = WireHandler(MessagesWire(), answerer, bodies)
     responses_wire = WireHandler(ResponsesWire(), answerer, bodies)
     embeddings_wire = WireHandler(EmbeddingsWire(), answerer, bodies)
+    completions_wire = WireHandler(CompletionsWire(), answerer, bodies)
     handlers = [*options_handlers(_HANDLERS), *_HANDLERS]
     app = Litestar(
         route_handlers=[
@@ -124,6 +128,7 @@ def create_app(config: EdgeConfig) -> App:
             "messages": _given(messages_wire),
             "responses": _given(responses_wire),
             "embeddings": _given(embeddings_wire),
+            "text_completions": _given(completions_wire),
             "document": Provide(
                 lambda: encode(document(_ENDPOINTS)), use_cache=True, sync_to_thread=False
             ),
@@ -143,6 +148,7 @@ def create_app(config: EdgeConfig) -> App:
             (messages.create_message, messages_wire),
             (responses.create_response, responses_wire),
             (embeddings.create_embeddings, embeddings_wire),
+            (text_completions.create_completion, completions_wire),
         )
         for base in _BASE_PATHS
         for path in handler.paths
