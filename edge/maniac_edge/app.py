@@ -28,6 +28,7 @@ from maniac_edge.controllers import (
     evaluation_runs,
     evaluators,
     files,
+    gemini_models,
     health,
     messages,
     models,
@@ -57,6 +58,7 @@ from maniac_edge.wires.answerer import Answerer
 from maniac_edge.wires.chat.wire import ChatWire
 from maniac_edge.wires.completions.wire import CompletionsWire
 from maniac_edge.wires.embeddings.wire import EmbeddingsWire
+from maniac_edge.wires.gemini.wire import GeminiWire
 from maniac_edge.wires.handler import WireHandler
 from maniac_edge.wires.messages.wire import MessagesWire
 from maniac_edge.wires.responses.wire import ResponsesWire
@@ -84,7 +86,7 @@ _RESOURCES = (
     rlm_responses,
 )
 _HANDLERS = [handler for module in _RESOURCES for handler in module.HANDLERS]
-_ROOT_HANDLERS = (*health.HANDLERS, *reference.HANDLERS)
+_ROOT_HANDLERS = (*health.HANDLERS, *reference.HANDLERS, *gemini_models.HANDLERS)
 _ENDPOINTS = (*endpoints(_HANDLERS, _BASE_PATHS[0]), *endpoints(_ROOT_HANDLERS))
 
 
@@ -153,7 +155,8 @@ def create_app(config: EdgeConfig) -> App:
         for base in _BASE_PATHS
         for path in handler.paths
     }
-    asgi: ASGIApp = WireRoute(app, wires, chat_transport)
+    gemini = WireHandler(GeminiWire(), answerer, bodies)
+    asgi: ASGIApp = WireRoute(app, wires, gemini, chat_transport)
     asgi = _observed(asgi, app, chat_transport, config)
     if config.cors_origins:
         asgi = CorsMiddleware(asgi, config.cors_origins)

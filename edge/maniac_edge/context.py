@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterable
 from random import getrandbits
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 # Larger values are refused by gRPC with an error that says nothing about the header.
 _MAX_METADATA_VALUE = 4096
@@ -76,6 +76,14 @@ class RequestContext:
             (_CLIENT_ADDRESS, self.client_address or "unknown"),
         )
 
+    def take_key(self, query: bytes) -> None:
+        """Use the key of a query, `?key=`, where Gemini's clients put it; one of the headers comes first."""
+        if any(name == "authorization" for name, _ in self.metadata):
+            return
+        key = dict(parse_qsl(query.decode("latin-1"))).get("key", "")
+        if key and len(key) <= _MAX_METADATA_VALUE and _PRINTABLE.fullmatch(key.encode()):
+            self.metadata = (*self.metadata, ("authorization", f"Bearer {key}"))
+
     @property
     def shown_path(self) -> str:
         """The path as it may be logged: without anything that looks like a key, and not without end."""
@@ -85,7 +93,7 @@ class RequestContext:
     @property
     def is_gated(self) -> bool:
         """Whether the path needs a key, so that even a refusal of the edge has to pass the core's gates."""
-        return self.path.startswith(("/v1/", "/v1beta/", "/api/v1/")) or self.path in {
+        return self.path.startswith(("/v1/", "/v1beta/", "/v1alpha/", "/api/v1/")) or self.path in {
             "/v1",
             "/api/v1",
         }

@@ -33,8 +33,30 @@ _GOOGLE_STATUSES = {
 }
 
 
+_GEMINI = ("/v1beta/", "/v1alpha/")
+GEMINI_METHODS = frozenset(
+    {
+        "generateContent",
+        "streamGenerateContent",
+        "embedContent",
+        "batchEmbedContents",
+        "countTokens",
+    }
+)
+"""What Gemini's clients ask of a model, behind a colon at the end of the path."""
+
+
+def is_gemini(path: str) -> bool:
+    """Say whether a path is one of Gemini's API; its clients put some of them below /v1."""
+    return path.startswith(_GEMINI) or (
+        path.startswith("/v1/models/") and path.rpartition(":")[2] in GEMINI_METHODS
+    )
+
+
 def error_body(path: str, error: EdgeError, request_id: str) -> bytes:
     """Return the JSON of an error as clients of a path expect it."""
+    if is_gemini(path):
+        return google_error(error, request_id)
     for prefix, form in _FORMS:
         if path.startswith(prefix):
             return form(error, request_id)
@@ -62,5 +84,4 @@ _FORMS: tuple[tuple[str, Callable[[EdgeError, str], bytes]], ...] = (
     ("/v1/messages", anthropic_error),
     ("/api/v1/messages", anthropic_error),
     ("/v1/v1/messages", anthropic_error),
-    ("/v1beta/", google_error),
 )

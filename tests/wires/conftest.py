@@ -12,6 +12,7 @@ import pytest
 # Tests are no packages; helpers are found beside them, and those that run real processes with others.
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+sys.path.insert(0, str(Path(__file__).parent))
 
 from gateway import KEY, Gateway
 from providers import Providers

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import openai
 import pytest
+from embedding_servers import of_gemini, of_openai
 from gateway import KEY, Gateway
 from maniac_gateway.v1 import embeddings_pb2, embeddings_pb2_grpc
 from providers import Exchange, Providers, status
@@ -18,24 +18,6 @@ from providers import Exchange, Providers, status
 def openai_client(gateway: Gateway) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=gateway.base_url, api_key=KEY, max_retries=0, timeout=20) as client:
         yield client
-
-
-async def of_openai(exchange: Exchange) -> None:
-    """Answer with a vector that tells its text, the last one first."""
-    texts = exchange.json["input"]
-    data = [
-        {"object": "embedding", "index": i, "embedding": [float(len(text)), 0.5]}
-        for i, text in enumerate(texts)
-    ]
-    usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
-    body = {"object": "list", "data": data[::-1], "model": "m", "usage": usage}
-    await exchange.respond(200, json.dumps(body).encode())
-
-
-async def of_gemini(exchange: Exchange) -> None:
-    texts = [r["content"]["parts"][0]["text"] for r in exchange.json["requests"]]
-    body = {"embeddings": [{"values": [float(len(text)), 0.5]} for text in texts]}
-    await exchange.respond(200, json.dumps(body).encode())
 
 
 def test_the_client_gets_vectors(openai_client: openai.OpenAI, providers: Providers) -> None:

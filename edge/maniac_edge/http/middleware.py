@@ -6,6 +6,7 @@ from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from maniac_edge.context import RequestContext
+from maniac_edge.error_forms import is_gemini
 from maniac_edge.http.proxies import Proxies
 from maniac_edge.observe.access_log import AccessLog
 
@@ -37,6 +38,8 @@ class RequestMiddleware:
         if self._proxies:
             address = self._proxies.client_address(address, scope["headers"])
         context = RequestContext(scope["headers"], path, address)
+        if is_gemini(path):
+            context.take_key(scope["query_string"])
         method = scope["method"]
         if method == "HEAD":
             context.is_head = True

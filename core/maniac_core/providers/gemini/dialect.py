@@ -30,6 +30,7 @@ from maniac_core.providers.gemini.answer import GeminiChunk, usage_of, whole_ans
 from maniac_core.providers.gemini.embeddings import GeminiEmbedder
 from maniac_core.providers.gemini.errors import failure_in, refine
 from maniac_core.providers.gemini.listing import read_gemini_models
+from maniac_core.providers.gemini.native import encode_native
 from maniac_core.providers.gemini.request import encode_body
 from maniac_core.providers.gemini.stream import GeminiStreamDecoder
 from maniac_core.providers.listing import ModelPage, ModelsRequest
@@ -68,7 +69,12 @@ class GeminiDialect(Dialect):
         Raises:
             GatewayError: INVALID_VALUE, naming the field, for what this wire cannot carry.
         """
-        body, dropped = encode_body(target, prompt)
+        dropped: tuple[str, ...] = ()
+        if prompt.native is not None:
+            body = encode_native(target, prompt, prompt.native)
+        else:
+            translated, dropped = encode_body(target, prompt)
+            body = msgspec.json.encode(translated)
         headers = [
             ("content-type", "application/json"),
             ("accept", "text/event-stream" if prompt.stream else "application/json"),
@@ -80,8 +86,9 @@ class GeminiDialect(Dialect):
         return HttpCall(
             url=_url(target.config.base_url, target.model, stream=prompt.stream),
             headers=tuple(headers),
-            body=msgspec.json.encode(body),
+            body=body,
             dropped=dropped,
+            is_native=prompt.native is not None,
         )
 
     def decode(self, body: bytes) -> Answer:
