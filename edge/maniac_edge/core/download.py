@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
-from litestar import Response
 from litestar.types import Receive, Scope, Send
 
 from maniac_edge.context import RequestContext
 from maniac_edge.core.client import failed, take_headers
 from maniac_edge.errors import ClientGoneError, EdgeError, internal_error
 from maniac_edge.http.client_connection import until_gone
+from maniac_edge.http.responses import AsgiResponse
 
 _log = logging.getLogger(__name__)
 
@@ -68,20 +68,16 @@ class CoreDownload(Generic[PieceT]):
         return None if response is grpc.aio.EOF else response  # type: ignore[return-value]
 
 
-class DownloadResponse(Response[None], ABC):
+class DownloadResponse(AsgiResponse, ABC):
     """Sends a download that was opened, and closes it."""
 
     what: str
     """Of the download, in the log."""
 
     def __init__(self, download: CoreDownload[Any], context: RequestContext) -> None:
-        super().__init__(None)
+        super().__init__(self._send)
         self._download = download
         self._context = context
-
-    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
-        """Return the ASGI app that sends it."""
-        return self._send
 
     @abstractmethod
     async def relay(self, send: Send) -> None:
