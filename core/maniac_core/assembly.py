@@ -54,6 +54,7 @@ from maniac_core.services.capture.running_calls import RunningCalls
 from maniac_core.services.capture.spool import Recorder, Spool
 from maniac_core.services.chat.attempts import Runner
 from maniac_core.services.chat.completions import CompletionService
+from maniac_core.services.chat.counting import TokenCounter
 from maniac_core.services.chat.idempotency import IdempotentCompletions
 from maniac_core.services.datasets.datasets import DatasetService
 from maniac_core.services.evaluators.evaluators import EvaluatorService
@@ -298,7 +299,8 @@ class Parts:
         seals = Seals(SecretStore(self.database))
         responses = StoredResponses(self._stored, is_default=self._core.responses_store_default)
         requests = RequestReader(self._replayer, responses, seals)
-        self.relay = RelayServicer(gate, self.chat, requests)
+        counter = TokenCounter(self._planner, self._runner.upstreams)
+        self.relay = RelayServicer(gate, self.chat, requests, counter)
         self.relay_port = RelayPort(self._core, self.relay)
         self.server = grpc_port.make_server(self._core, KeyCheck(gate, self.health))
         register(

@@ -58,7 +58,7 @@ from maniac_edge.wires.answerer import Answerer
 from maniac_edge.wires.chat.wire import ChatWire
 from maniac_edge.wires.completions.wire import CompletionsWire
 from maniac_edge.wires.embeddings.wire import EmbeddingsWire
-from maniac_edge.wires.gemini.wire import GeminiWire
+from maniac_edge.wires.gemini.wire import GeminiHandler
 from maniac_edge.wires.handler import WireHandler
 from maniac_edge.wires.messages.wire import MessagesWire
 from maniac_edge.wires.responses.wire import ResponsesWire
@@ -155,7 +155,7 @@ def create_app(config: EdgeConfig) -> App:
         for base in _BASE_PATHS
         for path in handler.paths
     }
-    gemini = WireHandler(GeminiWire(), answerer, bodies)
+    gemini = GeminiHandler(answerer, bodies, core)
     asgi: ASGIApp = WireRoute(app, wires, gemini, chat_transport)
     asgi = _observed(asgi, app, chat_transport, config)
     if config.cors_origins:

@@ -127,6 +127,7 @@ def test_every_method_of_the_contract_has_its_scope() -> None:
     assert sorted(found["admin"]) == ["CreateKey", "ListKeys", "RevokeKey"]
     assert sorted(found["inference"]) == [
         "Call",
+        "CountTokens",
         "CreateChatCompletion",
         "CreateEmbeddings",
         "ReplayChatCompletion",

@@ -60,6 +60,13 @@ class Relay(relay_pb2_grpc.RelayServiceServicer):
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         yield relay_pb2.CallResponse()
 
+    async def CountTokens(  # noqa: N802 - as above
+        self, _request: relay_pb2.CountTokensRequest, context: Any
+    ) -> relay_pb2.CountTokensResponse:
+        """Answer as gRPC does where a core does not have the method."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        return relay_pb2.CountTokensResponse()
+
     async def answer(
         self, frame: relay_pb2.RelayRequestFrame
     ) -> AsyncIterator[relay_pb2.RelayResponse]:

@@ -17,6 +17,7 @@ from maniac_core.rpc.relay.frames import RequestReader
 from maniac_core.rpc.relay.servicer import RelayServicer
 from maniac_core.services.access.seals import Seals
 from maniac_core.services.capture.capture import Call
+from maniac_core.services.chat.counting import TokenCounter
 from maniac_core.services.chat.idempotency import IdempotentCompletions
 from maniac_core.services.history.replay import Replayer
 from maniac_core.services.history.responses import StoredResponses
@@ -85,6 +86,7 @@ class _Core:
             cast(Gate, gate),
             cast(IdempotentCompletions, _Completions()),
             RequestReader(cast(Replayer, None), cast(StoredResponses, None), cast(Seals, None)),
+            cast(TokenCounter, None),
         )
         self._is_hop = is_hop
 

@@ -430,3 +430,50 @@ def test_keys_of_both_kinds_are_accepted(gateway: Gateway, providers: Providers)
             httpx.post(f"{gateway.base_url}/messages", json=body, headers=headers).status_code
             == 200
         )
+
+
+def test_tokens_are_counted_by_anthropic_and_estimated_elsewhere(
+    client: anthropic.Anthropic, gateway: Gateway, providers: Providers
+) -> None:
+    """What is an estimate says so; what Anthropic counts is asked as the client wrote it, without what it refuses."""
+    providers.handlers["anthropic"] = answer_with({"input_tokens": 42})
+    counted = client.messages.count_tokens(
+        model="anthropic/claude-x", messages=HI, tools=[TOOL], system="Be brief."
+    )
+    (exchange,) = providers.requests("anthropic")
+    with gateway.client() as http:
+        body = {"model": "openai/m1", "messages": HI}
+        estimated = http.post("/v1/messages/count_tokens", json=body)
+        for_responses = http.post(
+            "/v1/responses/input_tokens", json={"model": "openai/m1", "input": "Hi"}
+        )
+        for_gemini = http.post(
+            "/v1beta/models/openai/m1:countTokens", json={"contents": [{"parts": [{"text": "Hi"}]}]}
+        )
+        providers.handlers["anthropic"] = status(500)
+        failed = http.post("/v1/messages/count_tokens", json={**body, "model": "anthropic/x"})
+
+    assert counted.input_tokens == 42
+    assert exchange.path.endswith("/messages/count_tokens")
+    assert exchange.json == {
+        "model": "claude-x",
+        "messages": HI,
+        "tools": [TOOL],
+        "system": "Be brief.",
+    }
+    assert estimated.json()["input_tokens"] > 0
+    assert for_responses.json()["object"] == "response.input_tokens"
+    assert for_gemini.json()["totalTokens"] > 0
+    for answer in (estimated, for_responses, for_gemini, failed):
+        assert answer.headers["x-maniac-estimated"] == "true"
+    assert not providers.requests("openai")
+
+
+def test_models_are_listed_for_anthropics_client(client: anthropic.Anthropic) -> None:
+    """In its form, page by page."""
+    page = client.models.list(limit=3)
+    following = page.get_next_page() if page.has_next_page() else page
+
+    assert all(model.type == "model" for model in page.data)
+    assert page.last_id == page.data[-1].id
+    assert following.data

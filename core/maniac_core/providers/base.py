@@ -56,6 +56,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     """To be sent in place of messages and parameters, but for what the gateway must change."""
     is_embedding: bool = False
     """Whether vectors of the messages are wanted, one each, and no answer."""
+    is_count: bool = False
+    """Whether only the number of its tokens is wanted."""
     untranslated: tuple[str, ...] = ()
     """Fields of the client's request that are not in messages and parameters, because only its own API has them."""
 
@@ -144,6 +146,13 @@ class Dialect(Protocol):
         """Return the dialect of the provider's embeddings; None: it has none."""
         return None
 
+    def counter(self) -> Codec | None:
+        """Return the dialect of the provider's counting of tokens, whose answers have usage and no choices.
+
+        None: it does not count without answering.
+        """
+        return None
+
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
         """Encode a request: the client's own, if the prompt has one.
 
@@ -180,25 +189,29 @@ class Dialect(Protocol):
         """
 
 
-class Embedder(Protocol):
-    """The wire format of a provider's embeddings."""
-
-    most_texts: int
-    """In one request."""
+class Codec(Protocol):
+    """The wire format of something else that a provider does than to answer."""
 
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
-        """Encode a request; the content of each message is a text.
+        """Encode a request.
 
         Raises:
             GatewayError: INVALID_VALUE, naming the field, for what this wire cannot carry.
         """
 
     def decode(self, body: bytes) -> Answer:
-        """Decode an answer, which has vectors and no choices.
+        """Decode an answer, which has no choices.
 
         Raises:
             UpstreamFailure: the body is not an answer, or is an error inside a 200.
         """
+
+
+class Embedder(Codec, Protocol):
+    """The wire format of a provider's embeddings: the content of each message is a text, and answers have vectors."""
+
+    most_texts: int
+    """In one request."""
 
 
 class UpstreamFailure(Exception):

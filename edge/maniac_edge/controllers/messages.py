@@ -5,16 +5,21 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from litestar import Request
+from litestar import Request, Response
 
+from maniac_edge.core.client import CoreClient
 from maniac_edge.http.operation import operation
-from maniac_edge.http.responses import AsgiResponse, context_of
+from maniac_edge.http.responses import AsgiResponse, context_of, json_response
+from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.wires.handler import WireHandler
+from maniac_edge.wires.messages.request import parse_request
 from maniac_edge.wires.messages.schema import (
     MessageAnswer,
     MessageError,
     MessageEvent,
+    MessagesCount,
     MessagesRequest,
+    TokenCount,
 )
 
 
@@ -40,4 +45,27 @@ async def create_message(request: Request[Any, Any, Any], messages: WireHandler)
     return AsgiResponse(partial(messages.create, context=context_of(request)))
 
 
-HANDLERS = (create_message,)
+@operation(
+    "POST",
+    "/messages/count_tokens",
+    also_at=("/v1/messages/count_tokens",),
+    tag="Messages",
+    body=MessagesCount,
+    response=TokenCount,
+    error=MessageError,
+    errors=(400, 401, 403, 404, 413, 429, 500, 501, 503),
+)
+async def count_message_tokens(
+    request: Request[Any, Any, Any], core: CoreClient, bodies: BodyReader
+) -> Response[bytes]:
+    """Count the tokens of a message.
+
+    Anthropic counts what is for its models. Of others the gateway estimates, and says so with `X-Maniac-Estimated: true`.
+    """
+    body = await bodies.read(request.scope, request.receive)
+    start = parse_request(body, is_count=True)
+    counted = await core.count_tokens(start, context_of(request))
+    return json_response(TokenCount(counted.input_tokens))
+
+
+HANDLERS = (create_message, count_message_tokens)

@@ -18,6 +18,7 @@ from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.requests.validation import decode_body, invalid_value, read_query
 from maniac_edge.schemas import containers as container_schema
 from maniac_edge.schemas import models as schema
+from maniac_edge.wires.messages.models import anthropic_models
 
 _attach = msgspec.json.Decoder(container_schema.ModelAttach)
 _PAGE = 1000
@@ -35,8 +36,11 @@ _PAGE = 1000
 async def list_models(request: Request[Any, Any, Any], core: CoreClient) -> Response[bytes]:
     """List models.
 
-    By id. All of them, unless `limit` or `offset` is given.
+    By id. All of them, unless `limit` or `offset` is given. A request with an `anthropic-version` header gets the list in
+    Anthropic's form, from `after_id` on.
     """
+    if "anthropic-version" in request.headers:
+        return await _list_for_anthropic(request, core)
     with invalid_value():
         query = read_query(request.scope["query_string"], schema.ModelQuery)
     is_paged = query.limit is not None or query.offset is not None
@@ -59,6 +63,14 @@ async def list_models(request: Request[Any, Any, Any], core: CoreClient) -> Resp
         next_page=page.next_page_token,
         left=None if query.after else page.total_size - (query.offset or 0) - len(data),
     )
+
+
+async def _list_for_anthropic(request: Request[Any, Any, Any], core: CoreClient) -> Response[bytes]:
+    with invalid_value():
+        query = read_query(request.scope["query_string"], schema.AnthropicModelQuery)
+    wanted = models_pb2.ListModelsRequest(page_size=query.limit, page_token=query.after_id or "")
+    page = await core.call(core.models.ListModels, wanted, context_of(request))
+    return json_response(anthropic_models(page.models, has_more=bool(page.next_page_token)))
 
 
 @operation(

@@ -13,8 +13,10 @@ from msgspec import Meta
 from maniac_edge.core.client import CoreClient
 from maniac_edge.http.operation import operation
 from maniac_edge.http.responses import AsgiResponse, context_of, json_response
+from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.requests.validation import invalid_value, read_query
 from maniac_edge.wires.handler import WireHandler
+from maniac_edge.wires.responses.request import parse_request
 from maniac_edge.wires.responses.schema import Response as ResponseSchema
 from maniac_edge.wires.responses.schema import ResponseCreate, ResponseEvent
 from maniac_edge.wires.responses.stored import input_items, stored_events, stored_response
@@ -39,6 +41,13 @@ class ItemsQuery(msgspec.Struct):
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
     order: Literal["asc", "desc"] = "desc"
     after: Annotated[str | None, Meta(description="Id of the last item of the page before.")] = None
+
+
+class InputTokens(msgspec.Struct):
+    """The tokens of a prompt."""
+
+    input_tokens: int
+    object: Literal["response.input_tokens"] = "response.input_tokens"
 
 
 class DeletedResponse(msgspec.Struct):
@@ -76,6 +85,26 @@ async def create_response(request: Request[Any, Any, Any], responses: WireHandle
     elsewhere and named in `X-Maniac-Dropped-Params`.
     """
     return AsgiResponse(partial(responses.create, context=context_of(request)))
+
+
+@operation(
+    "POST",
+    "/responses/input_tokens",
+    tag="Responses",
+    body=ResponseCreate,
+    response=InputTokens,
+    errors=(*_ERRORS, 413),
+)
+async def count_response_tokens(
+    request: Request[Any, Any, Any], core: CoreClient, bodies: BodyReader
+) -> Response[bytes]:
+    """Count the tokens of a response's input.
+
+    Where the provider does not count, the gateway estimates, and says so with `X-Maniac-Estimated: true`.
+    """
+    asked = parse_request(await bodies.read(request.scope, request.receive))
+    counted = await core.count_tokens(asked.start, context_of(request))
+    return json_response(InputTokens(counted.input_tokens))
 
 
 @operation(
@@ -191,6 +220,7 @@ async def _find(
 
 
 HANDLERS = (
+    count_response_tokens,
     create_response,
     get_response,
     delete_response,

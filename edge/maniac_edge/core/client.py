@@ -25,6 +25,7 @@ from maniac_gateway.v1 import (
     models_pb2,
     models_pb2_grpc,
     relay_pb2,
+    relay_pb2_grpc,
     responses_pb2,
     responses_pb2_grpc,
     traces_pb2,
@@ -131,6 +132,7 @@ class CoreClient:
         self.call_packed = self._channel.unary_stream(
             f"/{_RELAY}/Call", response_deserializer=relay_pb2.CallResponse.FromString
         )
+        self._relay = relay_pb2_grpc.RelayServiceStub(self._channel)
         self.containers = containers_pb2_grpc.ContainerServiceStub(self._channel)
         self.files = files_pb2_grpc.FileServiceStub(self._channel)
         self.models = models_pb2_grpc.ModelServiceStub(self._channel)
@@ -158,6 +160,16 @@ class CoreClient:
             body_follows=body_follows,
         )
         await self.call(self._access.CheckAccess, request, context)
+
+    async def count_tokens(
+        self, start: relay_pb2.RelayStart, context: RequestContext
+    ) -> relay_pb2.CountTokensResponse:
+        """Count the tokens of a prompt that is not sent; the headers say whether they are an estimate."""
+        request = relay_pb2.CountTokensRequest(start=start)
+        counted = await self.call(self._relay.CountTokens, request, context)
+        if counted.is_estimated:
+            context.response_headers[b"x-maniac-estimated"] = b"true"
+        return counted
 
     async def get_chat_completion(
         self, completion_id: str, context: RequestContext

@@ -69,3 +69,10 @@ class ModelList(msgspec.Struct, kw_only=True):
     object: Literal["list"] = "list"
     data: list[Model]
     total: Annotated[int, Meta(description="How many there are in all.")]
+
+
+class AnthropicModelQuery(msgspec.Struct):
+    """A page, as Anthropic's clients ask for it."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 20
+    after_id: str | None = None

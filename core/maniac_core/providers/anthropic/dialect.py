@@ -10,11 +10,13 @@ import msgspec
 from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import Answer, Wire
 from maniac_core.providers.anthropic.answer import decode_answer
+from maniac_core.providers.anthropic.counting import AnthropicCounter
 from maniac_core.providers.anthropic.listing import read_anthropic_models
 from maniac_core.providers.anthropic.native import encode_native
 from maniac_core.providers.anthropic.request import encode_body
 from maniac_core.providers.anthropic.stream import AnthropicStreamDecoder
 from maniac_core.providers.base import (
+    Codec,
     Dialect,
     HttpCall,
     Prompt,
@@ -28,6 +30,7 @@ from maniac_core.providers.listing import ModelPage, ModelsRequest
 
 _VERSION = "2023-06-01"
 _encode = msgspec.json.Encoder().encode
+_COUNTER = AnthropicCounter()
 _FORWARDED = ("anthropic-beta", "traceparent")
 
 
@@ -35,6 +38,10 @@ class AnthropicDialect(Dialect):
     """See `Dialect`."""
 
     wire: Wire = "messages"
+
+    def counter(self) -> Codec:
+        """Return the dialect of counting."""
+        return _COUNTER
 
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
         """Encode a request.

@@ -12,7 +12,15 @@ from maniac_common.turns import LARGE_BYTES, large_turn
 from maniac_core.config.provider import ProviderConfig, variables_of
 from maniac_core.domain.chat import Answer, Usage
 from maniac_core.domain.errors import GatewayError, Reason
-from maniac_core.providers.base import Dialect, Embedder, HttpCall, Prompt, Target, UpstreamFailure
+from maniac_core.providers.base import (
+    Codec,
+    Dialect,
+    Embedder,
+    HttpCall,
+    Prompt,
+    Target,
+    UpstreamFailure,
+)
 from maniac_core.providers.base_url import base_url_hint
 from maniac_core.providers.redaction import Redactor
 from maniac_core.providers.signing import CredentialsError, Signer
@@ -41,7 +49,7 @@ class _Exchange(msgspec.Struct, frozen=True):
     """A request whose answer begins well."""
 
     dialect: Dialect
-    codec: Dialect | Embedder
+    codec: Codec
     call: HttpCall
     response: UpstreamResponse
     key_slot: int
@@ -96,6 +104,10 @@ class Upstream:
                 return await self._whole(exchange), exchange.call.dropped
         except TimeoutError:
             raise deadline_failure(self.name, "did not answer within", timeout_s) from None
+
+    def counts(self, model: str) -> bool:
+        """Whether the provider counts the tokens of a prompt without answering it."""
+        return self.dialect.of(model).counter() is not None
 
     async def embed(
         self,
@@ -206,9 +218,11 @@ class Upstream:
             max_output_tokens=max_output_tokens,
         )
         dialect = self.dialect.of(model)
-        codec: Dialect | Embedder = dialect
+        codec: Codec = dialect
         if prompt.is_embedding:
             codec = _embedder(self.name, dialect)
+        elif prompt.is_count:
+            codec = dialect.counter() or dialect
         call = codec.encode(target, prompt)
         if prompt.untranslated:
             call = msgspec.structs.replace(call, dropped=(*call.dropped, *prompt.untranslated))

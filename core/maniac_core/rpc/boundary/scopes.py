@@ -12,7 +12,7 @@ _READING = ("Get", "List", "Explain", "Export", "Download")
 _INFERENCE = ("Stream", "Replay")
 _ADMINISTRATION = frozenset({"KeyService"})
 _OPEN = frozenset({"AccessService"})
-_ANSWERING = frozenset({"CreateChatCompletion", "CreateEmbeddings", "Call"})
+_ANSWERING = frozenset({"CreateChatCompletion", "CreateEmbeddings", "Call", "CountTokens"})
 
 
 @cache

@@ -20,7 +20,7 @@ from maniac_core.rpc.boundary.edges import is_local
 from maniac_core.rpc.boundary.errors import abort
 from maniac_core.rpc.boundary.heads import Context, head_metadata
 from maniac_core.rpc.boundary.messages import Unreadable
-from maniac_core.rpc.boundary.methods import with_status
+from maniac_core.rpc.boundary.methods import unary, with_status
 from maniac_core.rpc.relay.frames import (
     HOP,
     VERSION,
@@ -32,6 +32,8 @@ from maniac_core.rpc.relay.frames import (
 )
 from maniac_core.rpc.relay.link import Link
 from maniac_core.rpc.relay.outlets import Outlet, RpcOutlet, StreamOutlet, status_of
+from maniac_core.services.capture.capture import Call as Admitted
+from maniac_core.services.chat.counting import TokenCounter
 from maniac_core.services.chat.idempotency import IdempotentCompletions
 
 _METHOD = "/maniac_gateway.v1.RelayService/Relay"
@@ -43,11 +45,16 @@ class RelayServicer:
     """Serves the streams of all edge workers."""
 
     def __init__(
-        self, gate: Gate, completions: IdempotentCompletions, reader: RequestReader
+        self,
+        gate: Gate,
+        completions: IdempotentCompletions,
+        reader: RequestReader,
+        counter: TokenCounter,
     ) -> None:
         self._gate = gate
         self._completions = completions
         self._reader = reader
+        self._counter = counter
         self._links: set[Link] = set()
         self._is_draining = False
         self.local_offer = ""
@@ -141,6 +148,15 @@ class RelayServicer:
                     frame = Frame()
                     asked.events(frame, batch)
                     await context.write(relay_pb2.CallResponse(frame=frame))
+
+    @unary
+    async def CountTokens(
+        self, request: relay_pb2.CountTokensRequest, call: Admitted
+    ) -> relay_pb2.CountTokensResponse:
+        """Say how large a prompt is."""
+        asked = await self._reader.read(call, request.start)
+        count, is_estimated = await self._counter.count(call, asked.request)
+        return relay_pb2.CountTokensResponse(input_tokens=count, is_estimated=is_estimated)
 
     def drain(self) -> None:
         """Take no new calls or streams; each edge ends its stream when the calls that run on it have ended."""

@@ -56,7 +56,8 @@ class Runner:
     """Tries the steps of a plan in order."""
 
     def __init__(self, upstreams: Mapping[str, Upstream]) -> None:
-        self._upstreams = upstreams
+        self.upstreams = upstreams
+        """By the name of the provider."""
         self.breakers = {
             name: ProviderBreakers(name)
             for name, upstream in upstreams.items()
@@ -121,7 +122,7 @@ class Runner:
         """Try one step. `unreachable`: the providers that this request has found to be so."""
         if step.unfit is not None:
             raise self._skip(step, trail, _unfit(step, step.unfit))
-        upstream = self._upstreams.get(step.candidate.provider)
+        upstream = self.upstreams.get(step.candidate.provider)
         if upstream is None or upstream.needs_key:
             raise self._skip(step, trail, _key_missing(step.candidate.provider, upstream))
         breakers = self.breakers.get(upstream.name)

@@ -17,6 +17,7 @@ from maniac_edge.requests.validation import check_json, decode_request, json_obj
 from maniac_edge.wires.messages.schema import (
     BlockSource,
     MessageBlock,
+    MessagesCount,
     MessagesRequest,
     MessageThinking,
     MessageTool,
@@ -32,20 +33,21 @@ _KNOWN = frozenset(field.encode_name for field in msgspec.structs.fields(Message
 # What only steers how Anthropic serves the request, so that nobody misses it elsewhere.
 _SILENT = frozenset({"anthropic_version"})
 _EFFORTS = ((2048, "low"), (8192, "medium"))
-_decoder = msgspec.json.Decoder(MessagesRequest)
+_decoder: msgspec.json.Decoder[MessagesRequest] = msgspec.json.Decoder(MessagesRequest)
+_count: msgspec.json.Decoder[MessagesRequest] = msgspec.json.Decoder(MessagesCount)
 _encode = msgspec.json.Encoder().encode
 _NULL = b"null"
 _Members = dict[str, Any]
 
 
-def parse_request(body: bytes) -> relay_pb2.RelayStart:
-    """Return what goes to the core for a request body.
+def parse_request(body: bytes, *, is_count: bool = False) -> relay_pb2.RelayStart:
+    """Return what goes to the core for a request body. `is_count`: of one whose tokens are only counted.
 
     Raises:
         EdgeError: INVALID_JSON, INVALID_VALUE or MISSING_REQUIRED_PARAMETER, naming the field.
     """
     raw = check_json(body)
-    request = decode_request(body, _decoder)
+    request = decode_request(body, _count if is_count else _decoder)
     if not request.messages:
         raise EdgeError("INVALID_VALUE", "messages must not be empty.", param="messages")
     if request.model is None and not request.models:
@@ -91,7 +93,8 @@ class _Reader:
                 or (name in ("temperature", "top_p") and value is not None)
             ):
                 chat[name] = value
-        chat["max_tokens"] = _whole(request.max_tokens, "max_tokens")
+        if request.max_tokens is not None:
+            chat["max_tokens"] = _whole(request.max_tokens, "max_tokens")
         if request.stop_sequences:
             chat["stop"] = request.stop_sequences
         if metadata := json_object(request.maniac_metadata, "maniac_metadata"):

@@ -127,6 +127,18 @@ class MessagesRequest(msgspec.Struct):
     trace: TraceContext | None = None
 
 
+class MessagesCount(MessagesRequest, kw_only=True):
+    """A request for the number of tokens of a prompt."""
+
+    max_tokens: Integer | None = None  # type: ignore[assignment]
+
+
+class TokenCount(msgspec.Struct):
+    """The tokens of a prompt."""
+
+    input_tokens: int
+
+
 class MessageUsage(msgspec.Struct):
     """Tokens, each counted once."""
 

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from maniac_gateway.v1 import errors_pb2 as maniac__gateway_dot_v1_dot_errors__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmaniac_gateway/v1/relay.proto\x12\x11maniac_gateway.v1\x1a\x1emaniac_gateway/v1/errors.proto\"D\n\x0cRelayRequest\x12\x34\n\x06\x66rames\x18\x01 \x03(\x0b\x32$.maniac_gateway.v1.RelayRequestFrame\"\xf3\x01\n\x11RelayRequestFrame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12.\n\x05start\x18\x02 \x01(\x0b\x32\x1d.maniac_gateway.v1.RelayStartH\x00\x12\x30\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x1e.maniac_gateway.v1.RelayCancelH\x00\x12\x30\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x1e.maniac_gateway.v1.RelayCreditH\x00\x12\x30\n\x06\x61\x63\x63\x65ss\x18\x0b \x01(\x0b\x32\x1e.maniac_gateway.v1.RelayAccessH\x00\x42\x07\n\x05\x66rame\"\x9d\x04\n\nRelayStart\x12\x15\n\rauthorization\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x05 \x01(\t\x12\x12\n\ntimeout_ms\x18\x06 \x01(\x03\x12\x0e\n\x06stream\x18\x07 \x01(\x08\x12\x16\n\x0einitial_credit\x18\x08 \x01(\x05\x12\x16\n\x0e\x61nthropic_beta\x18\n \x01(\t\x12*\n\x04wire\x18\x0b \x01(\x0e\x32\x1c.maniac_gateway.v1.RelayWire\x12\x0e\n\x04\x62ody\x18\x0c \x01(\x0cH\x00\x12\x30\n\x06replay\x18\x0e \x01(\x0b\x32\x1e.maniac_gateway.v1.RelayReplayH\x00\x12\x18\n\x10has_unknown_keys\x18\r \x01(\x08\x12\x1e\n\x16has_unknown_inner_keys\x18\x0f \x01(\x08\x12\x0e\n\x06native\x18\x10 \x01(\x0c\x12\x13\n\x0bnative_only\x18\x11 \x03(\t\x12\x17\n\x0fnative_required\x18\x12 \x01(\t\x12>\n\x08response\x18\x13 \x01(\x0b\x32\'.maniac_gateway.v1.RelayResponseOptionsH\x01\x88\x01\x01\x42\t\n\x07requestB\x0b\n\t_responseJ\x04\x08\t\x10\nR\x06params\"H\n\x14RelayResponseOptions\x12\x1c\n\x14previous_response_id\x18\x01 \x01(\t\x12\x12\n\nbackground\x18\x02 \x01(\x08\"(\n\x0bRelayReplay\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\";\n\x0b\x43\x61llRequest\x12,\n\x05start\x18\x01 \x01(\x0b\x32\x1d.maniac_gateway.v1.RelayStart\"D\n\x0c\x43\x61llResponse\x12\x34\n\x05\x66rame\x18\x01 \x01(\x0b\x32%.maniac_gateway.v1.RelayResponseFrame\"|\n\x0bRelayAccess\x12\x15\n\rauthorization\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\x14\n\x0crefused_code\x18\x04 \x01(\t\x12\x14\n\x0c\x62ody_follows\x18\x05 \x01(\x08\"\r\n\x0bRelayCancel\"\x1d\n\x0bRelayCredit\x12\x0e\n\x06\x66rames\x18\x01 \x01(\x05\"X\n\rRelayResponse\x12\x35\n\x06\x66rames\x18\x01 \x03(\x0b\x32%.maniac_gateway.v1.RelayResponseFrame\x12\x10\n\x08\x64raining\x18\x02 \x01(\x08\"\xc7\x02\n\x12RelayResponseFrame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12/\n\x04head\x18\x02 \x01(\x0b\x32\x1c.maniac_gateway.v1.RelayHeadH\x01\x88\x01\x01\x12\x10\n\x06\x61nswer\x18\x08 \x01(\x0cH\x00\x12\x10\n\x06\x65vents\x18\t \x01(\x0cH\x00\x12\x17\n\rnative_answer\x18\n \x01(\x0cH\x00\x12\x17\n\rnative_events\x18\x0b \x01(\x0cH\x00\x12*\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1b.maniac_gateway.v1.RelayEndH\x00\x12)\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x18.maniac_gateway.v1.ErrorH\x00\x12\x11\n\tnot_taken\x18\x07 \x01(\x08\x42\x07\n\x05\x66rameB\x07\n\x05_headJ\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05R\ncompletionR\x05\x63hunk\"\xb8\x01\n\tRelayHead\x12\x35\n\nrate_limit\x18\x01 \x01(\x0b\x32\x1c.maniac_gateway.v1.RateLimitH\x00\x88\x01\x01\x12\x16\n\x0e\x64ropped_params\x18\x02 \x03(\t\x12;\n\rserver_timing\x18\x03 \x01(\x0b\x32\x1f.maniac_gateway.v1.ServerTimingH\x01\x88\x01\x01\x42\r\n\x0b_rate_limitB\x10\n\x0e_server_timing\"<\n\tRateLimit\x12\r\n\x05limit\x18\x01 \x01(\x03\x12\x11\n\tremaining\x18\x02 \x01(\x03\x12\r\n\x05reset\x18\x03 \x01(\x03\"y\n\x0cServerTiming\x12\x10\n\x08queue_us\x18\x01 \x01(\x03\x12\x1b\n\x0e\x66irst_token_us\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0bupstream_us\x18\x03 \x01(\x03\x12\x12\n\ngateway_us\x18\x04 \x01(\x03\x42\x11\n\x0f_first_token_us\"\n\n\x08RelayEnd*\xbd\x01\n\tRelayWire\x12\x1a\n\x16RELAY_WIRE_UNSPECIFIED\x10\x00\x12\x13\n\x0fRELAY_WIRE_CHAT\x10\x01\x12\x18\n\x14RELAY_WIRE_RESPONSES\x10\x02\x12\x17\n\x13RELAY_WIRE_MESSAGES\x10\x03\x12\x15\n\x11RELAY_WIRE_GEMINI\x10\x04\x12\x1a\n\x16RELAY_WIRE_COMPLETIONS\x10\x05\x12\x19\n\x15RELAY_WIRE_EMBEDDINGS\x10\x06\x32\xa9\x01\n\x0cRelayService\x12N\n\x05Relay\x12\x1f.maniac_gateway.v1.RelayRequest\x1a .maniac_gateway.v1.RelayResponse(\x01\x30\x01\x12I\n\x04\x43\x61ll\x12\x1e.maniac_gateway.v1.CallRequest\x1a\x1f.maniac_gateway.v1.CallResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmaniac_gateway/v1/relay.proto\x12\x11maniac_gateway.v1\x1a\x1emaniac_gateway/v1/errors.proto\"D\n\x0cRelayRequest\x12\x34\n\x06\x66rames\x18\x01 \x03(\x0b\x32$.maniac_gateway.v1.RelayRequestFrame\"\xf3\x01\n\x11RelayRequestFrame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12.\n\x05start\x18\x02 \x01(\x0b\x32\x1d.maniac_gateway.v1.RelayStartH\x00\x12\x30\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x1e.maniac_gateway.v1.RelayCancelH\x00\x12\x30\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x1e.maniac_gateway.v1.RelayCreditH\x00\x12\x30\n\x06\x61\x63\x63\x65ss\x18\x0b \x01(\x0b\x32\x1e.maniac_gateway.v1.RelayAccessH\x00\x42\x07\n\x05\x66rame\"\x9d\x04\n\nRelayStart\x12\x15\n\rauthorization\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x05 \x01(\t\x12\x12\n\ntimeout_ms\x18\x06 \x01(\x03\x12\x0e\n\x06stream\x18\x07 \x01(\x08\x12\x16\n\x0einitial_credit\x18\x08 \x01(\x05\x12\x16\n\x0e\x61nthropic_beta\x18\n \x01(\t\x12*\n\x04wire\x18\x0b \x01(\x0e\x32\x1c.maniac_gateway.v1.RelayWire\x12\x0e\n\x04\x62ody\x18\x0c \x01(\x0cH\x00\x12\x30\n\x06replay\x18\x0e \x01(\x0b\x32\x1e.maniac_gateway.v1.RelayReplayH\x00\x12\x18\n\x10has_unknown_keys\x18\r \x01(\x08\x12\x1e\n\x16has_unknown_inner_keys\x18\x0f \x01(\x08\x12\x0e\n\x06native\x18\x10 \x01(\x0c\x12\x13\n\x0bnative_only\x18\x11 \x03(\t\x12\x17\n\x0fnative_required\x18\x12 \x01(\t\x12>\n\x08response\x18\x13 \x01(\x0b\x32\'.maniac_gateway.v1.RelayResponseOptionsH\x01\x88\x01\x01\x42\t\n\x07requestB\x0b\n\t_responseJ\x04\x08\t\x10\nR\x06params\"H\n\x14RelayResponseOptions\x12\x1c\n\x14previous_response_id\x18\x01 \x01(\t\x12\x12\n\nbackground\x18\x02 \x01(\x08\"(\n\x0bRelayReplay\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\";\n\x0b\x43\x61llRequest\x12,\n\x05start\x18\x01 \x01(\x0b\x32\x1d.maniac_gateway.v1.RelayStart\"B\n\x12\x43ountTokensRequest\x12,\n\x05start\x18\x01 \x01(\x0b\x32\x1d.maniac_gateway.v1.RelayStart\"A\n\x13\x43ountTokensResponse\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x14\n\x0cis_estimated\x18\x02 \x01(\x08\"D\n\x0c\x43\x61llResponse\x12\x34\n\x05\x66rame\x18\x01 \x01(\x0b\x32%.maniac_gateway.v1.RelayResponseFrame\"|\n\x0bRelayAccess\x12\x15\n\rauthorization\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\x14\n\x0crefused_code\x18\x04 \x01(\t\x12\x14\n\x0c\x62ody_follows\x18\x05 \x01(\x08\"\r\n\x0bRelayCancel\"\x1d\n\x0bRelayCredit\x12\x0e\n\x06\x66rames\x18\x01 \x01(\x05\"X\n\rRelayResponse\x12\x35\n\x06\x66rames\x18\x01 \x03(\x0b\x32%.maniac_gateway.v1.RelayResponseFrame\x12\x10\n\x08\x64raining\x18\x02 \x01(\x08\"\xc7\x02\n\x12RelayResponseFrame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12/\n\x04head\x18\x02 \x01(\x0b\x32\x1c.maniac_gateway.v1.RelayHeadH\x01\x88\x01\x01\x12\x10\n\x06\x61nswer\x18\x08 \x01(\x0cH\x00\x12\x10\n\x06\x65vents\x18\t \x01(\x0cH\x00\x12\x17\n\rnative_answer\x18\n \x01(\x0cH\x00\x12\x17\n\rnative_events\x18\x0b \x01(\x0cH\x00\x12*\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1b.maniac_gateway.v1.RelayEndH\x00\x12)\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x18.maniac_gateway.v1.ErrorH\x00\x12\x11\n\tnot_taken\x18\x07 \x01(\x08\x42\x07\n\x05\x66rameB\x07\n\x05_headJ\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05R\ncompletionR\x05\x63hunk\"\xb8\x01\n\tRelayHead\x12\x35\n\nrate_limit\x18\x01 \x01(\x0b\x32\x1c.maniac_gateway.v1.RateLimitH\x00\x88\x01\x01\x12\x16\n\x0e\x64ropped_params\x18\x02 \x03(\t\x12;\n\rserver_timing\x18\x03 \x01(\x0b\x32\x1f.maniac_gateway.v1.ServerTimingH\x01\x88\x01\x01\x42\r\n\x0b_rate_limitB\x10\n\x0e_server_timing\"<\n\tRateLimit\x12\r\n\x05limit\x18\x01 \x01(\x03\x12\x11\n\tremaining\x18\x02 \x01(\x03\x12\r\n\x05reset\x18\x03 \x01(\x03\"y\n\x0cServerTiming\x12\x10\n\x08queue_us\x18\x01 \x01(\x03\x12\x1b\n\x0e\x66irst_token_us\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0bupstream_us\x18\x03 \x01(\x03\x12\x12\n\ngateway_us\x18\x04 \x01(\x03\x42\x11\n\x0f_first_token_us\"\n\n\x08RelayEnd*\xbd\x01\n\tRelayWire\x12\x1a\n\x16RELAY_WIRE_UNSPECIFIED\x10\x00\x12\x13\n\x0fRELAY_WIRE_CHAT\x10\x01\x12\x18\n\x14RELAY_WIRE_RESPONSES\x10\x02\x12\x17\n\x13RELAY_WIRE_MESSAGES\x10\x03\x12\x15\n\x11RELAY_WIRE_GEMINI\x10\x04\x12\x1a\n\x16RELAY_WIRE_COMPLETIONS\x10\x05\x12\x19\n\x15RELAY_WIRE_EMBEDDINGS\x10\x06\x32\x87\x02\n\x0cRelayService\x12N\n\x05Relay\x12\x1f.maniac_gateway.v1.RelayRequest\x1a .maniac_gateway.v1.RelayResponse(\x01\x30\x01\x12I\n\x04\x43\x61ll\x12\x1e.maniac_gateway.v1.CallRequest\x1a\x1f.maniac_gateway.v1.CallResponse0\x01\x12\\\n\x0b\x43ountTokens\x12%.maniac_gateway.v1.CountTokensRequest\x1a&.maniac_gateway.v1.CountTokensResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maniac_gateway.v1.relay_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RELAYWIRE']._serialized_start=2168
-  _globals['_RELAYWIRE']._serialized_end=2357
+  _globals['_RELAYWIRE']._serialized_start=2303
+  _globals['_RELAYWIRE']._serialized_end=2492
   _globals['_RELAYREQUEST']._serialized_start=84
   _globals['_RELAYREQUEST']._serialized_end=152
   _globals['_RELAYREQUESTFRAME']._serialized_start=155
@@ -46,26 +46,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELAYREPLAY']._serialized_end=1058
   _globals['_CALLREQUEST']._serialized_start=1060
   _globals['_CALLREQUEST']._serialized_end=1119
-  _globals['_CALLRESPONSE']._serialized_start=1121
-  _globals['_CALLRESPONSE']._serialized_end=1189
-  _globals['_RELAYACCESS']._serialized_start=1191
-  _globals['_RELAYACCESS']._serialized_end=1315
-  _globals['_RELAYCANCEL']._serialized_start=1317
-  _globals['_RELAYCANCEL']._serialized_end=1330
-  _globals['_RELAYCREDIT']._serialized_start=1332
-  _globals['_RELAYCREDIT']._serialized_end=1361
-  _globals['_RELAYRESPONSE']._serialized_start=1363
-  _globals['_RELAYRESPONSE']._serialized_end=1451
-  _globals['_RELAYRESPONSEFRAME']._serialized_start=1454
-  _globals['_RELAYRESPONSEFRAME']._serialized_end=1781
-  _globals['_RELAYHEAD']._serialized_start=1784
-  _globals['_RELAYHEAD']._serialized_end=1968
-  _globals['_RATELIMIT']._serialized_start=1970
-  _globals['_RATELIMIT']._serialized_end=2030
-  _globals['_SERVERTIMING']._serialized_start=2032
-  _globals['_SERVERTIMING']._serialized_end=2153
-  _globals['_RELAYEND']._serialized_start=2155
-  _globals['_RELAYEND']._serialized_end=2165
-  _globals['_RELAYSERVICE']._serialized_start=2360
-  _globals['_RELAYSERVICE']._serialized_end=2529
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=1121
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=1187
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1189
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1254
+  _globals['_CALLRESPONSE']._serialized_start=1256
+  _globals['_CALLRESPONSE']._serialized_end=1324
+  _globals['_RELAYACCESS']._serialized_start=1326
+  _globals['_RELAYACCESS']._serialized_end=1450
+  _globals['_RELAYCANCEL']._serialized_start=1452
+  _globals['_RELAYCANCEL']._serialized_end=1465
+  _globals['_RELAYCREDIT']._serialized_start=1467
+  _globals['_RELAYCREDIT']._serialized_end=1496
+  _globals['_RELAYRESPONSE']._serialized_start=1498
+  _globals['_RELAYRESPONSE']._serialized_end=1586
+  _globals['_RELAYRESPONSEFRAME']._serialized_start=1589
+  _globals['_RELAYRESPONSEFRAME']._serialized_end=1916
+  _globals['_RELAYHEAD']._serialized_start=1919
+  _globals['_RELAYHEAD']._serialized_end=2103
+  _globals['_RATELIMIT']._serialized_start=2105
+  _globals['_RATELIMIT']._serialized_end=2165
+  _globals['_SERVERTIMING']._serialized_start=2167
+  _globals['_SERVERTIMING']._serialized_end=2288
+  _globals['_RELAYEND']._serialized_start=2290
+  _globals['_RELAYEND']._serialized_end=2300
+  _globals['_RELAYSERVICE']._serialized_start=2495
+  _globals['_RELAYSERVICE']._serialized_end=2758
 # @@protoc_insertion_point(module_scope)

@@ -315,6 +315,55 @@ class CallRequest(_message.Message):
 Global___CallRequest: _TypeAlias = CallRequest  # noqa: Y015
 
 @_typing.final
+class CountTokensRequest(_message.Message):
+    """CountTokensRequest asks for the size of a prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def start(self) -> Global___RelayStart:
+        """Required. As in CallRequest."""
+
+    def __init__(
+        self,
+        *,
+        start: Global___RelayStart | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountTokensRequest: _TypeAlias = CountTokensRequest  # noqa: Y015
+
+@_typing.final
+class CountTokensResponse(_message.Message):
+    """CountTokensResponse says how large a prompt is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    IS_ESTIMATED_FIELD_NUMBER: _builtins.int
+    input_tokens: _builtins.int
+    is_estimated: _builtins.bool
+    """Whether the core estimated it."""
+    def __init__(
+        self,
+        *,
+        input_tokens: _builtins.int = ...,
+        is_estimated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_tokens", b"input_tokens", "is_estimated", b"is_estimated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountTokensResponse: _TypeAlias = CountTokensResponse  # noqa: Y015
+
+@_typing.final
 class CallResponse(_message.Message):
     """CallResponse is one step of the answer."""
 

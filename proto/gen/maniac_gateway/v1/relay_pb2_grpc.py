@@ -47,6 +47,11 @@ class RelayServiceStub:
                 request_serializer=maniac__gateway_dot_v1_dot_relay__pb2.CallRequest.SerializeToString,
                 response_deserializer=maniac__gateway_dot_v1_dot_relay__pb2.CallResponse.FromString,
                 _registered_method=True)
+        self.CountTokens = channel.unary_unary(
+                '/maniac_gateway.v1.RelayService/CountTokens',
+                request_serializer=maniac__gateway_dot_v1_dot_relay__pb2.CountTokensRequest.SerializeToString,
+                response_deserializer=maniac__gateway_dot_v1_dot_relay__pb2.CountTokensResponse.FromString,
+                _registered_method=True)
 
 
 class RelayServiceServicer:
@@ -75,6 +80,13 @@ class RelayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountTokens(self, request, context):
+        """Counts the prompt tokens of a request, which is not sent. The provider counts where it can, else the core estimates.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RelayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -87,6 +99,11 @@ def add_RelayServiceServicer_to_server(servicer, server):
                     servicer.Call,
                     request_deserializer=maniac__gateway_dot_v1_dot_relay__pb2.CallRequest.FromString,
                     response_serializer=maniac__gateway_dot_v1_dot_relay__pb2.CallResponse.SerializeToString,
+            ),
+            'CountTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountTokens,
+                    request_deserializer=maniac__gateway_dot_v1_dot_relay__pb2.CountTokensRequest.FromString,
+                    response_serializer=maniac__gateway_dot_v1_dot_relay__pb2.CountTokensResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -146,6 +163,33 @@ class RelayService:
             '/maniac_gateway.v1.RelayService/Call',
             maniac__gateway_dot_v1_dot_relay__pb2.CallRequest.SerializeToString,
             maniac__gateway_dot_v1_dot_relay__pb2.CallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maniac_gateway.v1.RelayService/CountTokens',
+            maniac__gateway_dot_v1_dot_relay__pb2.CountTokensRequest.SerializeToString,
+            maniac__gateway_dot_v1_dot_relay__pb2.CountTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,

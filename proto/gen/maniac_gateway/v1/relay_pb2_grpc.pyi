@@ -48,6 +48,8 @@ class RelayServiceStub:
     """Carries one completion: one that is too large for a frame, or finds no stream. Authorization and the like are
     metadata, as on every plain RPC; a failure is the status of the call.
     """
+    CountTokens: _grpc.UnaryUnaryMultiCallable[_relay_pb2.CountTokensRequest, _relay_pb2.CountTokensResponse]
+    """Counts the prompt tokens of a request, which is not sent. The provider counts where it can, else the core estimates."""
 
 @_typing.type_check_only
 class RelayServiceAsyncStub(RelayServiceStub):
@@ -69,6 +71,8 @@ class RelayServiceAsyncStub(RelayServiceStub):
     """Carries one completion: one that is too large for a frame, or finds no stream. Authorization and the like are
     metadata, as on every plain RPC; a failure is the status of the call.
     """
+    CountTokens: _aio.UnaryUnaryMultiCallable[_relay_pb2.CountTokensRequest, _relay_pb2.CountTokensResponse]  # type: ignore[assignment]
+    """Counts the prompt tokens of a request, which is not sent. The provider counts where it can, else the core estimates."""
 
 class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
     """RelayService carries chat completions between the gateway's edges and cores, as JSON that the edge has checked and
@@ -99,5 +103,13 @@ class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
         """Carries one completion: one that is too large for a frame, or finds no stream. Authorization and the like are
         metadata, as on every plain RPC; a failure is the status of the call.
         """
+
+    @_abc_1.abstractmethod
+    def CountTokens(
+        self,
+        request: _relay_pb2.CountTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_relay_pb2.CountTokensResponse, _abc.Awaitable[_relay_pb2.CountTokensResponse]]:
+        """Counts the prompt tokens of a request, which is not sent. The provider counts where it can, else the core estimates."""
 
 def add_RelayServiceServicer_to_server(servicer: RelayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
