@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -167,11 +168,7 @@ def _steps(choice: _Choice) -> Iterator[Step]:
             thinking_left -= 1
             piece, thoughts = thoughts[:count], thoughts[count:]
             # The last one takes what is left of the details.
-            own = (
-                list(details)
-                if not thinking_left
-                else [d for d, _ in zip(details, [0], strict=False)]
-            )
+            own = list(islice(details, 1) if thinking_left else details)
             yield Step(delta=Delta(reasoning=piece or None, reasoning_details=own or None))
             if not thinking_left and seals:
                 yield Step(delta=Delta(seals=seals))
@@ -179,11 +176,11 @@ def _steps(choice: _Choice) -> Iterator[Step]:
         elif kind == "text":
             piece, text = text[:count], text[count:]
             if piece:
-                yield Step(delta=Delta(content=piece, annotations=message.annotations))
-        else:
-            taken = [call for call, _ in zip(calls, range(count), strict=False)]
-            if taken:
-                yield Step(delta=Delta(tool_calls=[_delta(index, call) for index, call in taken]))
+                # Positions count the whole content, so that they fit the last text if there are several.
+                cited = None if text else message.annotations
+                yield Step(delta=Delta(content=piece, annotations=cited))
+        elif taken := list(islice(calls, count)):
+            yield Step(delta=Delta(tool_calls=[_delta(index, call) for index, call in taken]))
     if seals:
         yield Step(delta=Delta(seals=seals))
     if message.refusal:
