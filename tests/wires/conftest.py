@@ -10,6 +10,7 @@ import anthropic
 import pytest
 
 # Tests are no packages; helpers are found beside them, and those that run real processes with others.
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 sys.path.insert(0, str(Path(__file__).parent))

@@ -5,6 +5,7 @@ The same steps give the same events with the same numbers, so that a stored answ
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -19,6 +20,8 @@ from maniac_edge.wires.responses.request import Asked
 from maniac_edge.wires.responses.response import repeated, response_object
 
 _encode = msgspec.json.Encoder().encode
+_TOO_MANY_REQUESTS = 429
+_NUMBER = re.compile(rb'"sequence_number":\s*(\d+)')
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _Object = dict[str, Any]
 
@@ -53,6 +56,9 @@ class ResponsesWriter(PassesNative):
 
     def end(self) -> bytes:
         """Return the last events; see Writer."""
+        if self._identity is None:
+            # The provider speaks this API, and has sent its own.
+            return sse.DONE
         response = self._finished()
         self._emit({"type": f"response.{response['status']}", "response": response})
         return self._taken() + sse.DONE
@@ -69,12 +75,19 @@ class ResponsesWriter(PassesNative):
         """Return the events of a failure; see Writer."""
         del request_id
         if self._identity is not None:
-            reason = {"code": error.code, "message": error.message}
+            code = "rate_limit_exceeded" if error.status == _TOO_MANY_REQUESTS else "server_error"
+            reason = {"code": code, "message": error.message}
             self._emit({"type": "response.failed", "response": self._response("failed", reason)})
         self._emit(
             {"type": "error", "code": error.code, "message": error.message, "param": error.param}
         )
         return self._taken() + sse.DONE
+
+    def native_events(self, data: bytes) -> bytes:
+        """Return the events as they are; the number of one for a failure follows theirs. See Writer."""
+        if numbers := _NUMBER.findall(data):
+            self._sequence = int(numbers[-1]) + 1
+        return data
 
     def _taken(self) -> bytes:
         out, self._out = self._out, []
@@ -103,8 +116,8 @@ class ResponsesWriter(PassesNative):
             self._end_reasoning(seal)
         if delta.content:
             self._say().add_text(delta.content)
-        if delta.annotations:
-            self._say().annotate(delta.annotations)
+        if delta.annotations and self._message is not None:
+            self._message.cite(delta.annotations)
         if delta.refusal:
             self._say().add_refusal(delta.refusal)
         for call in delta.tool_calls or ():

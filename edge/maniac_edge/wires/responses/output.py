@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from maniac_edge.wires.canonical import CallDelta
+from maniac_edge.wires.responses.custom_input import CustomInput
 from maniac_edge.wires.responses.request import Asked
 
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 _Object = dict[str, Any]
 Emit = Callable[[_Object], None]
 """Writes an event; it adds the sequence number."""
@@ -75,10 +72,20 @@ class MessageItem:
         self._enter("refusal", {"refusal": ""})
         self.out.add("response.refusal.delta", text, content_index=len(self._parts) - 1)
 
-    def annotate(self, annotations: list[_Object]) -> None:
-        """Keep where the text comes from."""
-        if self._kind == "output_text":
-            self._parts[-1]["annotations"] = annotations
+    def cite(self, annotations: list[_Object]) -> None:
+        """Write where the text comes from, as far as this API has a form for it."""
+        if self._kind != "output_text":
+            return
+        known = self._parts[-1]["annotations"]
+        for value in filter(None, map(_citation, annotations)):
+            self.out.emit(
+                "response.output_text.annotation.added",
+                item_id=self.out.item["id"],
+                content_index=len(self._parts) - 1,
+                annotation_index=len(known),
+                annotation=value,
+            )
+            known.append(value)
 
     def done(self, status: str) -> None:
         """Write the end."""
@@ -190,13 +197,12 @@ class CallItem:
             item["namespace"], item["name"] = asked.namespaces[name]
         item["input" if self._is_custom else "arguments"] = ""
         self.out = OutputItem(emit, position, item)
-        self._waiting: list[str] = []
-        """Of the arguments of a custom tool, which are not JSON for the client."""
+        self._input = CustomInput()
 
     def add(self, text: str) -> None:
         """Write a piece of the arguments."""
         if self._is_custom:
-            self._waiting.append(text)
+            self._add_input(self._input.add(text))
         else:
             self.out.add("response.function_call_arguments.delta", text)
 
@@ -204,9 +210,8 @@ class CallItem:
         """Write the end."""
         item = self.out.item
         if self._is_custom:
-            text = _custom_input("".join(self._waiting))
-            self.out.add("response.custom_tool_call_input.delta", text)
-            item["input"] = text
+            self._add_input(self._input.end())
+            item["input"] = text = self.out.take_text()
             self.out.emit("response.custom_tool_call_input.done", item_id=item["id"], input=text)
         else:
             item["arguments"] = text = self.out.take_text()
@@ -218,11 +223,20 @@ class CallItem:
             )
         self.out.done(status)
 
+    def _add_input(self, text: str) -> None:
+        if text:
+            self.out.add("response.custom_tool_call_input.delta", text)
 
-def _custom_input(arguments: str) -> str:
-    """Return the text for a custom tool; what is not as it was asked for goes as the model wrote it."""
-    try:
-        value = _decode(arguments).get("input")
-    except msgspec.DecodeError:
-        value = None
-    return value if isinstance(value, str) else arguments
+
+def _citation(annotation: _Object) -> _Object | None:
+    """Return a citation of a page in the form of this API; None for anything else."""
+    cited = annotation.get("url_citation")
+    if not isinstance(cited, dict) or not isinstance(cited.get("url"), str):
+        return None
+    places = {name: cited.get(name) for name in ("start_index", "end_index")}
+    return {
+        "type": "url_citation",
+        "url": cited["url"],
+        "title": str(cited.get("title") or ""),
+        **{name: place if isinstance(place, int) else 0 for name, place in places.items()},
+    }

@@ -19,16 +19,23 @@ from maniac_edge.wires.responses.schema import (
     ResponseText,
     ResponseTool,
     ResponseToolChoice,
+    ResponseToolFormat,
 )
 
 _KNOWN = frozenset(field.encode_name for field in msgspec.structs.fields(ResponseCreate))
 # What says nothing about the answer, so that nobody misses it elsewhere.
 _SILENT = frozenset(
     {"stream_options", "client_metadata", "prompt_cache_key", "prompt_cache_retention", "user"}
-    | {"safety_identifier", "service_tier", "truncation", "max_tool_calls", "top_logprobs"}
+    | {"prompt_cache_options", "safety_identifier", "service_tier", "truncation"}
+    | {"max_tool_calls", "top_logprobs"}
+)
+# What only this API has. Keys that it does not have either may be a provider's own, and go on.
+_OWN = frozenset(
+    {"access_programs", "background_options", "context_management", "image", "moderation"}
 )
 # What is the conversation itself, or a part of it.
 _REQUIRED = ("conversation", "prompt")
+_KEPT_BACK = _KNOWN | _SILENT | _OWN | frozenset(_REQUIRED)
 _decoder = msgspec.json.Decoder(ResponseCreate)
 _encode = msgspec.json.Encoder().encode
 _Members = dict[str, Any]
@@ -59,17 +66,19 @@ def parse_request(body: bytes) -> Asked:
     raw = check_json(body)
     request = decode_request(body, _decoder)
     if request.model is None and not request.models:
-        raise EdgeError("MISSING_REQUIRED_PARAMETER", "model is required.", param="model")
+        raise _missing("model")
     reader = _Reader()
-    reader.only += [
-        name for name in raw if name not in _KNOWN and name not in _SILENT and name not in _REQUIRED
-    ]
+    reader.only += [name for name in raw if name in _OWN and _is_given(raw, name)]
     reader.required = next((name for name in _REQUIRED if _is_given(raw, name)), "")
     chat = reader.read(request)
+    further = {name: raw[name] for name in raw if name not in _KEPT_BACK and _is_given(raw, name)}
+    if request.text is not None and request.text.verbosity is not None:
+        further["verbosity"] = msgspec.Raw(_encode(request.text.verbosity))
     start = relay_pb2.RelayStart(
         stream=bool(request.stream),
         wire=relay_pb2.RELAY_WIRE_RESPONSES,
-        body=_encode(chat),
+        body=_encode({**further, **chat}),
+        has_unknown_keys=bool(further),
         has_unknown_inner_keys=reader.items.has_inner,
         native=body,
         native_only=[*reader.only, *reader.items.only],
@@ -147,10 +156,17 @@ class _Reader:
                 chat["tool_choice"] = chosen
         elif choice is not None and tools:
             chat["tool_choice"] = choice
+        elif choice == "required" and request.tools:
+            # All of them run at a provider of this API.
+            self.required = self.required or "tool_choice"
 
     def _tool(self, tool: ResponseTool, where: str, tools: list[_Members]) -> None:
         if tool.type == "namespace":
+            if not tool.name:
+                raise _missing(f"{where}.name")
             for position, inner in enumerate(tool.tools or ()):
+                if not inner.name:
+                    raise _missing(f"{where}.tools[{position}].name")
                 name = f"{tool.name}__{inner.name}"
                 self.namespaces[name] = (tool.name or "", inner.name or "")
                 named = msgspec.structs.replace(inner, name=name)
@@ -160,15 +176,13 @@ class _Reader:
             self.only.append(where)
             return
         if not tool.name:
-            raise EdgeError(
-                "MISSING_REQUIRED_PARAMETER", f"{where}.name is required.", param=f"{where}.name"
-            )
+            raise _missing(f"{where}.name")
         function: _Members = {"name": tool.name}
         if tool.description is not None:
             function["description"] = tool.description
         if tool.type == "custom":
             self.custom.add(tool.name)
-            text = {"type": "string", "description": "The whole input of the tool."}
+            text = {"type": "string", "description": _input_description(tool.format)}
             function["parameters"] = {
                 "type": "object",
                 "properties": {"input": text},
@@ -183,22 +197,20 @@ class _Reader:
     def _choice(self, choice: ResponseToolChoice) -> Any:
         if choice.type in ("function", "custom"):
             if not choice.name:
-                raise EdgeError(
-                    "MISSING_REQUIRED_PARAMETER",
-                    "tool_choice.name is required.",
-                    param="tool_choice.name",
-                )
-            return _named(choice.name)
+                raise _missing("tool_choice.name")
+            return _named(choice.name, choice.namespace)
         if choice.type == "allowed_tools":
-            tools = [_named(tool.name) for tool in choice.tools or () if tool.name]
+            tools = [
+                _named(tool.name, tool.namespace)
+                for tool in choice.tools or ()
+                if tool.name and tool.type in ("function", "custom")
+            ]
             if tools:
                 allowed = {"mode": choice.mode or "auto", "tools": tools}
                 return {"type": "allowed_tools", "allowed_tools": allowed}
         return None
 
     def _add_format(self, text: ResponseText, chat: _Members) -> None:
-        if text.verbosity is not None:
-            self.only.append("text.verbosity")
         form = text.format
         if form is None or form.type == "text":
             return
@@ -207,11 +219,7 @@ class _Reader:
             return
         schema = json_object(form.schema, "text.format.schema")
         if not schema:
-            raise EdgeError(
-                "MISSING_REQUIRED_PARAMETER",
-                "text.format.schema is required.",
-                param="text.format.schema",
-            )
+            raise _missing("text.format.schema")
         named: _Members = {"name": form.name or "output", "schema": msgspec.Raw(schema)}
         if form.description is not None:
             named["description"] = form.description
@@ -220,8 +228,20 @@ class _Reader:
         chat["response_format"] = {"type": "json_schema", "json_schema": named}
 
 
-def _named(name: str) -> _Members:
+def _named(name: str, namespace: str | None) -> _Members:
+    name = f"{namespace}__{name}" if namespace else name
     return {"type": "function", "function": {"name": name}}
+
+
+def _input_description(form: ResponseToolFormat | None) -> str:
+    """Return what a model is told of the text for a custom tool: that it has to follow a grammar, if there is one."""
+    if form is None or not form.definition:
+        return "The whole input of the tool."
+    return f"The whole input of the tool. It must match this {form.syntax or ''} grammar:\n{form.definition}"
+
+
+def _missing(param: str) -> EdgeError:
+    return EdgeError("MISSING_REQUIRED_PARAMETER", f"{param} is required.", param=param)
 
 
 def _whole(value: float, param: str) -> int:

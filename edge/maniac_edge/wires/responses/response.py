@@ -44,9 +44,9 @@ def repeated(raw: Mapping[str, msgspec.Raw]) -> _Object:
         name: default if name not in raw else _given(raw[name], default)
         for name, default in _REPEATED.items()
     }
-    # Clients read the format without asking whether there is one.
-    if "format" not in values["text"]:
-        values["text"] = {**values["text"], "format": {"type": "text"}}
+    # Clients read what is in them without asking whether it is there.
+    for name in ("text", "reasoning"):
+        values[name] = {**_REPEATED[name], **values[name]}
     return values
 
 

@@ -41,14 +41,24 @@ class ResponseItem(msgspec.Struct):
     encrypted_content: str | None = None
 
 
+class ResponseToolFormat(msgspec.Struct):
+    """The form of the text for a custom tool."""
+
+    type: str
+    syntax: str | None = None
+    definition: str | None = None
+
+
 class ResponseTool(msgspec.Struct):
     """A tool. Types `function`, `custom` and `namespace` are the client's own; others run at the provider."""
 
     type: str
     name: str | None = None
+    namespace: str | None = None
     description: str | None = None
     parameters: msgspec.Raw | UnsetType = UNSET
     strict: bool | None = None
+    format: ResponseToolFormat | None = None
     tools: list[ResponseTool] | None = None
 
 
@@ -57,6 +67,7 @@ class ResponseToolChoice(msgspec.Struct):
 
     type: str
     name: str | None = None
+    namespace: str | None = None
     mode: Literal["auto", "required"] | None = None
     tools: list[ResponseTool] | None = None
 
