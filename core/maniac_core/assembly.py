@@ -251,8 +251,7 @@ class Parts:
         self.database.on_contact(contact)
 
     def _chat(self) -> None:
-        kind = self.tracing.completions if self.tracing is not None else CompletionService
-        service = kind(
+        service = CompletionService(
             self._planner,
             self._runner,
             self._catalogue,
@@ -260,6 +259,7 @@ class Parts:
             spending=self._spending,
             tokens=TokenGate(self._limiter),
             calls=self.calls,
+            spans=self.tracing.spans if self.tracing is not None else None,
         )
         self.chat = IdempotentCompletions(
             service,

@@ -11,7 +11,7 @@ import pytest
 from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.budgets import Hold
 from maniac_core.domain.callers import Caller
-from maniac_core.domain.chat import ChatRequest, Choice, Usage
+from maniac_core.domain.chat import Choice, Usage
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.providers.base import Prompt
 from maniac_core.providers.pricing.catalogue import Catalogue
@@ -31,8 +31,7 @@ from maniac_core.services.billing.reservations import Reservations
 from maniac_core.services.billing.speeds import USUAL, Speeds
 from maniac_core.services.billing.spending import Spending
 from maniac_core.services.capture.accounting import Accountant, usage_of
-from maniac_core.services.capture.capture import Call, Capture
-from maniac_core.services.capture.spool import Recorder
+from maniac_core.services.capture.attempt_log import Bill, Trail
 from maniac_core.services.routing.planner import Step
 from maniac_core.services.routing.router import Candidate
 from maniac_core.storage.base import StorageError
@@ -275,17 +274,10 @@ def spending(money: Money) -> Spending:
     return Spending(cast("BudgetStore", money), cast("Reservations", money), Catalogue({}))
 
 
-def capture(asked: Step) -> Capture:
-    request = ChatRequest(messages=asked.prompt.messages, model=asked.candidate.slug)
-    call = Call(caller=CALLER, request_id="r")
-    return Capture(cast("Recorder", None), call, request, streamed=False)
-
-
 def reserved(gate: Spending, asked: Step, loop: asyncio.AbstractEventLoop) -> int | None:
     """Return what is reserved for a request; None: nothing at all."""
-    running = capture(asked)
-    loop.run_until_complete(gate.cover(running, asked))
-    return running.holds.total_nano_usd if running.holds is not None else None
+    holds = loop.run_until_complete(gate.cover(CALLER, asked, Trail(), None))
+    return holds.total_nano_usd if holds is not None else None
 
 
 def test_a_free_model_finds_its_budgets_and_learns_what_it_costs(
@@ -306,7 +298,7 @@ def test_a_free_model_finds_its_budgets_and_learns_what_it_costs(
     money.is_away, money.left = False, 0
     assert reserved(gate, step("own/m2", unpriced="allow"), loop) is None
     with pytest.raises(GatewayError):
-        loop.run_until_complete(gate.cover(capture(step("strange/m1")), step("strange/m1")))
+        reserved(gate, step("strange/m1"), loop)
 
 
 def test_a_further_attempt_is_covered_besides_what_earlier_ones_cost(
@@ -315,17 +307,19 @@ def test_a_further_attempt_is_covered_besides_what_earlier_ones_cost(
     """The same step is reserved for once until it was called; a dearer one takes the difference."""
     gate = spending(Money(10**12))
     cheap, dear = step("openai/gpt-4o-mini", max_tokens=10), step(max_tokens=1_000)
-    running = capture(cheap)
-    loop.run_until_complete(gate.cover(running, cheap))
-    loop.run_until_complete(gate.cover(running, cheap))
-    assert running.holds is not None
-    assert len(running.holds.taken) == 1
-    running.trail.was_called = True
-    running.trail.charge_nano_usd = 123
-    loop.run_until_complete(gate.cover(running, dear))
+    trail = Trail()
+    holds = loop.run_until_complete(gate.cover(CALLER, cheap, trail, None))
+    assert holds is not None
+    assert loop.run_until_complete(gate.cover(CALLER, cheap, trail, holds)) is holds
+    assert len(holds.taken) == 1
+    trail.begin(cheap)
+    trail.bill(Bill(usage=Usage(), source="provider", spend_nano_usd=123), holds.worst_nano_usd)
+    trail.end("failed")
+    assert loop.run_until_complete(gate.cover(CALLER, dear, trail, holds)) is holds
     ceiling = ceiling_nano_usd(dear, Catalogue({}))
     assert ceiling is not None
-    assert running.holds.total_nano_usd == ceiling + 123
+    assert holds.worst_nano_usd == ceiling
+    assert holds.total_nano_usd == ceiling + 123
 
 
 def test_a_long_text_is_bounded_quickly() -> None:

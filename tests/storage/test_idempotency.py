@@ -16,7 +16,7 @@ from maniac_core.domain.chat import ChatRequest, Choice, Chunk, Completion, Usag
 from maniac_core.domain.completions import CompletionRecord, KeyClaim
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import elapsed_s, now_s
-from maniac_core.services.capture.capture import Call, Capture
+from maniac_core.services.capture.capture import Call, Capture, Claim
 from maniac_core.services.chat.completions import CompletionService
 from maniac_core.services.chat.idempotency import IdempotentCompletions
 from maniac_core.services.chat.remembered import RememberedAnswers
@@ -61,8 +61,10 @@ class _Completions:
         self.asked, self.recording = asyncio.Event(), asyncio.Event()
         self._store = store
 
-    async def create(self, call: Call, request: ChatRequest) -> Completion:
-        capture = Capture(self._store, call, request, streamed=False)
+    async def create(
+        self, call: Call, request: ChatRequest, claim: Claim | None = None
+    ) -> Completion:
+        capture = Capture(self._store, call, request, streamed=False, claim=claim)
         await self._answer()
         if self.fails:
             await capture.finish("failed")
@@ -78,8 +80,10 @@ class _Completions:
             usage=self.usage,
         )
 
-    async def stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[list[Chunk], None]:
-        capture = Capture(self._store, call, request, streamed=True)
+    async def stream(
+        self, call: Call, request: ChatRequest, claim: Claim | None = None
+    ) -> AsyncGenerator[list[Chunk], None]:
+        capture = Capture(self._store, call, request, streamed=True, claim=claim)
         try:
             yield [Chunk(id=capture.id, created=0, model="", provider="", container=None)]
             await self._answer()

@@ -63,10 +63,13 @@ class _Core:
         if amount:
             hold = await self.reservations.take(caller, amount)
             assert hold is not None
-            capture.holds = Holds()
-            capture.holds.taken.append(hold)
-            capture.trail.worst_nano_usd = amount
-        self.calls.note(capture, STEP)
+            holds = Holds()
+            holds.add(hold)
+            holds.cover(STEP, amount)
+            capture.covered(holds)
+        note = self.calls.note(capture, STEP)
+        if note is not None:
+            capture.noted(note)
         return capture
 
     def kill(self) -> None:
@@ -122,7 +125,6 @@ async def test_what_ran_when_a_core_was_killed_is_charged_and_shown(
     # Committed, but the process died before it heard of it.
     lost = captures[1].submit("completed")
     assert lost is not None
-    captures[1].trail.charge_nano_usd = 0
     await asyncio.wait([lost])
     dead.kill()
 
@@ -184,13 +186,13 @@ async def test_a_note_that_is_cut_off_costs_itself_alone(
     dead = make_core()
     await dead.calls.open()
     captures = [await dead.call(spender, 0) for _ in range(4100)]
-    assert [capture.place is None for capture in captures] == [False] * 4096 + [True] * 4
+    assert [capture.note is None for capture in captures] == [False] * 4096 + [True] * 4
     for capture in captures[2:4096]:
-        assert capture.place is not None
-        dead.calls.settled(capture.place.offset)
+        assert capture.note is not None
+        dead.calls.settled(capture.note.offset)
     dead.kill()
     (path,) = (tmp_path / "calls").glob("*.calls")
-    place = captures[0].place
+    place = captures[0].note
     assert place is not None
     with path.open("r+b") as file:
         file.seek(place.offset + 10)
@@ -221,12 +223,12 @@ async def test_long_names_and_many_reservations_have_room_in_a_place(
     for _ in range(11):
         hold = await dead.reservations.take(spender, 10**9)
         assert hold is not None
-        capture.holds.taken.append(hold)
-    capture.trail.worst_nano_usd = 12 * 10**9
+        capture.holds.add(hold)
     name = letter * 200
     candidate = SimpleNamespace(slug=f"p/{name}", provider="p", model=name, model_id="i" * 36)
     container = SimpleNamespace(key=1, label="l" * 64)
     step = SimpleNamespace(candidate=candidate, container=container)
+    capture.holds.cover(cast(Step, step), 12 * 10**9)
     dead.calls.note(capture, cast(Step, step))
     dead.kill()
 

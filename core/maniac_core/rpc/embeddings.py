@@ -29,8 +29,6 @@ class EmbeddingServicer:
     ) -> embeddings_pb2.CreateEmbeddingsResponse:
         """Answer with vectors."""
         asked = _request(request)
-        # To do it once more changes nothing, and a repeated answer would have to be kept.
-        call.idempotency_key = None
         with self._gate.counting(call):
             made = await self._completions.create(call, asked)
         return embeddings_pb2.CreateEmbeddingsResponse(

@@ -36,12 +36,10 @@ def head_metadata(call: Call) -> Metadata:
 
 def server_timing(call: Call) -> str:
     """Return the Server-Timing header of an answer: durations in milliseconds."""
-    first_token = call.first_token_us or 0
-    upstream = call.upstream_us or first_token - call.queue_us
     parts = {
         "queue": call.queue_us,
-        "upstream": upstream,
-        "first-token": first_token,
-        "gateway": max(0, call.elapsed_us() - upstream),
+        "upstream": call.upstream_us,
+        "first-token": call.first_token_us or 0,
+        "gateway": call.gateway_us(),
     }
     return ", ".join(f"{name};dur={value / 1000:.1f}" for name, value in parts.items())

@@ -94,7 +94,7 @@ class RequestReader:
             raise _unknown_wire()
         body = start.body
         if len(body) > LARGE_BYTES:
-            call.is_large = True
+            call.found_large()
             await large_turn()
         request = request_from_json(
             body,
@@ -103,9 +103,6 @@ class RequestReader:
         )
         if is_chat:
             return Asked(request)
-        if start.wire == relay_pb2.RELAY_WIRE_EMBEDDINGS:
-            # To do it once more changes nothing, and a repeated answer would have to be kept.
-            call.idempotency_key = None
         seals = await self._seals.of(call.caller.project)
         request = wire_request(request, start, seals)
         if before := start.response.previous_response_id:
@@ -135,8 +132,8 @@ def fill_head(head: relay_pb2.RelayHead, call: Call) -> None:
     head.server_timing.queue_us = call.queue_us
     if call.first_token_us is not None:
         head.server_timing.first_token_us = call.first_token_us
-        head.server_timing.upstream_us = call.upstream_us or call.first_token_us - call.queue_us
-    head.server_timing.gateway_us = max(0, call.elapsed_us() - head.server_timing.upstream_us)
+        head.server_timing.upstream_us = call.upstream_us
+    head.server_timing.gateway_us = call.gateway_us()
 
 
 def error_to_proto(error: GatewayError) -> errors_pb2.Error:

@@ -144,15 +144,15 @@ class Link:
                 return
             if frame.call_id in self._calls:
                 raise call_id_used_twice()
-            call = RelayCall(self, frame.call_id, frame.start.initial_credit)
-            self._calls[frame.call_id] = call
-            call.task = self.loop.create_task(
-                self._run(call, frame.start)
+            relay_call = RelayCall(self, frame.call_id, frame.start.initial_credit)
+            self._calls[frame.call_id] = relay_call
+            relay_call.task = self.loop.create_task(
+                self._run(relay_call, frame.start)
                 if kind == "start"
-                else self._check_access(call, frame.access)
+                else self._check_access(relay_call, frame.access)
             )
             # Not a `finally` of the task: one that is cancelled before its first step never gets there.
-            call.task.add_done_callback(functools.partial(self._ended, frame.call_id))
+            relay_call.task.add_done_callback(functools.partial(self._ended, frame.call_id))
             return
         running = self._calls.get(frame.call_id)
         if running is None:

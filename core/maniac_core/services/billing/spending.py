@@ -6,13 +6,14 @@ import asyncio
 
 from maniac_core.config.provider import LOCAL_PROVIDER
 from maniac_core.domain.budgets import Hold, OwnerKind, Period
+from maniac_core.domain.callers import Caller
 from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import now_s, uuid_id
 from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.providers.pricing.prompt_bound import has_documents
 from maniac_core.services.billing.price_ceiling import ceiling_nano_usd
 from maniac_core.services.billing.reservations import Reservations
-from maniac_core.services.capture.capture import Capture
+from maniac_core.services.capture.attempt_log import Trail
 from maniac_core.services.capture.holds import Holds
 from maniac_core.services.routing.planner import Step
 from maniac_core.storage.base import StorageError
@@ -37,37 +38,39 @@ class Spending:
         self._reported: dict[tuple[str, str], int] = {}
         """The most that a request of a model was charged by its provider's word."""
 
-    async def cover(self, capture: Capture, step: Step) -> None:
-        """See to it that what is reserved covers an attempt, besides what earlier ones have cost.
+    async def cover(
+        self, caller: Caller, step: Step, trail: Trail, holds: Holds | None
+    ) -> Holds | None:
+        """Return reservations that cover an attempt, besides what earlier ones have cost; None: it needs none.
+
+        `holds`: what the request has reserved already, to which more is added.
 
         Called after resolution and before every attempt; it waits for the database only when more is to be reserved.
 
         Raises:
             GatewayError: INSUFFICIENT_BALANCE; DEPENDENCY_UNAVAILABLE.
         """
-        caller = capture.call.caller
         if not caller.is_budgeted or caller.is_internal:
-            return
-        holds = capture.holds
-        if holds is not None and holds.covered is step and not capture.trail.was_called:
+            return holds
+        if holds is not None and holds.covered is step and not trail.was_called:
             # Reckoned a moment ago, before the request was let through.
-            return
-        trail = capture.trail
+            return holds
         if has_documents(step.prompt.messages):
             # Pages are counted in the file, which others should not wait for.
-            trail.worst_nano_usd = await asyncio.to_thread(self._worst_case, step)
+            worst = await asyncio.to_thread(self._worst_case, step)
         else:
-            trail.worst_nano_usd = self._worst_case(step)
-        missing = trail.worst_nano_usd + trail.charge_nano_usd
+            worst = self._worst_case(step)
+        missing = worst + trail.charge_nano_usd
         missing -= holds.total_nano_usd if holds is not None else 0
-        if missing <= 0:
-            if holds is None and step.candidate.provider != LOCAL_PROVIDER:
-                await self._be_ready(capture, step)
-            return
         if holds is None:
-            holds = capture.holds = Holds()
-        await self._take(capture, holds, missing)
-        holds.covered = step
+            if missing <= 0:
+                is_local = step.candidate.provider == LOCAL_PROVIDER
+                return None if is_local else await self._ready(caller, step)
+            holds = Holds()
+        if missing > 0:
+            await self._take(caller, holds, missing)
+        holds.cover(step, worst)
+        return holds
 
     def learn(self, step: Step, cost_nano_usd: int) -> None:
         """Note what a provider says that it charged for a request."""
@@ -76,9 +79,8 @@ class Spending:
             self._reported.clear()
         self._reported[model] = max(cost_nano_usd, self._reported.get(model, 0))
 
-    async def _be_ready(self, capture: Capture, step: Step) -> None:
+    async def _ready(self, caller: Caller, step: Step) -> Holds | None:
         """Reserve next to nothing, so that a charge that nobody expects finds the budgets that it belongs to."""
-        caller = capture.call.caller
         try:
             hold = await self._reservations.take(caller, 1)
             if hold is None:
@@ -87,20 +89,21 @@ class Spending:
                 hold = Hold(id=uuid_id(), amount_nano_usd=0, windows=tuple(windows))
         except StorageError:
             # As without a budget: nothing is known to be charged.
-            return
-        if hold.windows:
-            holds = capture.holds = Holds()
-            holds.taken.append(hold)
-            holds.covered = step
-            self._reservations.keep(holds)
+            return None
+        if not hold.windows:
+            return None
+        holds = Holds()
+        holds.add(hold)
+        holds.cover(step, 0)
+        self._reservations.keep(holds)
+        return holds
 
-    async def _take(self, capture: Capture, holds: Holds, amount: int) -> None:
-        caller = capture.call.caller
+    async def _take(self, caller: Caller, holds: Holds, amount: int) -> None:
         fits = []
         for number in range(_TRIES):
             hold = await self._reservations.take(caller, amount)
             if hold is not None:
-                holds.taken.append(hold)
+                holds.add(hold)
                 self._reservations.keep(holds)
                 return
             if number == 0 and self._reservations.recall_of(caller):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from maniac_core.domain.callers import Caller
 from maniac_core.services.billing.price_ceiling import prompt_tokens, wanted_tokens
-from maniac_core.services.capture.capture import Capture
-from maniac_core.services.limits.rate_limiter import RateLimiter
+from maniac_core.services.limits.rate_limiter import RateLimiter, TokenHold
 from maniac_core.services.routing.planner import Step
 
 ASSUMED_ANSWER_TOKENS = 1_024
@@ -17,15 +17,14 @@ class TokenGate:
     def __init__(self, limiter: RateLimiter) -> None:
         self._limiter = limiter
 
-    async def admit(self, capture: Capture, step: Step) -> None:
-        """Reserve the tokens that a request is likely to use.
+    async def admit(self, caller: Caller, step: Step) -> TokenHold | None:
+        """Reserve the tokens that a request is likely to use; None: no limit holds for it.
 
         Raises:
             GatewayError: RATE_LIMIT_EXCEEDED.
         """
-        caller = capture.call.caller
         if caller.is_internal or not self._limiter.limits_tokens(caller):
-            return
+            return None
         wanted = wanted_tokens(step)
         answer = ASSUMED_ANSWER_TOKENS if wanted is None else wanted
-        capture.tokens = await self._limiter.take_tokens(caller, prompt_tokens(step) + answer)
+        return await self._limiter.take_tokens(caller, prompt_tokens(step) + answer)

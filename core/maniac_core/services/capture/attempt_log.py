@@ -64,11 +64,11 @@ class Trail:
         """Whether anything of the running attempt's request was sent."""
         self.was_called = False
         """Whether any provider was called."""
-        self.worst_nano_usd = 0
-        """The reservation for the running attempt, or else for the next one."""
         self.charge_nano_usd = 0
         """The charge to budgets for the attempts that are over."""
         self._bill: Bill | None = None
+        self._worst_nano_usd = 0
+        """The reservation for what that bills."""
         self._bills: list[Bill] = []
         self._started_us = 0
         self._started = 0.0
@@ -97,13 +97,18 @@ class Trail:
         """Seconds since then; only where anything was sent."""
         return time.perf_counter() - self._sent
 
-    def first_token(self) -> None:
-        """The running attempt produced its first content."""
-        self._first_token_us = int((time.perf_counter() - self._started) * 1e6)
+    def first_content(self, now: float) -> None:
+        """The running attempt produced its first content, at `now` by `time.perf_counter`."""
+        self._first_token_us = int((now - self._started) * 1e6)
 
-    def bill(self, bill: Bill) -> None:
-        """Say what the running attempt cost."""
+    def bill(self, bill: Bill, worst_nano_usd: int) -> None:
+        """The running attempt costs that; `worst_nano_usd` is reserved for it."""
         self._bill = bill
+        self._worst_nano_usd = worst_nano_usd
+
+    def abandon(self) -> None:
+        """The attempt that was begun is not made: nothing was sent, and nothing is recorded."""
+        self.is_open = False
 
     def end(self, outcome: Outcome, failure: UpstreamFailure | GatewayError | None = None) -> None:
         """The running attempt is over. Does nothing when there is none."""
@@ -182,7 +187,7 @@ class Trail:
         if bill.spend_nano_usd is not None:
             return bill.spend_nano_usd
         # Nobody knows what it cost: at most what was reserved for it, which is nothing where no price is needed.
-        return self.worst_nano_usd if bill.usage.total_tokens else 0
+        return self._worst_nano_usd if bill.usage.total_tokens else 0
 
 
 def reason_name(reason: Reason.ValueType) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -16,7 +17,7 @@ from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.domain.ids import completion_id, now_s
 from maniac_core.providers.pricing.prices import Prices
 from maniac_core.providers.translation.accumulator import Accumulator
-from maniac_core.services.capture.attempt_log import Spans, Trail, reason_name
+from maniac_core.services.capture.attempt_log import Bill, Spans, Trail, reason_name
 from maniac_core.services.capture.holds import Holds
 from maniac_core.services.capture.spool import Recorder
 from maniac_core.services.limits.rate_limiter import RateState, TokenHold
@@ -40,8 +41,8 @@ class Claim(Protocol):
         """The request is completed; `pending` is done once its record is durable."""
 
 
-class Place(Protocol):
-    """Where a running call is noted, as its capture sees it."""
+class Note(Protocol):
+    """The note about a running call, as its capture sees it."""
 
     @property
     def offset(self) -> int:
@@ -52,7 +53,10 @@ class Place(Protocol):
 
 
 class Call(msgspec.Struct, kw_only=True):
-    """One admitted request, and what its answer's head will say."""
+    """One admitted request, and what its answer's head will say.
+
+    Its methods are the only place where it changes.
+    """
 
     caller: Caller
     request_id: str
@@ -64,8 +68,6 @@ class Call(msgspec.Struct, kw_only=True):
     """Headers that a dialect may forward, lower-case."""
     idempotency_key: str | None = None
     """Requests of a project under one key are done once."""
-    claim: Claim | None = None
-    """On that key."""
     is_large: bool = False
     """Whether work on its request is to be done in turns."""
     is_captured: bool = False
@@ -79,9 +81,7 @@ class Call(msgspec.Struct, kw_only=True):
     first_token_us: int | None = None
     """From receipt until the first content."""
     upstream_us: int = 0
-    """Spent on providers so far."""
-    spans: Spans | None = None
-    """None: no trace is made of it."""
+    """Spent on providers, as far as it is known: until the answer is whole, from the first call to the first content."""
 
     @property
     def forwarded(self) -> dict[str, str]:
@@ -92,35 +92,120 @@ class Call(msgspec.Struct, kw_only=True):
         """Microseconds since the request was received."""
         return int((time.perf_counter() - self.received) * 1e6)
 
+    def gateway_us(self) -> int:
+        """Microseconds of these that were not spent on providers."""
+        return max(0, self.elapsed_us() - self.upstream_us)
+
+    def add_headers(self, headers: dict[str, str]) -> None:
+        """Forward these too, unless the caller has sent some of them itself."""
+        self.headers = {**headers, **self.headers}
+
+    def found_large(self) -> None:
+        """Its request is large."""
+        self.is_large = True
+
+    def captured(self) -> None:
+        """There will be a record of it."""
+        self.is_captured = True
+
+    def planned(self, dropped: Sequence[str]) -> None:
+        """It is known where it may go, and that these parameters will not be sent."""
+        self.dropped = list(dropped)
+
+    def let_through(self) -> None:
+        """The first provider is called from now on."""
+        self.queue_us = self.elapsed_us()
+
+    def read_within(self, seconds: float) -> None:
+        """Its provider may take so long from now on."""
+        self.read_by = time.monotonic() + seconds
+
+    def first_content(self, now: float, dropped: Sequence[str]) -> None:
+        """There is content, at `now` by `time.perf_counter`, of an answer to a request without these parameters too."""
+        self.first_token_us = int((now - self.received) * 1e6)
+        self.upstream_us = self.first_token_us - self.queue_us
+        self.dropped += dropped
+
+    def whole(self, upstream_us: int) -> None:
+        """The answer is whole, and took that long of providers, with attempts that failed and pauses."""
+        # Too short to be measured: what was known before holds.
+        self.upstream_us = upstream_us or self.upstream_us
+
 
 class Capture:
-    """The state of one running request; `finish` turns it into its record, once."""
+    """The state of one running request; `finish` turns it into its record, once.
+
+    Whoever works on the request returns what it found; the methods here are the only place where that is noted.
+    """
 
     def __init__(
-        self, store: Recorder, call: Call, request: ChatRequest, *, streamed: bool
+        self,
+        store: Recorder,
+        call: Call,
+        request: ChatRequest,
+        *,
+        streamed: bool,
+        claim: Claim | None = None,
+        spans: Spans | None = None,
     ) -> None:
+        """`claim`: on the key of the request, if it has one. `spans`: None: no trace is made of it."""
         self.id = completion_id(request.wire)
         self.created = now_s()
         self.call = call
-        call.is_captured = True
+        call.captured()
         self.request = request
-        self.trail = Trail(call.spans)
+        self.trail = Trail(spans)
         self.steps: list[Step] = []
         self.folded = Accumulator()
         """The received part of the running attempt's answer, if it is streamed."""
-        self.prices: Prices | None = None
-        """By which the last attempt was billed."""
         self.holds: Holds | None = None
         """Reservations from budgets."""
-        self.tokens: TokenHold | None = None
-        """Reservations from windows of tokens."""
+        self.note: Note | None = None
+        """About the running call."""
         self.streamed = streamed
-        self.native: bytes | None = None
-        """The answer as its provider made it, if it is passed on so."""
-        self.place: Place | None = None
-        """Where the running call is noted."""
+        self._claim = claim
+        self._spans = spans
+        self._prices: Prices | None = None
+        """By which the last attempt was billed."""
+        self._tokens: TokenHold | None = None
+        """Reservations from windows of tokens."""
+        self._native: bytes | None = None
         self._store = store
         self._is_recorded = False
+
+    def planned(self, steps: list[Step]) -> None:
+        """These steps may be tried, of which there is one at least."""
+        self.steps = steps
+        self.call.planned(steps[0].dropped)
+
+    def admitted(self, tokens: TokenHold) -> None:
+        """Tokens are reserved; they are settled with the record."""
+        self._tokens = tokens
+
+    def covered(self, holds: Holds) -> None:
+        """The next attempt's cost is reserved; the record takes the reservations over."""
+        self.holds = holds
+
+    def noted(self, note: Note) -> None:
+        """The next attempt is noted, until the record is durable."""
+        self.note = note
+
+    def fold(self) -> Accumulator:
+        """Begin to receive the answer of the running attempt, in pieces that go where this returns."""
+        self.folded = Accumulator()
+        return self.folded
+
+    def first_content(self, dropped: Sequence[str]) -> None:
+        """The running attempt has content for the caller; `dropped`: the parameters that its dialect left out."""
+        now = time.perf_counter()
+        if self.streamed:
+            self.trail.first_content(now)
+        self.call.first_content(now, dropped)
+
+    def bill(self, bill: Bill, prices: Prices | None) -> None:
+        """The running attempt costs that, by these prices."""
+        self._prices = prices
+        self.trail.bill(bill, self.holds.worst_nano_usd if self.holds is not None else 0)
 
     async def finish(
         self,
@@ -130,15 +215,23 @@ class Capture:
         usage: Usage | None = None,
         usage_source: UsageSource = "none",
         error: GatewayError | None = None,
+        native: bytes | None = None,
     ) -> None:
         """Record the request and wait for the commit.
+
+        `native`: the answer as its provider made it, if it is passed on so.
 
         Raises:
             GatewayError: DEPENDENCY_UNAVAILABLE when the record could not be committed; CONFLICT when it was, and a
                 repetition has taken over its idempotency key.
         """
         pending = self.submit(
-            status, choices=choices, usage=usage, usage_source=usage_source, error=error
+            status,
+            choices=choices,
+            usage=usage,
+            usage_source=usage_source,
+            error=error,
+            native=native,
         )
         if pending is None:
             return
@@ -164,22 +257,24 @@ class Capture:
         usage: Usage | None = None,
         usage_source: UsageSource = "none",
         error: GatewayError | None = None,
+        native: bytes | None = None,
     ) -> asyncio.Future[None] | None:
         """Hand the record to the writer without waiting; None when there is one already."""
         if self._is_recorded:
             return None
         self._is_recorded = True
+        self._native = native
         record = self._record(status, choices, usage or Usage(), usage_source, error)
-        if self.tokens is not None:
-            self.tokens.settle(record.usage.total_tokens)
+        if self._tokens is not None:
+            self._tokens.settle(record.usage.total_tokens)
         pending = self._store.capture(record)
-        if self.place is not None:
-            pending.add_done_callback(self.place.settled)
+        if self.note is not None:
+            pending.add_done_callback(self.note.settled)
         pending.add_done_callback(_log_lost)
-        if self.call.claim is not None and status == "completed":
-            self.call.claim.answered(record, choices or [], pending)
-        if self.call.spans is not None:
-            self.call.spans.finish(record, pending)
+        if self._claim is not None and status == "completed":
+            self._claim.answered(record, choices or [], pending)
+        if self._spans is not None:
+            self._spans.finish(record, pending)
         return pending
 
     def _record(
@@ -231,7 +326,7 @@ class Capture:
             ),
             charge_nano_usd=self.trail.charge_nano_usd,
             holds=self.holds.close() if self.holds is not None else (),
-            claim=call.claim.given if call.claim is not None and status == "completed" else None,
+            claim=self._claim.given if self._claim is not None and status == "completed" else None,
             replay_of=request.replay.of if request.replay is not None else None,
         )
 
@@ -244,7 +339,7 @@ class Capture:
         route: dict[str, Any] = {
             "candidates": [step.candidate.slug for step in self.steps],
             "dropped": self.call.dropped,
-            "prices": self.prices.usd_json if self.prices is not None else None,
+            "prices": self._prices.usd_json if self._prices is not None else None,
         }
         request = self.request
         if request.wire != "chat":
@@ -252,9 +347,9 @@ class Capture:
         if request.store:
             if request.native is not None:
                 route["native_request"] = request.native.body
-            if self.native is not None:
+            if self._native is not None:
                 kind = "native_events" if self.streamed else "native_answer"
-                route[kind] = self.native.decode(errors="replace")
+                route[kind] = self._native.decode(errors="replace")
             # The rest that is needed to send the request again.
             if request.stream_options is not None:
                 route["stream_options"] = request.stream_options

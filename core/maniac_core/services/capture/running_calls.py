@@ -24,7 +24,7 @@ from maniac_core.domain.callers import Caller
 from maniac_core.domain.chat import Usage
 from maniac_core.domain.completions import Attempt, CompletionRecord
 from maniac_core.domain.ids import uuid_id
-from maniac_core.services.capture.capture import Capture
+from maniac_core.services.capture.capture import Capture, Note
 from maniac_core.services.routing.planner import Step
 from maniac_core.storage.base import ConstraintError, RefusedError, StorageError
 from maniac_core.storage.stores.budgets import BudgetStore
@@ -133,29 +133,30 @@ class RunningCalls:
             os.close(self._file)
             self._file = None
 
-    def note(self, capture: Capture, step: Step) -> None:
-        """Note the call that a request is about to make, until its record is durable."""
+    def note(self, capture: Capture, step: Step) -> Note | None:
+        """Note the call that a request is about to make, until its record is durable; None: there is no room."""
+        place = capture.note
         if self._map is None:
-            return
-        place = capture.place
+            return place
         has_note = place is not None
         if place is None:
             if not self._free:
-                return
-            place = capture.place = Place(self, self._free.pop())
+                return None
+            place = Place(self, self._free.pop())
         room = _SLOT_BYTES - _LENGTH_BYTES
         text = _encode(_note_of(capture, step, _LONGEST_NAME))
         if len(text) > room:
             text = _encode(_note_of(capture, step, _SHORT_NAME))
         if len(text) > room:
             # Notes about earlier attempts stay.
-            return
+            return place
         start, end = place.offset, place.offset + _LENGTH_BYTES
         if has_note:
             self._map[start:end] = _NOTHING
         # The length last: until it is there the place counts as empty.
         self._map[end : end + len(text)] = text
         self._map[start:end] = len(text).to_bytes(_LENGTH_BYTES)
+        return place
 
     def settled(self, offset: int) -> None:
         """There is a record: the place is free."""
@@ -201,7 +202,7 @@ class RunningCalls:
 
 
 class Place:
-    """Where a call is noted."""
+    """Where a call is noted; implements `Note`."""
 
     __slots__ = ("_calls", "offset")
 
@@ -220,7 +221,10 @@ def _note_of(capture: Capture, step: Step, longest: int) -> tuple[object, ...]:
     """Return the fields of a _Call in their order; making the struct would cost as much as encoding it."""
     call, trail, candidate = capture.call, capture.trail, step.candidate
     request, caller, container = capture.request, call.caller, step.container
-    holds = list(capture.holds.taken) if capture.holds is not None else []
+    holds, most = [], trail.charge_nano_usd
+    if capture.holds is not None:
+        holds = list(capture.holds.taken)
+        most += capture.holds.worst_nano_usd
     if len(holds) > 1:
         # The first one says which windows are charged.
         holds[1:] = [msgspec.structs.replace(hold, windows=()) for hold in holds[1:]]
@@ -241,7 +245,7 @@ def _note_of(capture: Capture, step: Step, longest: int) -> tuple[object, ...]:
         container.label if container else None,
         len(trail.attempts),
         candidate.model[:longest],
-        trail.worst_nano_usd + trail.charge_nano_usd,
+        most,
         holds,
     )
 

@@ -102,7 +102,7 @@ class Runner:
             except GatewayError as error:
                 # The dialect cannot carry the request. That is the caller's affair only if nobody was asked before.
                 if last is None and skipped is None:
-                    trail.is_open = False
+                    trail.abandon()
                     raise
                 trail.skip(step, error)
         failed = last or skipped

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from maniac_common.turns import large_turn
 
@@ -24,13 +24,13 @@ from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.providers.base import StreamItem, UpstreamFailure
 from maniac_core.providers.pricing.catalogue import Catalogue
 from maniac_core.providers.renaming import renamed_answer
-from maniac_core.providers.translation.accumulator import Accumulator
 from maniac_core.providers.upstream.stream import UpstreamStream
 from maniac_core.providers.upstream.upstream import Upstream
 from maniac_core.services.billing.spending import Spending
 from maniac_core.services.billing.tokens import TokenGate
 from maniac_core.services.capture.accounting import Accountant, usage_of
-from maniac_core.services.capture.capture import Call, Capture
+from maniac_core.services.capture.attempt_log import Spans
+from maniac_core.services.capture.capture import Call, Capture, Claim
 from maniac_core.services.capture.running_calls import RunningCalls
 from maniac_core.services.capture.spool import Recorder
 from maniac_core.services.chat.attempts import Runner, gateway_error
@@ -38,6 +38,8 @@ from maniac_core.services.chat.chunks import Emitter
 from maniac_core.services.routing.planner import Planner, Step
 
 _log = logging.getLogger(__name__)
+SpanFactory = Callable[[Call, ChatRequest], Spans]
+"""Begins the trace of a completion."""
 
 
 class CompletionService:
@@ -53,7 +55,9 @@ class CompletionService:
         spending: Spending,
         tokens: TokenGate,
         calls: RunningCalls,
+        spans: SpanFactory | None = None,
     ) -> None:
+        """`spans`: makes the trace of each completion; None: there are none."""
         self._planner = planner
         self._runner = runner
         self._accountant = Accountant(catalogue)
@@ -61,18 +65,20 @@ class CompletionService:
         self._spending = spending
         self._tokens = tokens
         self._calls = calls
+        self._spans = spans
 
-    async def create(self, call: Call, request: ChatRequest) -> Completion:
-        """Answer whole; returns after the record is committed.
+    async def create(
+        self, call: Call, request: ChatRequest, claim: Claim | None = None
+    ) -> Completion:
+        """Answer whole; returns after the record is committed. `claim`: on the request's key, if it has one.
 
         Raises:
             GatewayError: the failure, with its reason of the error table.
         """
-        capture = Capture(self._store, call, request, streamed=False)
+        capture = self._begin(call, request, claim, streamed=False)
         try:
-            capture.steps = await self._plan(capture, stream=False)
             answer, dropped = await self._runner.run(
-                capture.steps,
+                await self._plan(capture),
                 capture.trail,
                 call.deadline,
                 functools.partial(self._answer, capture),
@@ -86,16 +92,15 @@ class CompletionService:
         except Exception as error:
             await _finish_failed(capture, _internal(capture, error))
             raise
-        call.first_token_us = call.elapsed_us()
-        call.dropped += dropped
+        capture.first_content(dropped)
         usage, source = self._bill_whole(capture, answer.choices, answer.usage)
-        capture.trail.end("ok")
-        call.upstream_us = capture.trail.upstream_us
-        capture.native = answer.native
-        await capture.finish("completed", choices=answer.choices, usage=usage, usage_source=source)
+        call.whole(capture.trail.upstream_us)
+        native = answer.native
+        await capture.finish(
+            "completed", choices=answer.choices, usage=usage, usage_source=source, native=native
+        )
         step = capture.trail.step
         assert step is not None
-        native = answer.native
         if native is not None:
             native = renamed_answer(request.wire, native, capture.id, step.candidate.slug)
         return Completion(
@@ -110,7 +115,9 @@ class CompletionService:
             vectors=answer.vectors,
         )
 
-    async def stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[list[Chunk], None]:
+    async def stream(
+        self, call: Call, request: ChatRequest, claim: Claim | None = None
+    ) -> AsyncGenerator[list[Chunk], None]:
         """Answer in chunks, those that are ready together in one list. Ends after the record is committed.
 
         Nothing is yielded before the first content, so an error before that is the whole answer.
@@ -118,17 +125,17 @@ class CompletionService:
         Raises:
             GatewayError: the failure, with its reason of the error table.
         """
-        capture = Capture(self._store, call, request, streamed=True)
+        capture = self._begin(call, request, claim, streamed=True)
         stream: UpstreamStream | None = None
         try:
-            capture.steps = await self._plan(capture, stream=True)
             opened, items = await self._runner.run(
-                capture.steps, capture.trail, call.deadline, functools.partial(self._open, capture)
+                await self._plan(capture),
+                capture.trail,
+                call.deadline,
+                functools.partial(self._open, capture),
             )
             stream = opened
-            capture.trail.first_token()
-            call.first_token_us = call.elapsed_us()
-            call.dropped += opened.dropped
+            capture.first_content(opened.dropped)
             step, folded = capture.trail.step, capture.folded
             assert step is not None
             last: list[Chunk] = []
@@ -144,9 +151,13 @@ class CompletionService:
                 folded.add_all(items)
             choices = folded.choices()
             usage, source = self._bill_whole(capture, choices, folded.usage)
-            capture.trail.end("ok")
-            capture.native = folded.native
-            await capture.finish("completed", choices=choices, usage=usage, usage_source=source)
+            await capture.finish(
+                "completed",
+                choices=choices,
+                usage=usage,
+                usage_source=source,
+                native=folded.native,
+            )
             if last:
                 yield last
             elif request.include_usage:
@@ -168,14 +179,26 @@ class CompletionService:
             if stream is not None:
                 stream.close()
 
-    async def _plan(self, capture: Capture, *, stream: bool) -> list[Step]:
+    def _begin(
+        self, call: Call, request: ChatRequest, claim: Claim | None, *, streamed: bool
+    ) -> Capture:
+        spans = self._spans(call, request) if self._spans is not None else None
+        return Capture(self._store, call, request, streamed=streamed, claim=claim, spans=spans)
+
+    async def _plan(self, capture: Capture) -> list[Step]:
+        """Return the steps to try, once the first of them is admitted and covered."""
         call = capture.call
-        steps = await self._planner.plan(call.caller, capture.request, call.headers, stream=stream)
-        capture.steps = steps
-        call.dropped = list(steps[0].dropped)
-        await self._tokens.admit(capture, steps[0])
-        await self._spending.cover(capture, steps[0])
-        call.queue_us = call.elapsed_us()
+        steps = await self._planner.plan(
+            call.caller, capture.request, call.headers, stream=capture.streamed
+        )
+        capture.planned(steps)
+        tokens = await self._tokens.admit(call.caller, steps[0])
+        if tokens is not None:
+            capture.admitted(tokens)
+        holds = await self._spending.cover(call.caller, steps[0], capture.trail, None)
+        if holds is not None:
+            capture.covered(holds)
+        call.let_through()
         return steps
 
     async def _answer(
@@ -207,11 +230,11 @@ class CompletionService:
     ) -> tuple[UpstreamStream, list[StreamItem]]:
         """Open a stream and read it up to its first content: until then another upstream can still take over."""
         await self._cover(capture, step)
-        folded = capture.folded = Accumulator()
+        folded = capture.fold()
         stream: UpstreamStream | None = None
         held: list[StreamItem] = []
         total_s = _total_s(upstream, deadline)
-        capture.call.read_by = time.monotonic() + total_s
+        capture.call.read_within(total_s)
         try:
             stream = await upstream.stream(
                 step.candidate.model,
@@ -238,25 +261,31 @@ class CompletionService:
         return stream, held
 
     async def _cover(self, capture: Capture, step: Step) -> None:
+        call, trail = capture.call, capture.trail
         try:
-            await self._spending.cover(capture, step)
-            if capture.call.is_large:
+            holds = await self._spending.cover(call.caller, step, trail, capture.holds)
+            if holds is not None:
+                capture.covered(holds)
+            if call.is_large:
                 await large_turn()
         except asyncio.CancelledError:
             # Nothing was sent, so there was no attempt.
-            capture.trail.is_open = False
+            trail.abandon()
             raise
-        self._calls.note(capture, step)
+        note = self._calls.note(capture, step)
+        if note is not None:
+            capture.noted(note)
 
     def _bill_whole(
         self, capture: Capture, choices: list[Choice], reported: Usage | None
     ) -> tuple[Usage, UsageSource]:
-        """Bill an answer that is complete, and learn from it."""
+        """Bill an answer that is complete, and learn from it; that ends its attempt."""
         usage, source = self._bill(capture, choices, reported)
-        step = capture.trail.step
+        trail, step = capture.trail, capture.trail.step
         assert step is not None
-        if capture.trail.was_sent:
-            self._accountant.learn(step.candidate, usage, capture.trail.since_sent_s)
+        if trail.was_sent:
+            self._accountant.learn(step.candidate, usage, trail.since_sent_s)
+        trail.end("ok")
         return usage, source
 
     def _bill(
@@ -280,8 +309,7 @@ class CompletionService:
         usage, source = usage_of(step, choices, reported, generated)
         if usage.cost_nano_usd:
             self._spending.learn(step, usage.cost_nano_usd)
-        bill, capture.prices = self._accountant.bill(step.candidate, usage, source)
-        capture.trail.bill(bill)
+        capture.bill(*self._accountant.bill(step.candidate, usage, source))
         return usage, source
 
     async def _finish_truncated(

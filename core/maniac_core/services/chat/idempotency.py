@@ -83,16 +83,19 @@ class IdempotentCompletions:
         Raises:
             GatewayError: as CompletionService; IDEMPOTENCY_KEY_REUSED; CONFLICT when the first result is gone.
         """
-        if self._is_unbounded and call.idempotency_key is None:
+        key = _key_of(call, request)
+        if self._is_unbounded and key is None:
             return await self._completions.create(call, request)
         with self._concurrency.slot(call.caller):
-            if call.idempotency_key is None:
+            if key is None:
                 return await self._create(call, request)
-            return await self._create_once(call, call.idempotency_key, request)
+            return await self._create_once(call, key, request)
 
-    async def _create(self, call: Call, request: ChatRequest) -> Completion:
+    async def _create(
+        self, call: Call, request: ChatRequest, claim: KeyLease | None = None
+    ) -> Completion:
         with await self._room(call, request):
-            return await self._completions.create(call, request)
+            return await self._completions.create(call, request, claim)
 
     async def _room(self, call: Call, request: ChatRequest) -> Room:
         """Return the room of what is done; a repetition needs none."""
@@ -105,7 +108,7 @@ class IdempotentCompletions:
             return first
         try:
             async with claim:
-                return await self._create(call, request)
+                return await self._create(call, request, claim)
         except GatewayError as error:
             if not is_superseded(error) or (other := await self._other(claim, call)) is None:
                 raise
@@ -117,7 +120,7 @@ class IdempotentCompletions:
         Raises:
             GatewayError: as `create`.
         """
-        key = call.idempotency_key
+        key = _key_of(call, request)
         with self._concurrency.slot(call.caller), contextlib.ExitStack() as held:
             if key is None:
                 held.enter_context(await self._room(call, request))
@@ -140,7 +143,7 @@ class IdempotentCompletions:
         try:
             async with claim:
                 with await self._room(call, request):
-                    inner = self._completions.stream(call, request)
+                    inner = self._completions.stream(call, request, claim)
                     async with contextlib.aclosing(inner):
                         async for batch in inner:
                             if claim.is_doubtful:
@@ -173,7 +176,6 @@ class IdempotentCompletions:
             running = self._running.get(claim.place)
             if running is None:
                 if await claim.take():
-                    call.claim = claim
                     return None
             else:
                 _check_fingerprint(running.fingerprint, claim)
@@ -215,6 +217,11 @@ class IdempotentCompletions:
 
     def _remember(self, record: CompletionRecord, choices: list[Choice]) -> None:
         self._remembered.add(_completion_of(record, choices))
+
+
+def _key_of(call: Call, request: ChatRequest) -> str | None:
+    # To embed once more changes nothing, and a repeated answer would have to be kept.
+    return None if request.wire == "embeddings" else call.idempotency_key
 
 
 def _check_fingerprint(fingerprint: bytes, claim: KeyLease) -> None:

@@ -29,7 +29,7 @@ class Replayer:
         """
         found = await self._stored.with_request(call.caller, completion_id)
         asked, headers = replay(found, model)
-        call.headers = {**headers, **call.headers}
+        call.add_headers(headers)
         return asked
 
 

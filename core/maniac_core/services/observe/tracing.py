@@ -12,15 +12,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from maniac_core.config.core import ConfigError
-from maniac_core.domain.chat import ChatRequest, Chunk, Completion
+from maniac_core.domain.chat import ChatRequest
 from maniac_core.domain.completions import Attempt, CompletionRecord
-from maniac_core.services.capture.attempt_log import error_code
+from maniac_core.services.capture.attempt_log import Spans, error_code
 from maniac_core.services.capture.capture import Call
-from maniac_core.services.chat.completions import CompletionService
 from maniac_core.services.routing.planner import Step
 
 try:
@@ -59,9 +57,9 @@ class Tracing:
         library.addHandler(self._outage)
         library.propagate = False
 
-    def completions(self, *parts: Any, **more: Any) -> CompletionService:
-        """Return a CompletionService, made of what one takes, whose completions are traced."""
-        return _TracedCompletions(self._tracer, *parts, **more)
+    def spans(self, call: Call, request: ChatRequest) -> Spans:
+        """Begin the span of a completion."""
+        return _CompletionSpans(self._tracer, call, request)
 
     async def aclose(self) -> None:
         """Export what waits, for three seconds at most. A second time does nothing."""
@@ -72,24 +70,6 @@ class Tracing:
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         await asyncio.to_thread(closing.join, _FLUSH_S)
-
-
-class _TracedCompletions(CompletionService):
-    """Chat completions, each of them a span."""
-
-    def __init__(self, tracer: Tracer, *parts: Any, **more: Any) -> None:
-        super().__init__(*parts, **more)
-        self._tracer = tracer
-
-    async def create(self, call: Call, request: ChatRequest) -> Completion:
-        """Answer whole; see CompletionService."""
-        call.spans = _CompletionSpans(self._tracer, call, request)
-        return await super().create(call, request)
-
-    def stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[list[Chunk], None]:
-        """Answer in chunks; see CompletionService."""
-        call.spans = _CompletionSpans(self._tracer, call, request)
-        return super().stream(call, request)
 
 
 class _CompletionSpans:
