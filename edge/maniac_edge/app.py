@@ -61,6 +61,8 @@ from maniac_edge.wires.embeddings.wire import EmbeddingsWire
 from maniac_edge.wires.gemini.wire import GeminiHandler
 from maniac_edge.wires.handler import WireHandler
 from maniac_edge.wires.messages.wire import MessagesWire
+from maniac_edge.wires.responses import socket
+from maniac_edge.wires.responses.socket import ResponsesSocket
 from maniac_edge.wires.responses.wire import ResponsesWire
 from maniac_edge.wires.route import WireRoute
 
@@ -94,6 +96,9 @@ class App(NamedTuple):
     """What the server runs, and what it may say to it."""
 
     asgi: ASGIApp
+    sockets: ASGIApp
+    """Serves WebSockets."""
+    socket_paths: frozenset[bytes]
     state: State
 
 
@@ -162,7 +167,10 @@ def create_app(config: EdgeConfig) -> App:
         asgi = CorsMiddleware(asgi, config.cors_origins)
     access_log = AccessLog(config.log_format, sys.stderr)
     app.on_shutdown.append(access_log.flush)
-    return App(RequestMiddleware(asgi, access_log, Proxies(config.trusted_proxies)), app.state)
+    proxies = Proxies(config.trusted_proxies)
+    requests = RequestMiddleware(asgi, access_log, proxies)
+    sockets = ResponsesSocket(requests, chat_transport, proxies)
+    return App(requests, sockets, socket.PATHS, app.state)
 
 
 def _given(value: Any) -> Provide:

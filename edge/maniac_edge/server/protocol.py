@@ -6,6 +6,7 @@ uvicorn's protocol does the work. Here is what it leaves to whoever sends: how m
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
 import struct
@@ -19,6 +20,7 @@ from maniac_edge.errors import EdgeError, envelope
 from maniac_edge.http.client_connection import CLIENT_WATCH, ClientWatch
 from maniac_edge.server.connections import Connections
 from maniac_edge.server.cycle import Arrival, EdgeCycle
+from maniac_edge.server.sockets import Sockets, handshake, is_offered
 from maniac_edge.server.write_batching import GatheringTransport
 
 # Above the idle time after which clients drop a pooled connection, so that it is the client who closes it and no
@@ -59,9 +61,15 @@ class EdgeProtocol(HttpToolsProtocol):
     """
 
     def __init__(
-        self, *args: Any, guard: Connections, unread_timeout_s: float, **options: Any
+        self,
+        *args: Any,
+        guard: Connections,
+        unread_timeout_s: float,
+        sockets: Sockets,
+        **options: Any,
     ) -> None:
         super().__init__(*args, **options)
+        self._sockets = sockets
         self._guard = guard
         self._unread_timeout_s = unread_timeout_s
         self._head_bytes = 0
@@ -122,7 +130,7 @@ class EdgeProtocol(HttpToolsProtocol):
         super().timeout_keep_alive_handler()
 
     def data_received(self, data: bytes) -> None:
-        """Parse received bytes; an offer to switch protocols is ignored, and its request served."""
+        """Parse received bytes; an offer to switch protocols is ignored, unless it is of a WebSocket, and its request served."""
         if self._is_deaf or (self._watch.in_body and self.cycle.response_complete):
             self._ignored_bytes += len(data)
             if self._ignored_bytes > _LINGER_BYTES:
@@ -317,10 +325,25 @@ class EdgeProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as offer:
             if self.parser.get_method() == b"CONNECT":
                 raise
-            self._pass_over_offer()
             # No copy: with an offer in each of many requests at once there would be as many.
-            return memoryview(data)[offer.args[0] :]
+            rest = memoryview(data)[offer.args[0] :]
+            if self.parser.get_method() == b"GET" and self._become_socket(bytes(rest)):
+                return memoryview(b"")
+            self._pass_over_offer()
+            return rest
         return memoryview(b"")
+
+    def _become_socket(self, rest: bytes) -> bool:
+        """Give the connection away, if a WebSocket is offered where there are any, and nothing is owed before it."""
+        path = httptools.parse_url(self.url).path
+        is_idle = not self.pipeline and (self.cycle is None or self.cycle.response_complete)
+        if path not in self._sockets.paths or not is_idle or not is_offered(self.headers):
+            return False
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+        lost = functools.partial(self._guard.remove, self._address)
+        self._sockets.open(self, self._raw, handshake(path, self.headers), rest, lost)
+        return True
 
     def _pass_over_offer(self) -> None:
         # After the head of such a request the parser takes the rest for the other protocol. Some HTTP libraries offer

@@ -23,6 +23,7 @@ from maniac_edge.config import EdgeConfig
 from maniac_edge.http.client_connection import CLOSE
 from maniac_edge.server.connections import Connections
 from maniac_edge.server.protocol import IDLE_CONNECTION_S, EdgeProtocol
+from maniac_edge.server.sockets import Sockets
 
 _GC_THRESHOLD = 20_000
 _log = logging.getLogger(__name__)
@@ -102,7 +103,10 @@ def build_server(config: EdgeConfig) -> EdgeServer:
     app = create_app(config)
     # Not a class, but called as one.
     protocol: Any = functools.partial(
-        EdgeProtocol, guard=Connections(config), unread_timeout_s=config.unread_timeout_s
+        EdgeProtocol,
+        guard=Connections(config),
+        unread_timeout_s=config.unread_timeout_s,
+        sockets=Sockets(app.socket_paths, app.sockets),
     )
     return EdgeServer(
         uvicorn.Config(
@@ -111,7 +115,10 @@ def build_server(config: EdgeConfig) -> EdgeServer:
             port=config.port,
             loop="uvloop",
             http=protocol,
+            # Some connections become WebSockets all the same: see Sockets.
             ws="none",
+            ws_max_size=config.max_body_bytes,
+            ws_per_message_deflate=False,
             lifespan="on",
             log_config=None,
             access_log=False,
