@@ -62,6 +62,7 @@ from maniac_edge.wires.gemini.wire import GeminiHandler
 from maniac_edge.wires.handler import WireHandler
 from maniac_edge.wires.messages.wire import MessagesWire
 from maniac_edge.wires.responses import socket
+from maniac_edge.wires.responses.compact import CompactWire
 from maniac_edge.wires.responses.socket import ResponsesSocket
 from maniac_edge.wires.responses.wire import ResponsesWire
 from maniac_edge.wires.route import WireRoute
@@ -134,6 +135,7 @@ def create_app(config: EdgeConfig) -> App:
             "chat": _given(chat_wire),
             "messages": _given(messages_wire),
             "responses": _given(responses_wire),
+            "compaction": _given(WireHandler(CompactWire(), answerer, bodies)),
             "embeddings": _given(embeddings_wire),
             "text_completions": _given(completions_wire),
             "document": Provide(

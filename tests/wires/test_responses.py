@@ -352,6 +352,11 @@ def test_reasoning_goes_round_sealed(gateway: Gateway, providers: Providers, nam
         ({"input": []}, 400, "input"),
         ({"input": [{"type": "function_call", "name": "x"}]}, 400, "input[0].call_id"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, 400, "input[0]"),
+        (
+            {"input": [{"type": "compaction", "encrypted_content": "mgc1.?"}]},
+            400,
+            "input[0].encrypted_content",
+        ),
         ({"max_output_tokens": 1.5}, 400, "max_output_tokens"),
         ({"tools": [{"type": "function"}]}, 400, "tools[0].name"),
         (
@@ -424,6 +429,35 @@ def test_what_codex_sends_gets_through(gateway: Gateway) -> None:
     assert answer.status_code == 200
     assert "response.completed" in answer.text
     assert "tools[3]" in answer.headers["x-maniac-dropped-params"]
+
+
+def test_a_conversation_is_compacted_by_its_model(
+    openai_client: openai.OpenAI, providers: Providers
+) -> None:
+    """What comes back is input for the next request, and the model sees the summary in it."""
+    compacted = openai_client.responses.compact(
+        model="openai/m1",
+        instructions="Be brief.",
+        input=[
+            {"role": "user", "content": "What is in a.txt?"},
+            {"type": "function_call", "call_id": "c1", "name": "read", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c1", "output": "Salt."},
+        ],
+    )
+    (asked,) = [exchange.json for exchange in providers.requests("openai")]
+    output: Any = [item.model_dump(exclude_unset=True, warnings=False) for item in compacted.output]
+    openai_client.responses.create(
+        model="openai/m1", input=[*output, {"role": "user", "content": "Go on."}]
+    )
+    *_, sent = [exchange.json for exchange in providers.requests("openai")]
+
+    transcript = asked["messages"][1]["content"]
+    assert all(text in transcript for text in ("Be brief.", "a.txt", "read with {}", "Salt."))
+    assert compacted.usage.total_tokens == 12
+    assert [item["type"] for item in output] == ["message", "compaction"]
+    contents = [message["content"] for message in sent["messages"]]
+    assert (contents[0], contents[2]) == ("What is in a.txt?", "Go on.")
+    assert contents[1].endswith("\n\nHello!")
 
 
 def test_failures_of_providers_have_their_status(

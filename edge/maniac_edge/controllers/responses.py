@@ -16,6 +16,7 @@ from maniac_edge.http.responses import AsgiResponse, context_of, json_response
 from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.requests.validation import invalid_value, read_query
 from maniac_edge.wires.handler import WireHandler
+from maniac_edge.wires.responses.compact import CompactedResponse, ResponseCompact
 from maniac_edge.wires.responses.request import parse_request
 from maniac_edge.wires.responses.schema import Response as ResponseSchema
 from maniac_edge.wires.responses.schema import ResponseCreate, ResponseEvent
@@ -105,6 +106,24 @@ async def count_response_tokens(
     asked = parse_request(await bodies.read(request.scope, request.receive))
     counted = await core.count_tokens(asked.start, context_of(request))
     return json_response(InputTokens(counted.input_tokens))
+
+
+@operation(
+    "POST",
+    "/responses/compact",
+    tag="Responses",
+    body=ResponseCompact,
+    response=CompactedResponse,
+    errors=(400, 401, 402, 403, 404, 409, 413, 422, 429, 500, 501, 502, 503),
+)
+async def compact_response(
+    request: Request[Any, Any, Any], compaction: WireHandler
+) -> AsgiResponse:
+    """Compact a conversation.
+
+    Its model writes a summary, which is limited, charged and captured as any response.
+    """
+    return AsgiResponse(partial(compaction.create, context=context_of(request)))
 
 
 @operation(
@@ -220,6 +239,7 @@ async def _find(
 
 
 HANDLERS = (
+    compact_response,
     count_response_tokens,
     create_response,
     get_response,

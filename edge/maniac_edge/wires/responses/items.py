@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import msgspec
@@ -12,6 +13,8 @@ from maniac_edge.wires.responses.schema import ResponseItem, ResponsePart
 CALL_SEAL = "call:"
 """Marks encrypted content that belongs to the call after it, and not to reasoning."""
 _SEAL = "mgs1."
+_COMPACTED = "mgc1."
+_SUMMARY = "This is a summary of the conversation so far:\n\n"
 _CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
 _RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
 _encode = msgspec.json.Encoder().encode
@@ -28,6 +31,8 @@ class ItemReader:
         """One that must not be dropped."""
         self.has_inner = False
         """Whether messages have keys that chat does not declare."""
+        self.summaries: dict[int, str] = {}
+        """Texts of messages for the items that stand for a compacted conversation, by position."""
         self._messages: list[_Members] = []
         self._turn: _Members | None = None
         """The model's turn that is being put together."""
@@ -42,11 +47,12 @@ class ItemReader:
         if isinstance(given, str):
             return [{"role": "user", "content": given}] if given else []
         for position, item in enumerate(given):
-            self._read(item, f"input[{position}]")
+            self._read(item, position)
         self._close()
         return self._messages
 
-    def _read(self, item: ResponseItem, where: str) -> None:
+    def _read(self, item: ResponseItem, position: int) -> None:
+        where = f"input[{position}]"
         kind = item.type or "message"
         if kind == "message":
             self._message(item, where)
@@ -56,6 +62,8 @@ class ItemReader:
             self._result(item, where)
         elif kind == "reasoning":
             self._reasoning(item)
+        elif kind == "compaction" and (item.encrypted_content or "").startswith(_COMPACTED):
+            self._compaction(item, position)
         elif kind == "item_reference":
             raise EdgeError(
                 "UNSUPPORTED_PARAMETER",
@@ -115,6 +123,18 @@ class ItemReader:
             self.has_inner = True
             self._open().setdefault("seals", []).append(sealed)
 
+    def _compaction(self, item: ResponseItem, position: int) -> None:
+        param = f"input[{position}].encrypted_content"
+        given = (item.encrypted_content or "").removeprefix(_COMPACTED)
+        try:
+            text = base64.b64decode(given.encode(), b"-_", validate=True).decode()
+        except ValueError:
+            problem = f"{param} is not what this gateway gave out."
+            raise EdgeError("INVALID_VALUE", problem, param=param) from None
+        self._close()
+        self.summaries[position] = _SUMMARY + text
+        self._messages.append({"role": "user", "content": _SUMMARY + text})
+
     def _open(self) -> _Members:
         if self._turn is None:
             self._turn = {"role": "assistant", "content": None}
@@ -161,6 +181,11 @@ class ItemReader:
             case _:
                 self.only.append(where)
                 return None
+
+
+def packed(summary: str) -> str:
+    """Return the content of an item that stands for a compacted conversation."""
+    return _COMPACTED + base64.urlsafe_b64encode(summary.encode()).decode()
 
 
 def text_of(content: str | list[_Members]) -> str:

@@ -37,6 +37,7 @@ _OWN = frozenset(
 _REQUIRED = ("conversation", "prompt")
 _KEPT_BACK = _KNOWN | _SILENT | _OWN | frozenset(_REQUIRED)
 _decoder = msgspec.json.Decoder(ResponseCreate)
+_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _Members = dict[str, Any]
 
@@ -80,7 +81,7 @@ def parse_request(body: bytes) -> Asked:
         body=_encode({**further, **chat}),
         has_unknown_keys=bool(further),
         has_unknown_inner_keys=reader.items.has_inner,
-        native=body,
+        native=_native(body, raw, reader.items.summaries),
         native_only=[*reader.only, *reader.items.only],
         native_required=reader.required or reader.items.required,
     )
@@ -95,6 +96,16 @@ def parse_request(body: bytes) -> Asked:
         wants_seals="reasoning.encrypted_content" in (request.include or ()),
         wants_summary=request.reasoning is not None and request.reasoning.summary is not None,
     )
+
+
+def _native(body: bytes, raw: dict[str, msgspec.Raw], summaries: dict[int, str]) -> bytes:
+    """Return the body for a provider that speaks this API, which cannot read what the gateway has compacted."""
+    if not summaries:
+        return body
+    items: list[Any] = _items(raw["input"])
+    for position, text in summaries.items():
+        items[position] = {"role": "user", "content": text}
+    return _encode({**raw, "input": items})
 
 
 def _is_given(raw: dict[str, msgspec.Raw], name: str) -> bool:
