@@ -51,6 +51,7 @@ RECORD = {
     "error": None,
     "replay_of": None,
     "unreadable": [],
+    "wire": "chat",
 }
 
 

@@ -477,3 +477,26 @@ def test_models_are_listed_for_anthropics_client(client: anthropic.Anthropic) ->
     assert all(model.type == "model" for model in page.data)
     assert page.last_id == page.data[-1].id
     assert following.data
+
+
+def test_the_record_has_one_form_and_keeps_the_clients_own(
+    gateway: Gateway, providers: Providers
+) -> None:
+    """Lists and details show what chat would, and the request and answer as they were."""
+    message = native_message({"type": "text", "text": "Hi."})
+    providers.handlers["anthropic"] = answer_with(message)
+    body = {"model": "anthropic/claude-x", "max_tokens": 64, "messages": HI, "tags": ["wires"]}
+    with gateway.client() as http:
+        made = http.post("/v1/messages", json=body).json()
+        stored = http.get(f"/v1/chat/completions/{made['id']}").json()
+        explained = http.get(f"/v1/chat/completions/{made['id']}/explain").json()
+        hidden = http.post("/v1/messages", json={**body, "store": False}).json()
+        nothing = http.get(f"/v1/chat/completions/{hidden['id']}/explain").json()
+
+    assert (stored["wire"], stored["choices"][0]["message"]["content"]) == ("messages", "Hi.")
+    assert stored["tags"] == ["wires"]
+    assert explained["wire"] == nothing["wire"] == "messages"
+    assert explained["native_request"] == body
+    assert json.loads(explained["native_answer"]) == message
+    assert nothing["native_request"] is None
+    assert nothing["native_answer"] is None

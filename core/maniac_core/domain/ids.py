@@ -24,6 +24,11 @@ _PREFIXES: dict[Wire, str] = {
 }
 
 
+def wire_of(completion_id: str) -> Wire:
+    """Return the wire by which a completion was asked for; ids that others made say chat."""
+    return next((w for w, prefix in _PREFIXES.items() if completion_id.startswith(prefix)), "chat")
+
+
 def completion_id(wire: Wire = "chat") -> str:
     """Return a new completion id: a prefix that tells the wire, and 26 characters that sort by time of creation."""
     # Ids are not secrets: a generator that is seeded once saves a system call for each.

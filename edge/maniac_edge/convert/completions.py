@@ -45,6 +45,7 @@ def stored_to_json(stored: chat_pb2.StoredChatCompletion) -> schema.StoredChatCo
         latency_ms=stored.latency_us / 1000,
         error=error_to_json(stored.error) if stored.HasField("error") else None,
         replay_of=stored.replay_of or None,
+        wire=stored.wire or "chat",
         unreadable=list(stored.unreadable),
     )
 

@@ -44,6 +44,9 @@ def explanation_to_json(explained: chat_pb2.ExplainChatCompletionResponse) -> sc
         time_to_first_token_ms=_first_token_ms(explained),
         latency_ms=explained.latency_us / 1000,
         unreadable=list(explained.unreadable),
+        wire=explained.wire or "chat",
+        native_request=_object_or_none(explained.native_request_json),
+        native_answer=explained.native_answer or None,
     )
 
 

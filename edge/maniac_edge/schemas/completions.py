@@ -186,6 +186,12 @@ class StoredChatCompletion(msgspec.Struct, kw_only=True):
             description="Parts that cannot be shown, and are left out: choices, metadata, tags, trace or usage."
         ),
     ]
+    wire: Annotated[
+        str,
+        Meta(
+            description="The API by which it was asked for: chat, responses, messages, gemini, completions or embeddings."
+        ),
+    ]
 
 
 class ChatCompletionDeleted(msgspec.Struct, kw_only=True):

@@ -108,3 +108,22 @@ class Explanation(msgspec.Struct, kw_only=True):
             description="Parts that cannot be shown, and are left out: parameters, route or usage."
         ),
     ]
+    wire: Annotated[
+        str,
+        Meta(
+            description="The API by which it was asked for: chat, responses, messages, gemini, completions or embeddings."
+        ),
+    ]
+    native_request: Annotated[
+        dict[str, Any] | None,
+        Meta(
+            description="The request as its client sent it on another wire than chat; null: none, or not stored."
+        ),
+    ]
+    native_answer: Annotated[
+        str | None,
+        Meta(
+            description="The answer as its provider made it, JSON or events, if it was passed on so; null: it was not,"
+            " or is not stored."
+        ),
+    ]

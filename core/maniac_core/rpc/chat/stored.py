@@ -10,6 +10,7 @@ from maniac_gateway.v1 import chat_pb2
 
 from maniac_core.domain.completions import Attempt, StoredCompletion
 from maniac_core.domain.errors import code_of
+from maniac_core.domain.ids import wire_of
 from maniac_core.domain.readable import (
     Route,
     decoded,
@@ -69,6 +70,7 @@ def stored_to_proto(stored: StoredCompletion) -> chat_pb2.StoredChatCompletion:
         error=_error(stored) if stored.error_reason else None,
         replay_of=stored.replay_of or "",
         unreadable=stored.unreadable,
+        wire="chat" if stored.status == "registered" else wire_of(stored.id),
     )
 
 
@@ -158,6 +160,9 @@ def detail_to_proto(detail: CompletionDetail) -> chat_pb2.ExplainChatCompletionR
         ),
         replay_of=stored.replay_of,
         unreadable=unreadable,
+        wire=route.wire,
+        native_request_json=bytes(route.native_request),
+        native_answer=route.native_answer or route.native_events or "",
     )
 
 

@@ -1314,6 +1314,7 @@ class StoredChatCompletion(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     REPLAY_OF_FIELD_NUMBER: _builtins.int
     UNREADABLE_FIELD_NUMBER: _builtins.int
+    WIRE_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """UUID of the model. Empty: unknown."""
     spend_nano_usd: _builtins.int
@@ -1328,6 +1329,8 @@ class StoredChatCompletion(_message.Message):
     """From the receipt of the request to its end."""
     replay_of: _builtins.str
     """Id of the completion that this one sent once more. Empty: none."""
+    wire: _builtins.str
+    """The API by which it was asked for: chat, responses, messages, gemini, completions or embeddings."""
     @_builtins.property
     def completion(self) -> Global___ChatCompletion:
         """The answer; `choices` is empty for input-only examples, a failed call has finish_reason error."""
@@ -1360,10 +1363,11 @@ class StoredChatCompletion(_message.Message):
         error: Global___CompletionError | None = ...,
         replay_of: _builtins.str = ...,
         unreadable: _abc.Iterable[_builtins.str] | None = ...,
+        wire: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_spend_nano_usd", b"_spend_nano_usd", "_time_to_first_token_us", b"_time_to_first_token_us", "_trace", b"_trace", "completion", b"completion", "error", b"error", "spend_nano_usd", b"spend_nano_usd", "time_to_first_token_us", b"time_to_first_token_us", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_spend_nano_usd", b"_spend_nano_usd", "_time_to_first_token_us", b"_time_to_first_token_us", "_trace", b"_trace", "completion", b"completion", "error", b"error", "latency_us", b"latency_us", "metadata_json", b"metadata_json", "model_id", b"model_id", "replay_of", b"replay_of", "spend_nano_usd", b"spend_nano_usd", "status", b"status", "tags", b"tags", "time_to_first_token_us", b"time_to_first_token_us", "trace", b"trace", "unreadable", b"unreadable", "usage_source", b"usage_source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_spend_nano_usd", b"_spend_nano_usd", "_time_to_first_token_us", b"_time_to_first_token_us", "_trace", b"_trace", "completion", b"completion", "error", b"error", "latency_us", b"latency_us", "metadata_json", b"metadata_json", "model_id", b"model_id", "replay_of", b"replay_of", "spend_nano_usd", b"spend_nano_usd", "status", b"status", "tags", b"tags", "time_to_first_token_us", b"time_to_first_token_us", "trace", b"trace", "unreadable", b"unreadable", "usage_source", b"usage_source", "wire", b"wire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
     _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
@@ -1800,6 +1804,9 @@ class ExplainChatCompletionResponse(_message.Message):
     CONTAINER_ADDED_FIELD_NUMBER: _builtins.int
     REPLAY_OF_FIELD_NUMBER: _builtins.int
     UNREADABLE_FIELD_NUMBER: _builtins.int
+    WIRE_FIELD_NUMBER: _builtins.int
+    NATIVE_REQUEST_JSON_FIELD_NUMBER: _builtins.int
+    NATIVE_ANSWER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     requested_model: _builtins.str
     """The slug the caller asked for."""
@@ -1832,6 +1839,12 @@ class ExplainChatCompletionResponse(_message.Message):
     """The caller's stream_options, a JSON object. Empty: none."""
     replay_of: _builtins.str
     """Id of the completion that this one sent once more. Empty: none."""
+    wire: _builtins.str
+    """The API by which it was asked for: chat, responses, messages, gemini, completions or embeddings."""
+    native_request_json: _builtins.bytes
+    """The request as its client sent it on another wire than chat, a JSON object. Empty: none, or not stored."""
+    native_answer: _builtins.str
+    """The answer as its provider made it, JSON or events, if it was passed on so. Empty: it was not, or is not stored."""
     @_builtins.property
     def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Slugs that were candidates, in order."""
@@ -1889,10 +1902,13 @@ class ExplainChatCompletionResponse(_message.Message):
         container_added: Global___ContainerAddition | None = ...,
         replay_of: _builtins.str = ...,
         unreadable: _abc.Iterable[_builtins.str] | None = ...,
+        wire: _builtins.str = ...,
+        native_request_json: _builtins.bytes = ...,
+        native_answer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_container_added", b"_container_added", "_spend_nano_usd", b"_spend_nano_usd", "_time_to_first_token_us", b"_time_to_first_token_us", "_usage", b"_usage", "container_added", b"container_added", "create_time", b"create_time", "spend_nano_usd", b"spend_nano_usd", "time_to_first_token_us", b"time_to_first_token_us", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_container_added", b"_container_added", "_spend_nano_usd", b"_spend_nano_usd", "_time_to_first_token_us", b"_time_to_first_token_us", "_usage", b"_usage", "attempts", b"attempts", "candidates", b"candidates", "container", b"container", "container_added", b"container_added", "create_time", b"create_time", "dropped_params", b"dropped_params", "error_message", b"error_message", "error_reason", b"error_reason", "headers", b"headers", "id", b"id", "latency_us", b"latency_us", "model", b"model", "parameters_json", b"parameters_json", "prices_json", b"prices_json", "provider", b"provider", "replay_of", b"replay_of", "request_id", b"request_id", "requested_model", b"requested_model", "spend_nano_usd", b"spend_nano_usd", "status", b"status", "stream_options_json", b"stream_options_json", "streamed", b"streamed", "time_to_first_token_us", b"time_to_first_token_us", "unreadable", b"unreadable", "usage", b"usage", "usage_source", b"usage_source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_container_added", b"_container_added", "_spend_nano_usd", b"_spend_nano_usd", "_time_to_first_token_us", b"_time_to_first_token_us", "_usage", b"_usage", "attempts", b"attempts", "candidates", b"candidates", "container", b"container", "container_added", b"container_added", "create_time", b"create_time", "dropped_params", b"dropped_params", "error_message", b"error_message", "error_reason", b"error_reason", "headers", b"headers", "id", b"id", "latency_us", b"latency_us", "model", b"model", "native_answer", b"native_answer", "native_request_json", b"native_request_json", "parameters_json", b"parameters_json", "prices_json", b"prices_json", "provider", b"provider", "replay_of", b"replay_of", "request_id", b"request_id", "requested_model", b"requested_model", "spend_nano_usd", b"spend_nano_usd", "status", b"status", "stream_options_json", b"stream_options_json", "streamed", b"streamed", "time_to_first_token_us", b"time_to_first_token_us", "unreadable", b"unreadable", "usage", b"usage", "usage_source", b"usage_source", "wire", b"wire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__container_added: _TypeAlias = _typing.Literal["container_added"]  # noqa: Y015
     _WhichOneofArgType__container_added: _TypeAlias = _typing.Literal["_container_added", b"_container_added"]  # noqa: Y015
