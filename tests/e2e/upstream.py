@@ -204,7 +204,10 @@ USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
 
 async def answer_or_stream(exchange: Exchange) -> None:
     """Answer as a well-behaved provider does."""
-    if exchange.json.get("stream"):
+    if exchange.path.endswith("/embeddings"):
+        vectors = [{"index": i, "embedding": [0.5]} for i in range(len(exchange.json["input"]))]
+        await exchange.respond(200, json.dumps({"data": vectors, "usage": USAGE}).encode())
+    elif exchange.json.get("stream"):
         await exchange.stream(["Hel", "lo", "!"])
     else:
         await exchange.answer()

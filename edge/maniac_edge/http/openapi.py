@@ -81,8 +81,8 @@ def _operation(endpoint: Endpoint, refs: dict[int, Any]) -> dict[str, Any]:
         content[facts.media_type] = {"schema": refs[id(facts.response)]}
     if facts.event:
         content["text/event-stream"] = {
+            # Without a type: some readers take it for that of all events together, some for that of each.
             "schema": {
-                "type": "string",
                 "description": "Events `data: CHUNK`, each chunk as the schema in `x-event`, ended by `data: [DONE]`."
                 " A failure after the first event is one event with an `error` object.",
                 "x-event": refs[id(facts.event)],
