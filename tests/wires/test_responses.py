@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import pydantic
 import pytest
 from gateway import KEY, Gateway
 from openai.types.responses import Response, ResponseStreamEvent
-from providers import Exchange, Providers, status
+from providers import Exchange, Providers, body, status
 from recordings import Recording, load, named
 from responses_events import check_items, events_in
 from test_recordings import play
@@ -458,6 +459,59 @@ def test_a_conversation_is_compacted_by_its_model(
     contents = [message["content"] for message in sent["messages"]]
     assert (contents[0], contents[2]) == ("What is in a.txt?", "Go on.")
     assert contents[1].endswith("\n\nHello!")
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic", "gemini"])
+def test_the_package_parses_structured_output(
+    openai_client: openai.OpenAI, providers: Providers, kind: str
+) -> None:
+    """`responses.parse` returns an object of the class that was asked for, from every dialect."""
+
+    class Place(pydantic.BaseModel):
+        city: str
+
+    text = '{"city":"Rome"}'
+    answers: dict[str, Any] = {
+        "openai": {
+            "id": "x",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "m1",
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": text},
+                    "finish_reason": "stop",
+                }
+            ],
+        },
+        "anthropic": {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": "m1",
+            "content": [{"type": "text", "text": text}],
+            "stop_reason": "end_turn",
+            "usage": {"input_tokens": 9, "output_tokens": 3},
+        },
+        "gemini": {
+            "candidates": [
+                {
+                    "content": {"role": "model", "parts": [{"text": text}]},
+                    "finishReason": "STOP",
+                }
+            ],
+            "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 3},
+        },
+    }
+    providers.handlers[kind] = body(json.dumps(answers[kind]).encode())
+    # A model that has structured output, so that no dialect puts a tool in its place.
+    model = {"anthropic": "claude-sonnet-4-5", "gemini": "gemini-2.5-flash"}.get(kind, "gpt-4o")
+    parsed = openai_client.responses.parse(
+        model=f"{kind}/{model}", input="Where?", text_format=Place
+    ).output_parsed
+
+    assert parsed == Place(city="Rome")
 
 
 def test_failures_of_providers_have_their_status(
