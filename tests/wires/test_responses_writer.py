@@ -235,4 +235,4 @@ def test_a_failure_of_a_provider_of_this_api_goes_on_counting() -> None:
 
     assert passed.startswith(b"event: x")
     assert last["sequence_number"] == 8
-    assert writer().end() == b"data: [DONE]\n\n"
+    assert writer().native_end() == b"data: [DONE]\n\n"

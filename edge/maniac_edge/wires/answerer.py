@@ -86,7 +86,7 @@ class Answerer:
             else:
                 await events.end(writer.failed(error, context.request_id))
         else:
-            await events.end(sse.DONE if writer is None else writer.end())
+            await events.end(_end(request, writer))
         finally:
             stream.close()
 
@@ -102,3 +102,9 @@ class Answerer:
                 await events.write(sse.KEEP_ALIVE)
             elif text := (writer.native_events if request.is_native else writer.events)(data):
                 await events.write(text)
+
+
+def _end(request: ChatRequest, writer: Writer | None) -> bytes:
+    if writer is None:
+        return sse.DONE
+    return writer.native_end() if request.is_native else writer.end()

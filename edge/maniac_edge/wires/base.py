@@ -31,6 +31,9 @@ class Writer(Protocol):
     def native_events(self, data: bytes) -> bytes:
         """Return events of such a provider."""
 
+    def native_end(self) -> bytes:
+        """Return what follows the last of them, once the stream is complete and captured."""
+
 
 class PassesNative:
     """What most writers do with answers in their own form: nothing."""
@@ -42,6 +45,10 @@ class PassesNative:
     def native_events(self, data: bytes) -> bytes:
         """Return the events as they are; see Writer."""
         return data
+
+    def native_end(self) -> bytes:
+        """Return nothing: the provider's last event has said it; see Writer."""
+        return b""
 
 
 class Wire(Protocol):

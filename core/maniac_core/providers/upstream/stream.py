@@ -252,7 +252,7 @@ class UpstreamStream:
                     self._ready.append(StreamError(failure=failure))
                     return
             items = decoder.feed(event)
-            if self._is_native and event.is_framed and event.complete:
+            if self._is_native and event.is_framed and event.complete and not _is_error(items):
                 self._ready.append(NativeEvent(event_bytes(event)))
             if items:
                 self._ready += items
@@ -300,6 +300,11 @@ class UpstreamStream:
             with contextlib.suppress(TransportError):
                 self._response.read_nowait()
             self._response.close()
+
+
+def _is_error(items: list[StreamItem]) -> bool:
+    """Whether an event is an error, which the client gets from the gateway: it may hold a key."""
+    return bool(items) and isinstance(items[-1], StreamError)
 
 
 def _items_of(answer: Answer) -> list[StreamItem]:

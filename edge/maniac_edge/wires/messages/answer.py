@@ -60,6 +60,8 @@ class MessagesWriter(PassesNative):
         self._usage = Usage()
         self._stop_reason = "end_turn"
         self._stop_sequence: str | None = None
+        self._is_stopped = False
+        """Whether the provider's own events have come to their end."""
 
     def whole(self, answer: bytes) -> bytes:
         """Return a whole message; see Writer."""
@@ -93,6 +95,15 @@ class MessagesWriter(PassesNative):
             "usage": _usage(self._usage),
         }
         return b"".join([*out, _event("message_delta", end), _MESSAGE_STOP])
+
+    def native_events(self, data: bytes) -> bytes:
+        """Return the events as they are; see Writer."""
+        self._is_stopped |= b'"message_stop"' in data
+        return data
+
+    def native_end(self) -> bytes:
+        """Return the last event if the provider has left it out, as some servers do; see Writer."""
+        return b"" if self._is_stopped else _MESSAGE_STOP
 
     def failed(self, error: EdgeError, request_id: str) -> bytes:
         """Return the event of a failure; see Writer."""
