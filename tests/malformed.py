@@ -118,6 +118,93 @@ _GEMINI_PARTS = [
     {"functionCall": {"name": "f", "args": {"a": 1}, "id": "c"}, "thoughtSignature": "s"},
 ]
 
+_RESPONSES_USAGE = {
+    "input_tokens": 9,
+    "input_tokens_details": {"cached_tokens": 2},
+    "output_tokens": 5,
+    "output_tokens_details": {"reasoning_tokens": 1},
+    "total_tokens": 14,
+}
+_RESPONSES_ITEMS: list[Json] = [
+    {
+        "type": "reasoning",
+        "id": "rs_1",
+        "summary": [{"type": "summary_text", "text": "hm"}],
+        "content": [{"type": "reasoning_text", "text": "so"}],
+        "encrypted_content": "x",
+    },
+    {
+        "type": "message",
+        "id": "msg_1",
+        "role": "assistant",
+        "status": "completed",
+        "content": [
+            {
+                "type": "output_text",
+                "text": "Hi",
+                "annotations": [
+                    {"type": "url_citation", "url": "https://x", "start_index": 0, "end_index": 2}
+                ],
+            },
+            {"type": "refusal", "refusal": "no"},
+        ],
+    },
+    {
+        "type": "function_call",
+        "id": "fc_1",
+        "call_id": "call_1",
+        "name": "f",
+        "arguments": '{"a": 1}',
+    },
+    {"type": "custom_tool_call", "id": "ctc_1", "call_id": "call_2", "name": "g", "input": "ls"},
+    {"type": "web_search_call", "id": "ws_1", "action": {"query": "q"}},
+]
+
+
+def _responses_object(status: str, items: list[Json]) -> Json:
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "status": status,
+        "model": "gpt-x",
+        "output": items,
+        "error": None,
+        "incomplete_details": None,
+        "service_tier": "flex",
+        "usage": _RESPONSES_USAGE,
+    }
+
+
+def _responses_events(index: int, item: Json) -> list[Json]:
+    """Return the events of one item, all of its texts among them."""
+    channels = {
+        "summary": "reasoning_summary_text",
+        "reasoning_text": "reasoning_text",
+        "output_text": "output_text",
+        "refusal": "refusal",
+    }
+    empty = {**item, "content": [], "summary": [], "arguments": "", "input": ""}
+    events: list[Json] = [
+        {"type": "response.output_item.added", "output_index": index, "item": empty}
+    ]
+    place = {"output_index": index, "content_index": 0, "summary_index": 0}
+    parts = [*enumerate(item.get("summary", ())), *enumerate(item.get("content", ()))]
+    for position, part in parts:
+        place = {**place, "content_index": position}
+        kind = channels[part["type"].replace("summary_text", "summary")]
+        text = part.get("text") or part.get("refusal")
+        events.append({"type": f"response.{kind}.delta", **place, "delta": text})
+    for key, kind in (
+        ("arguments", "function_call_arguments"),
+        ("input", "custom_tool_call_input"),
+    ):
+        if key in item:
+            events.append({"type": f"response.{kind}.delta", **place, "delta": item[key]})
+    return [
+        *events,
+        {"type": "response.output_item.done", "output_index": index, "item": item},
+    ]
+
 
 def _openai_delta(delta: Json, finish: str | None = None) -> Json:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
@@ -160,6 +247,7 @@ WHOLE: dict[str, Json] = {
         "stop_details": {"explanation": "because"},
         "usage": _ANTHROPIC_USAGE,
     },
+    "openai-responses": _responses_object("completed", _RESPONSES_ITEMS),
     "gemini": _gemini_chunk(_GEMINI_PARTS, "STOP"),
     "bedrock": {
         "output": {
@@ -223,6 +311,18 @@ STREAMS: dict[str, list[Json]] = {
             "usage": _ANTHROPIC_USAGE,
         },
         {"type": "message_stop"},
+    ],
+    "openai-responses": [
+        {"type": "response.created", "response": _responses_object("in_progress", [])},
+        *(
+            event
+            for index, item in enumerate(_RESPONSES_ITEMS)
+            for event in _responses_events(index, item)
+        ),
+        {
+            "type": "response.completed",
+            "response": _responses_object("completed", _RESPONSES_ITEMS),
+        },
     ],
     "gemini": [
         _gemini_chunk([_GEMINI_PARTS[0]]),

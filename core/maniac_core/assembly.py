@@ -18,7 +18,7 @@ from maniac_core.config.provider import (
     resolve_keys,
 )
 from maniac_core.providers.pricing.catalogue import Catalogue
-from maniac_core.providers.registry import DIALECTS, signer_of
+from maniac_core.providers.registry import DIALECTS, choice_of, signer_of, wires_of
 from maniac_core.providers.scripted.transport import ScriptedTransport
 from maniac_core.providers.transport import Transport, upstream_transport
 from maniac_core.providers.upstream.upstream import Upstream
@@ -159,6 +159,7 @@ class Parts:
                     self._transport_of(name, provider),
                     keys[name],
                     signer=self._signers.get(name),
+                    choice=choice_of(name, provider),
                 )
                 for name, provider in providers.items()
             }
@@ -174,7 +175,7 @@ class Parts:
             store=store,
             transport=self._http,
         )
-        wires = {name: DIALECTS[provider.kind].wire for name, provider in providers.items()}
+        wires = {name: wires_of(name, provider) for name, provider in providers.items()}
         self._planner = Planner(self._router, self._catalogue, self._containers, wires)
 
     def _transport_of(self, name: str, provider: ProviderConfig) -> Transport:

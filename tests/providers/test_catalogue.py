@@ -222,7 +222,11 @@ def test_prices_agree_with_the_price_data(catalogue: Catalogue) -> None:
 @pytest.mark.parametrize(
     ("name", "present", "absent"),
     [
-        ("openai", {"gpt-4o", "gpt-5", "o3"}, {"text-embedding-3-small", "gpt-image-1", "o1-pro"}),
+        (
+            "openai",
+            {"gpt-4o", "gpt-5", "o3", "o1-pro"},
+            {"text-embedding-3-small", "gpt-image-1", "o3-deep-research"},
+        ),
         ("anthropic", {"claude-sonnet-4-5"}, set[str]()),
         ("gemini", {"gemini-2.5-pro"}, {"claude-opus-4-5", "gemini-embedding-001"}),
         ("openrouter", {"openai/gpt-4o"}, {"mythalion-13b"}),

@@ -31,7 +31,7 @@ from maniac_core.services.routing.router import Candidate
 from maniac_edge.convert.completions import stored_to_json
 from maniac_edge.http.responses import encode
 
-KINDS = ("openai", "anthropic", "gemini", "bedrock")
+KINDS = ("openai", "openai-responses", "anthropic", "gemini", "bedrock")
 PROMPT = Prompt(messages=[{"role": "user", "content": "Hi"}], parameters={}, stream=True)
 STEP = Step(candidate=Candidate(slug="p/m", provider="p", model="m", config=None), prompt=PROMPT)
 SEEDS = range(1000)

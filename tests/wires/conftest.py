@@ -22,6 +22,7 @@ KINDS = {
     "openai": "openai",
     "spare": "openai",
     "openrouter": "openai",
+    "newer": "openai-responses",
     "anthropic": "anthropic",
     "gemini": "gemini",
 }
@@ -54,7 +55,7 @@ def gateway(_providers: Providers, tmp_path_factory: pytest.TempPathFactory) -> 
     """The gateway that all tests of wires share."""
     config = HEAD
     for name, kind in KINDS.items():
-        version = "/v1" if kind == "openai" else ""
+        version = "/v1" if kind.startswith("openai") else ""
         config += f"""
 [providers.{name}]
 kind = "{kind}"

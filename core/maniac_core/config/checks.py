@@ -60,7 +60,7 @@ def check_base_url(field: str, kind: str, url: str) -> None:
         raise ValueError(
             f"`{field}` is {shown!r}, whose part from `#` on is never sent: leave it out"
         )
-    if "?" in url and kind != "openai":
+    if "?" in url and kind not in ("openai", "openai-responses"):
         raise ValueError(
             f"`{field}` is {shown!r}, whose query is not sent by kind `{kind}`: leave out the part from `?` on"
         )

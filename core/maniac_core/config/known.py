@@ -16,7 +16,7 @@ from maniac_common.config_file import ConfigError
 
 from maniac_core.config.checks import check_base_url
 
-Kind = Literal["openai", "anthropic", "gemini", "vertex", "bedrock", "scripted"]
+Kind = Literal["openai", "openai-responses", "anthropic", "gemini", "vertex", "bedrock", "scripted"]
 """Wire dialect."""
 
 

@@ -53,6 +53,9 @@ class ProviderConfig(Table, frozen=True):
     base_url: str = ""
     """Where it listens; the openai kind includes the version (`https://host/v1`). Required, but for kinds of a cloud,
     which have it from their place, and the scripted kind, where it only says whose habits to follow."""
+    wire: Literal["auto", "chat", "responses"] = "auto"
+    """API of the server; kind `openai` only. `auto`: chat, and Responses at OpenAI for what chat does not have there, or
+    once a refusal of chat has asked for it."""
     project: str = ""
     """Of Google Cloud; kind `vertex` only."""
     location: str = ""
@@ -80,6 +83,8 @@ class ProviderConfig(Table, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse what the kind rules out."""
+        if self.wire != "auto" and self.kind != "openai":
+            raise ValueError("`wire` belongs to kind `openai` only")
         if self.kind == "vertex":
             self._check_place("project", "location")
             if not self.base_url:

@@ -52,6 +52,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool
     headers: Mapping[str, str] = {}
     """Headers of the caller that a dialect may forward, lower-case: anthropic-beta, traceparent."""
+    wire: Wire = "chat"
+    """The API of the request, if the provider speaks it."""
     native: NativePrompt | None = None
     """To be sent in place of messages and parameters, but for what the gateway must change."""
     is_embedding: bool = False
@@ -189,6 +191,19 @@ class Dialect(Protocol):
         """
 
 
+class DialectChoice(Protocol):
+    """Chooses between a provider's own dialect and another one that it speaks too, request by request."""
+
+    def other(self, model: str, prompt: Prompt) -> Dialect | None:
+        """Return the other dialect if a request goes by it."""
+
+    def note_refusal(self, model: str, status: int, body: bytes) -> bool:
+        """Take note of an error answer in the own dialect; return whether the other is to be tried at once."""
+
+    def note_failure(self, model: str, failure: UpstreamFailure) -> None:
+        """Take note of an error answer in the other dialect."""
+
+
 class Codec(Protocol):
     """The wire format of something else that a provider does than to answer."""
 
@@ -239,6 +254,8 @@ class UpstreamFailure(Exception):
         self.param = param
         self.is_unreachable = False
         """Whether no connection to the provider could be made, so that it says nothing about the model."""
+        self.other_api = False
+        """Whether another API of the same provider is to be tried at once."""
         self.other_key = False
         """Whether another key of the same provider may do better at once."""
         self.may_be_billed = False

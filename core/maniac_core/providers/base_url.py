@@ -6,8 +6,10 @@ import re
 from urllib.parse import urlsplit
 
 _VERSION = re.compile(r"/v\d+[a-z\d]*(/|$)")
+_OPENAI = re.compile(r"/(chat/completions|completions|responses|models)$")
 _ENDPOINTS = {
-    "openai": re.compile(r"/(chat/completions|completions|responses|models)$"),
+    "openai": _OPENAI,
+    "openai-responses": _OPENAI,
     "anthropic": re.compile(r"(/v1)?/(messages|models)$"),
     "gemini": re.compile(r"(/v\d+[a-z\d]*)?/models(/.*)?$"),
 }
@@ -46,6 +48,6 @@ def base_url_hint(kind: str, base_url: str) -> str | None:
     endpoint = _ENDPOINTS[kind].search(path) if kind in _ENDPOINTS else None
     if endpoint is not None:
         return f"base_url holds the path of an endpoint; leave out {endpoint[0]}"
-    if kind == "openai" and _VERSION.search(path) is None:
+    if kind in ("openai", "openai-responses") and _VERSION.search(path) is None:
         return "base_url may lack its version, such as /v1"
     return None

@@ -7,12 +7,13 @@ from typing import Any
 
 import msgspec
 
-from maniac_core.domain.chat import Answer, Block, BlockKind, Choice, Ending, JsonObject, Usage
+from maniac_core.domain.chat import Answer, Block, Choice, Ending, JsonObject, Usage
 from maniac_core.providers.anthropic.messages import REASONING_FORMAT
 from maniac_core.providers.anthropic.request import JSON_TOOL
 from maniac_core.providers.base import UpstreamFailure
 from maniac_core.providers.errors import error_of_json, stream_failure, unreadable_failure
 from maniac_core.providers.openai.wire import id_of, new_call_id
+from maniac_core.providers.translation.blocks import in_order
 from maniac_core.providers.translation.counts import token_count
 from maniac_core.providers.translation.foreign_json import (
     NOT_JSON,
@@ -23,7 +24,6 @@ from maniac_core.providers.translation.foreign_json import (
     malformed_failure,
 )
 
-_ORDER: tuple[BlockKind, ...] = ("reasoning", "text", "tool_call")
 _FINISH = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -264,12 +264,6 @@ def _whole(wire: JsonObject) -> JsonObject:
     written = [token_count(split.get("ephemeral_1h_input_tokens")) or 0 for split in splits]
     total["cache_creation"] = {"ephemeral_1h_input_tokens": sum(written)}
     return total
-
-
-def in_order(blocks: list[Block]) -> tuple[Block, ...]:
-    """Return the order of a message's parts; empty where it is the usual one."""
-    kinds = [kind for kind, _ in blocks]
-    return () if kinds == sorted(kinds, key=_ORDER.index) else tuple(blocks)
 
 
 def _object(value: Any) -> JsonObject:

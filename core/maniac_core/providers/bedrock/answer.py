@@ -11,7 +11,6 @@ from maniac_core.domain.chat import Answer, Block, Choice, Ending, JsonObject, U
 from maniac_core.domain.errors import Reason
 from maniac_core.providers.anthropic.answer import (
     arguments_of,
-    in_order,
     redacted_detail,
     text_detail,
 )
@@ -20,6 +19,7 @@ from maniac_core.providers.base import UpstreamFailure
 from maniac_core.providers.bedrock.messages import REASONING_FORMAT
 from maniac_core.providers.errors import error_of_json, unreadable_failure
 from maniac_core.providers.openai.wire import new_call_id
+from maniac_core.providers.translation.blocks import in_order
 from maniac_core.providers.translation.counts import token_count
 from maniac_core.providers.translation.foreign_json import (
     NOT_JSON,

@@ -35,7 +35,15 @@ import msgspec
 from maniac_core.config.known import KNOWN_PROVIDERS, Habits
 from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.chat import RESULT_MEDIA, Answer, JsonObject, Wire
-from maniac_core.providers.base import Dialect, Embedder, HttpCall, Prompt, Target, UpstreamFailure
+from maniac_core.providers.base import (
+    Dialect,
+    Embedder,
+    HttpCall,
+    Prompt,
+    StreamDecoder,
+    Target,
+    UpstreamFailure,
+)
 from maniac_core.providers.base_url import openai_url
 from maniac_core.providers.errors import response_failure
 from maniac_core.providers.listing import ModelPage, ModelsRequest
@@ -63,8 +71,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     """Where chat completions are posted."""
     habits: Habits
+    name: str = ""
+    """The known provider whose habits it has; "": none."""
     is_at_home: bool
-    """Whether the address is that of the provider whose habits it has, and not one of a proxy."""
+    """Whether the address is that of this provider, and not one of a proxy."""
 
 
 class OpenAIDialect(Dialect):
@@ -90,10 +100,7 @@ class OpenAIDialect(Dialect):
             "messages": _messages(habits, prompt.messages),
             **parameters,
         }
-        headers = _headers(habits.key_header, target.api_key, prompt.stream)
-        traceparent = prompt.headers.get("traceparent")
-        if traceparent and _TRACEPARENT.fullmatch(traceparent):
-            headers = (*headers, ("traceparent", traceparent))
+        headers = request_headers(habits, target, prompt)
         return HttpCall(url=server.url, headers=headers, body=_encode(body), dropped=dropped)
 
     def decode(self, body: bytes) -> Answer:
@@ -104,7 +111,7 @@ class OpenAIDialect(Dialect):
         """
         return decode_answer(body)
 
-    def stream_decoder(self, prompt: Prompt) -> OpenAIStreamDecoder:
+    def stream_decoder(self, prompt: Prompt) -> StreamDecoder:
         """Return a decoder for one stream."""
         del prompt
         return OpenAIStreamDecoder()
@@ -143,9 +150,19 @@ def server_at(base_url: str, name: str) -> Server:
     host = "." + (urlsplit(base_url).hostname or "")
     for row in KNOWN_PROVIDERS.values():
         if any(host.endswith("." + domain) for domain in row.hosts):
-            return Server(url=url, habits=row.habits, is_at_home=True)
-    named = KNOWN_PROVIDERS.get(name)
-    return Server(url=url, habits=named.habits if named else Habits(), is_at_home=False)
+            return Server(url=url, habits=row.habits, name=row.name, is_at_home=True)
+    if (named := KNOWN_PROVIDERS.get(name)) is None:
+        return Server(url=url, habits=Habits(), is_at_home=False)
+    return Server(url=url, habits=named.habits, name=name, is_at_home=False)
+
+
+def request_headers(habits: Habits, target: Target, prompt: Prompt) -> tuple[tuple[str, str], ...]:
+    """Return the headers of a request."""
+    headers = _headers(habits.key_header, target.api_key, prompt.stream)
+    traceparent = prompt.headers.get("traceparent")
+    if traceparent and _TRACEPARENT.fullmatch(traceparent):
+        return (*headers, ("traceparent", traceparent))
+    return headers
 
 
 def _embeddings_address(target: Target) -> Address:

@@ -46,7 +46,7 @@ _NOT_CHAT = re.compile(
 _NOT_SERVED = {
     "fireworks": re.compile(""),
     "google": re.compile(r"^(?!gemini-\d|gemma-)"),
-    "openai": re.compile(r"-pro$|codex|deep-research|gpt-oss|rosalind|-cyber$|:|gpt-3\.5-0301"),
+    "openai": re.compile(r"deep-research|gpt-oss|rosalind|-cyber$|:|gpt-3\.5-0301"),
     "openrouter": re.compile(r"^[^/]+$"),
     "vertex": re.compile(r"^(?!gemini-\d|claude-[a-z]+-\d)"),
     "zai": re.compile(r"^[A-Z]"),

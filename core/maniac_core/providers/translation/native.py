@@ -11,6 +11,7 @@ from maniac_core.providers.base import NativePrompt
 
 GATEWAY_KEYS = frozenset({"tags", "trace", "models", "maniac_metadata"})
 """Of every wire, for the gateway alone."""
+_NULL = msgspec.Raw(b"null")
 _Members = dict[str, msgspec.Raw]
 _members = msgspec.json.Decoder(_Members).decode
 _encode = msgspec.json.Encoder().encode
@@ -40,7 +41,7 @@ def native_body(
         members.pop(key, None)
     if native.added_messages or native.added_parameters:
         for key, value in encoded.items():
-            if key not in members and key not in own_keys:
+            if key not in own_keys and bytes(members.get(key, _NULL)) == b"null":
                 members[key] = msgspec.Raw(_encode(value))
     if added:
         members[list_key] = _in_front(added, members[list_key])

@@ -15,6 +15,7 @@ from maniac_core.domain.errors import GatewayError, Reason
 from maniac_core.providers.base import (
     Codec,
     Dialect,
+    DialectChoice,
     Embedder,
     HttpCall,
     Prompt,
@@ -67,12 +68,15 @@ class Upstream:
         keys: tuple[str, ...],
         *,
         signer: Signer | None = None,
+        choice: DialectChoice | None = None,
     ) -> None:
+        """`choice`: None: the provider speaks one dialect."""
         self.name = name
         self.config = config
         self.dialect = dialect
         self._transport = transport
         self._signer = signer
+        self._choice = choice
         self._keys = KeyRing(keys)
         self._redactor = Redactor(keys)
         self.key_count = len(keys)
@@ -217,7 +221,7 @@ class Upstream:
             api_key=key,
             max_output_tokens=max_output_tokens,
         )
-        dialect = self.dialect.of(model)
+        dialect = self._dialect(model, prompt)
         codec: Codec = dialect
         if prompt.is_embedding:
             codec = _embedder(self.name, dialect)
@@ -244,9 +248,20 @@ class Upstream:
             raise transport_failure(err, self.name) from err
         if 200 <= response.status < 300:
             return _Exchange(dialect, codec, call, response, slot)
-        failure = dialect.failure(response.status, response.headers, await _explanation(response))
+        body = await _explanation(response)
+        failure = dialect.failure(response.status, response.headers, body)
+        if self._choice is not None:
+            if dialect is self.dialect:
+                failure.other_api = self._choice.note_refusal(model, response.status, body)
+            else:
+                self._choice.note_failure(model, failure)
         self._note_failure(slot, failure)
         raise failure
+
+    def _dialect(self, model: str, prompt: Prompt) -> Dialect:
+        if self._choice is not None and (other := self._choice.other(model, prompt)) is not None:
+            return other
+        return self.dialect.of(model)
 
     async def _signed(self, signer: Signer, call: HttpCall) -> HttpCall:
         try:

@@ -143,6 +143,8 @@ class Runner:
                 if permit is not None:
                     _report(permit, failure, deadline, unreachable, upstream.name)
                 trail.end(_outcome_of(failure), failure)
+                if failure.other_api:
+                    continue
                 if failure.other_key and other_keys > 0:
                     other_keys -= 1
                     continue

@@ -58,9 +58,9 @@ class Planner:
         router: Router,
         catalogue: Catalogue,
         containers: ContainerSource,
-        wires: Mapping[str, Wire],
+        wires: Mapping[str, frozenset[Wire]],
     ) -> None:
-        """`wires`: the API that each provider speaks."""
+        """`wires`: the APIs that each provider speaks."""
         self._router = router
         self._wires = wires
         self._catalogue = catalogue
@@ -121,11 +121,12 @@ class Planner:
                 seen.add(identity)
                 told, unfit = prompt, None
                 if request.native is not None:
-                    speaks = self._wires.get(candidate.provider) == request.wire
+                    speaks = request.wire in self._wires.get(candidate.provider, ())
+                    told = msgspec.structs.replace(prompt, wire=request.wire if speaks else "chat")
                     if speaks and request.native.is_whole:
-                        told = _native_prompt(prompt, request.native, added)
+                        told = _native_prompt(told, request.native, added)
                     else:
-                        told = msgspec.structs.replace(prompt, untranslated=request.native.only)
+                        told = msgspec.structs.replace(told, untranslated=request.native.only)
                         unfit = request.native.required
                 entry = self._catalogue.find(candidate.provider, candidate.model)
                 steps.append(

@@ -56,22 +56,9 @@ class ResponsesWriter(PassesNative):
 
     def end(self) -> bytes:
         """Return the last events; see Writer."""
-        if self._identity is None:
-            # The provider speaks this API, and has sent its own.
-            return sse.DONE
         response = self._finished()
         self._emit({"type": f"response.{response['status']}", "response": response})
         return self._taken() + sse.DONE
-
-    def native_events(self, data: bytes) -> bytes:
-        """Return the events as they are; see Writer."""
-        # Each ends with an empty line, so that one of ours, if it fails, has the next number.
-        self._sequence += data.count(b"\n\n")
-        return data
-
-    def native_end(self) -> bytes:
-        """Return the marker of the end, which the provider's may lack; see Writer."""
-        return sse.DONE
 
     def replayed(self, answer: bytes, after: int) -> bytes:
         """Return the events of a whole answer with sequence numbers above `after`, and the end."""
@@ -98,6 +85,10 @@ class ResponsesWriter(PassesNative):
         if numbers := _NUMBER.findall(data):
             self._sequence = int(numbers[-1]) + 1
         return data
+
+    def native_end(self) -> bytes:
+        """Return the marker of the end, which the provider's may lack; see Writer."""
+        return sse.DONE
 
     def _taken(self) -> bytes:
         out, self._out = self._out, []

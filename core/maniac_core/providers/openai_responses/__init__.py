@@ -1,0 +1,1 @@
+"""OpenAI's Responses API, and those who speak it."""
