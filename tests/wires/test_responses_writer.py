@@ -8,7 +8,7 @@ from typing import Any
 
 import pydantic
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from maniac_edge.errors import EdgeError
 from maniac_edge.wires.responses.answer import ResponsesWriter
@@ -100,6 +100,7 @@ def at_once(answer: list[Any], finish: str) -> bytes:
     return json.dumps({**HEAD, "choices": [choice], "usage": USAGE}).encode()
 
 
+@settings(deadline=None)
 @given(answers, finishes, st.integers(1, 4), st.sampled_from([None, "auto"]))
 def test_whole_and_streamed_are_the_same(
     answer: list[Any], finish: str, size: int, summary: str | None
@@ -120,6 +121,7 @@ def test_whole_and_streamed_are_the_same(
     assert Response.model_validate(final).status == events[-1]["type"].removeprefix("response.")
 
 
+@settings(deadline=None)
 @given(answers, st.integers(0, 40))
 def test_events_that_come_together_are_written_as_those_that_come_apart(
     answer: list[Any], position: int
@@ -133,6 +135,7 @@ def test_events_that_come_together_are_written_as_those_that_come_apart(
     assert together + other.end() == apart
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30), st.lists(st.integers(0, 60), max_size=4), st.booleans())
 def test_the_text_for_a_custom_tool_comes_as_it_is_written(
     text: str, cuts: list[int], ascii_only: bool
@@ -147,6 +150,7 @@ def test_the_text_for_a_custom_tool_comes_as_it_is_written(
     assert reader.end() == ""
 
 
+@settings(deadline=None)
 @given(st.text(alphabet='{"input:\\ud83D\\e0}x ', max_size=24), st.integers(0, 24))
 def test_arguments_of_any_kind_give_one_text(arguments: str, cut: int) -> None:
     """What a model wrote otherwise than it was asked to reaches the client too, the same in pieces and at once."""
