@@ -100,6 +100,7 @@ async def test_an_odd_field_costs_itself_and_an_odd_entry_no_other(
     [
         ("openai", "/v1", "/v1/models"),
         ("openai", "/deep/v1/?api-version=7", "/deep/v1/models?api-version=7"),
+        ("openai-responses", "/deep/v1/?api-version=7", "/deep/v1/models?api-version=7"),
         ("anthropic", "", "/v1/models?limit=1000"),
         ("anthropic", "/v1/", "/v1/models?limit=1000"),
         ("anthropic", "/proxy", "/proxy/v1/models?limit=1000"),
@@ -169,6 +170,8 @@ async def test_a_list_that_does_not_end_is_given_up(ask: Ask, lister: Lister) ->
         ("openai", "http://h/openai", "such as /v1"),
         ("openai", "http://h/v1", None),
         ("openai", "http://u:p@h/v1/chat/completions/?k=s", "leave out /chat/completions"),
+        ("openai-responses", "http://h", "such as /v1"),
+        ("openai-responses", "http://h/v1/responses", "leave out /responses"),
         ("anthropic", "http://h", None),
         ("anthropic", "http://h/v1/messages", "leave out /v1/messages"),
         ("gemini", "http://h/v1beta/models/g:generateContent", "leave out /v1beta/models/g"),

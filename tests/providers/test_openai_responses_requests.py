@@ -7,8 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from maniac_core.config.provider import ProviderConfig
 from maniac_core.domain.errors import GatewayError
 from maniac_core.providers.base import HttpCall, NativePrompt, Prompt, Target
@@ -289,38 +287,6 @@ def native(
     call = RESPONSES.encode(target, prompt)
     assert call.is_native
     return call.body.decode()
-
-
-_json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from([1.5, -0.0, 1e300]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=10,
-)
-_reserved = {"model", "input", "store", "include", "stream", "tags", "trace", "models"}
-_reserved |= {"maniac_metadata"}
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    keys=st.dictionaries(st.text().filter(lambda key: key not in _reserved), _json, max_size=5),
-    block=st.dictionaries(st.text(), _json, max_size=4).filter(
-        lambda b: b.get("type") != "reasoning"
-    ),
-    stream=st.booleans(),
-)
-def test_whatever_a_client_sends_arrives(keys: Any, block: Any, stream: bool) -> None:
-    """Unknown keys and items keep their values, every byte of them, and their order."""
-    given_items = [block, {"role": "user", "content": "Hi"}]
-    sent = native({**keys, "model": "p/m", "input": given_items, "tags": ["a"]}, stream=stream)
-    members = msgspec.json.decode(sent, type=dict[str, msgspec.Raw])
-    for key, value in {**keys, "input": given_items}.items():
-        expected = json.dumps(value, ensure_ascii=False).encode()
-        assert bytes(members[key]) == expected
-    assert list(members)[: len(keys)] == list(keys)
-    assert json.loads(bytes(members["model"])) == "gpt-x"
-    assert json.loads(bytes(members["store"])) is False
-    assert ("stream" in members) == stream
-    assert "tags" not in members
 
 
 def test_only_what_the_gateway_must_change_is_changed() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import openai
 from gateway import KEY, Gateway
-from providers import Exchange, Handler, Providers, body
+from providers import Exchange, Handler, Providers, body, status
 from responses_exchange import CALL, ITEMS, MESSAGE, REASONING, events, response, sse
 
 FUTURE = {"type": "item_of_tomorrow", "id": "x_1", "payload": {"a": None, "b": 2.50}}
@@ -158,3 +158,21 @@ def test_a_conversation_goes_on_from_a_stored_response(
         "function_call_output",
     ]
     assert sent["input"][1]["encrypted_content"] == REASONING["encrypted_content"]
+
+
+def test_tokens_are_counted_by_the_provider(gateway: Gateway, providers: Providers) -> None:
+    """What says how the answer is to be made is left out; where it cannot be counted it is estimated."""
+    counted = {"object": "response.input_tokens", "input_tokens": 11}
+    providers.handlers["newer"] = body(json.dumps(counted).encode())
+    with gateway.client() as http:
+        told = http.post("/v1/responses/input_tokens", json=BODY)
+        (exchange,) = providers.requests("newer")
+        providers.handlers["newer"] = status(404)
+        estimated = http.post("/v1/responses/input_tokens", json=BODY)
+
+    assert exchange.path.endswith("/responses/input_tokens")
+    assert list(exchange.json) == ["model", "instructions", "input", "tools", "tool_choice"]
+    assert exchange.json["input"] == BODY["input"]
+    assert told.json()["input_tokens"] == 11
+    assert "x-maniac-estimated" not in told.headers
+    assert estimated.headers["x-maniac-estimated"] == "true"

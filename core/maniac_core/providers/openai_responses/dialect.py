@@ -5,21 +5,27 @@ from __future__ import annotations
 import msgspec
 
 from maniac_core.domain.chat import Answer, Wire
-from maniac_core.providers.base import HttpCall, Prompt, StreamDecoder, Target
+from maniac_core.providers.base import Codec, HttpCall, Prompt, StreamDecoder, Target
 from maniac_core.providers.base_url import openai_url
 from maniac_core.providers.openai.dialect import OpenAIDialect, request_headers, server_at
 from maniac_core.providers.openai_responses.answer import decode_answer
+from maniac_core.providers.openai_responses.counting import ResponsesCounter
 from maniac_core.providers.openai_responses.native import encode_native
 from maniac_core.providers.openai_responses.request import encode_body
 from maniac_core.providers.openai_responses.stream import ResponsesStreamDecoder
 
 _encode = msgspec.json.Encoder().encode
+_COUNTER = ResponsesCounter()
 
 
 class OpenAIResponsesDialect(OpenAIDialect):
     """See `Dialect`."""
 
     wire: Wire = "responses"
+
+    def counter(self) -> Codec:
+        """Return the dialect of counting."""
+        return _COUNTER
 
     def encode(self, target: Target, prompt: Prompt) -> HttpCall:
         """Encode a request.

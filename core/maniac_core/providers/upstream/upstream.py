@@ -109,9 +109,9 @@ class Upstream:
         except TimeoutError:
             raise deadline_failure(self.name, "did not answer within", timeout_s) from None
 
-    def counts(self, model: str) -> bool:
+    def counts(self, model: str, prompt: Prompt) -> bool:
         """Whether the provider counts the tokens of a prompt without answering it."""
-        return self.dialect.of(model).counter() is not None
+        return self._dialect(model, prompt).counter() is not None
 
     async def embed(
         self,
@@ -250,7 +250,7 @@ class Upstream:
             return _Exchange(dialect, codec, call, response, slot)
         body = await _explanation(response)
         failure = dialect.failure(response.status, response.headers, body)
-        if self._choice is not None:
+        if self._choice is not None and codec is dialect:
             if dialect is self.dialect:
                 failure.other_api = self._choice.note_refusal(model, response.status, body)
             else:

@@ -38,7 +38,7 @@ class TokenCounter:
         if (
             upstream is not None
             and not upstream.needs_key
-            and upstream.counts(step.candidate.model)
+            and upstream.counts(step.candidate.model, step.prompt)
         ):
             try:
                 return await _asked(upstream, step), False
