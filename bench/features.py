@@ -1,4 +1,4 @@
-"""What each feature adds to a request, in instructions of edge and core together (valgrind's callgrind).
+"""What each feature and each wire adds to a request, in instructions of edge and core together (valgrind's callgrind).
 
 python -m bench.features
 """
@@ -44,6 +44,18 @@ FEATURES: dict[str, Make] = {
     "two tools": lambda _: ({"tools": [_TOOL, _TOOL]}, {}),
     "an idempotency key": lambda n: ({}, {"idempotency-key": f"key-{n}"}),
 }
+WIRES: dict[str, Callable[[Target], dict[str, Any]]] = {
+    "/messages": lambda target: {
+        "model": target.model,
+        "max_tokens": 256,
+        "messages": chat_body(target.model, None)["messages"],
+    },
+    "/responses": lambda target: {
+        "model": target.model,
+        "input": chat_body(target.model, None)["messages"],
+    },
+}
+"""By path, the same conversation on another wire than chat, translated for a provider that speaks chat."""
 
 
 def _requests(target: Target, make: Make) -> Callable[[int], bytes]:
@@ -54,6 +66,12 @@ def _requests(target: Target, make: Make) -> Callable[[int], bytes]:
         return (request_head(named, "POST", "/chat/completions", len(body)) + body).encode()
 
     return request
+
+
+def _wire_requests(target: Target, path: str) -> Callable[[int], bytes]:
+    body = json.dumps(WIRES[path](target), separators=(",", ":"))
+    request = (request_head(target, "POST", path, len(body)) + body).encode()
+    return lambda _: request
 
 
 def _make_container(target: Target) -> None:
@@ -67,8 +85,9 @@ def _make_container(target: Target) -> None:
         pass
 
 
-def _count(target: Target, processes: Processes, make: Make, first: int) -> int:
-    request = _requests(target, make)
+def _count(
+    target: Target, processes: Processes, request: Callable[[int], bytes], first: int
+) -> int:
     ask(target, _LOAD, 64, lambda number: request(first + number))
     for counted in processes.values():
         counted.count()
@@ -91,9 +110,12 @@ def main() -> int:
             plain = 0
             print("| with | instructions | to a plain request |\n| --- | --- | --- |")
             for number, (name, make) in enumerate(FEATURES.items()):
-                count = _count(target, processes, make, 10_000 * number)
+                count = _count(target, processes, _requests(target, make), 10_000 * number)
                 plain = plain or count
                 print(f"| {name} | {count:,} | {count / plain:.2f} |", flush=True)
+            for path in WIRES:
+                count = _count(target, processes, _wire_requests(target, path), 0)
+                print(f"| {path} instead of chat | {count:,} | {count / plain:.2f} |", flush=True)
     except StartError as err:
         print(err, file=sys.stderr)
         return 2
