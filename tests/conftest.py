@@ -23,10 +23,6 @@ import hypothesis
 import pytest
 from maniac_core.config.known import KNOWN_PROVIDERS
 from maniac_core.storage.postgres.migrate import migrate_postgres
-
-# Tests are no packages; their helpers are found beside them.
-sys.path.insert(0, str(Path(__file__).parent))
-
 from postgres_server import PostgresServer
 from redis_server import RedisServer
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-# Tests are no packages; their helpers are found beside them.
-sys.path.insert(0, str(Path(__file__).parent))
-
 from gateway import CONFIG, Gateway
 from observing import Observed, start_observed
 from upstream import Upstream

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import openai
 import pytest
-
-# Tests are no packages; helpers are found beside them, and those that run real processes with the end-to-end tests.
-sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
-sys.path.insert(0, str(Path(__file__).parent))
-
 from asking import Asked, ask
 from gateway import KEY, Gateway
 from ledger import Ledger

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-
-# Tests are no packages; their helpers are found beside them.
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 class Recording(msgspec.Struct, frozen=True):

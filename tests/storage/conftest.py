@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,6 @@ from maniac_core.storage.base import Database
 from maniac_core.storage.sqlite.migrate import migrate
 from maniac_core.storage.stores.completions import CompletionStore
 from maniac_core.storage.stores.keys import KeyStore
-
-# Tests are no packages; their helpers are found beside them.
-sys.path.insert(0, str(Path(__file__).parent))
-
 from plain_sql import PlainSQL, PostgresSession, SQLiteSession
 
 RecordFactory = Callable[..., CompletionRecord]
