@@ -38,7 +38,7 @@ class RequestMiddleware:
         if self._proxies:
             address = self._proxies.client_address(address, scope["headers"])
         context = RequestContext(scope["headers"], path, address)
-        if is_gemini(path):
+        if scope["query_string"] and is_gemini(path):
             context.take_key(scope["query_string"])
         method = scope["method"]
         if method == "HEAD":
