@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import anthropic
 import openai
+import pytest
 from gateway import KEY, Gateway
 from providers import Exchange, Handler, Providers, body, status
 from responses_exchange import CALL, ITEMS, MESSAGE, REASONING, events, response, sse
@@ -176,3 +178,33 @@ def test_tokens_are_counted_by_the_provider(gateway: Gateway, providers: Provide
     assert told.json()["input_tokens"] == 11
     assert "x-maniac-estimated" not in told.headers
     assert estimated.headers["x-maniac-estimated"] == "true"
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_reasoning_goes_round_through_anthropics_client(
+    client: anthropic.Anthropic, providers: Providers, *, is_stream: bool
+) -> None:
+    """Sealed, all of it, whether it came in pieces or whole."""
+    ask: Any = {"model": "newer/gpt-x", "max_tokens": 64}
+    question: Any = {"role": "user", "content": "Hi"}
+    whole = body(json.dumps(response(REASONING, MESSAGE)).encode())
+    providers.handlers["newer"] = play(*events(REASONING, MESSAGE)) if is_stream else whole
+    if is_stream:
+        with client.messages.stream(**ask, messages=[question]) as told:
+            message = told.get_final_message()
+    else:
+        message = client.messages.create(**ask, messages=[question])
+    thinking = [block for block in message.content if block.type == "thinking"]
+    summary = "\n\n".join(part["text"] for part in REASONING["summary"])
+    assert [block.thinking for block in thinking] == [summary]
+
+    providers.handlers["newer"] = whole
+    turn: Any = {"role": "assistant", "content": [block.to_dict() for block in message.content]}
+    client.messages.create(**ask, messages=[question, turn, question])
+    (item,) = [i for i in providers.requests("newer")[-1].json["input"] if i["type"] == "reasoning"]
+    assert item == {
+        "type": "reasoning",
+        "id": "rs_1",
+        "summary": [{"type": "summary_text", "text": summary}],
+        "encrypted_content": REASONING["encrypted_content"],
+    }

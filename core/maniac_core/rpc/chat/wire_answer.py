@@ -72,6 +72,8 @@ class WireEncoder:
         self._texts: list[str] = []
         self._details: list[JsonObject] = []
         """Of the reasoning that has not ended."""
+        self._is_open: bool | None = None
+        """Whether the last piece of reasoning was of a format that clients know; None: there was none."""
 
     def events(self, chunks: list[Chunk]) -> bytes:
         """Return an event per choice, and one for usage."""
@@ -89,7 +91,7 @@ class WireEncoder:
         added = delta_json(delta)
         if delta.reasoning_details:
             added.pop("reasoning_details")
-            if _is_open(delta.reasoning_details, self._wire):
+            if self._goes_open(delta.reasoning_details):
                 added["reasoning_details"] = delta.reasoning_details
             else:
                 self._details += delta.reasoning_details
@@ -104,6 +106,12 @@ class WireEncoder:
         if delta.finish_reason is not None:
             step |= _ending(delta.ending)
         return step
+
+    def _goes_open(self, pieces: list[JsonObject]) -> bool:
+        """Whether pieces go to the client as they are. Only the first piece of a block has its format."""
+        if self._is_open is None or any("format" in piece for piece in pieces):
+            self._is_open = _is_open(pieces, self._wire)
+        return self._is_open
 
     def _end_reasoning(self, added: JsonObject) -> None:
         if self._details or self._texts:
