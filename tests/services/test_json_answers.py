@@ -99,6 +99,7 @@ def test_a_message_shows_all_that_the_model_gave() -> None:
         "role": "assistant",
         "content": None,
         "reasoning": "why",
+        "reasoning_content": "why",
         "reasoning_details": [{"type": "reasoning.text"}],
         "refusal": "no",
         "annotations": [1],
@@ -164,7 +165,14 @@ DELTAS: list[tuple[ChoiceDelta, Any]] = [
     (ChoiceDelta(finish_reason="tool_calls"), step({}, "tool_calls")),
     (
         ChoiceDelta(reasoning="r", reasoning_details=[{}], refusal="no"),
-        step({"reasoning": "r", "reasoning_details": [{}], "refusal": "no"}),
+        step(
+            {
+                "reasoning": "r",
+                "reasoning_content": "r",
+                "reasoning_details": [{}],
+                "refusal": "no",
+            }
+        ),
     ),
     (
         ChoiceDelta(extra={"annotations": [1], "other": 2}),

@@ -52,7 +52,7 @@ class Choice(msgspec.Struct):
     message: Annotated[
         dict[str, Any],
         Meta(
-            description="`role`, `content`, and when present `reasoning`, `reasoning_details`, `tool_calls`, `refusal`."
+            description="`role`, `content`, and when present `reasoning` and the same as `reasoning_content`, `reasoning_details`, `tool_calls`, `refusal`."
         ),
     ]
     finish_reason: FinishReason
@@ -78,6 +78,10 @@ class Delta(msgspec.Struct, omit_defaults=True):
     role: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
+    reasoning_content: Annotated[
+        str | UnsetType,
+        Meta(description="The same as `reasoning`, for clients that read this name."),
+    ] = UNSET
     reasoning_details: Annotated[
         msgspec.Raw | UnsetType,
         Meta(extra_json_schema={"type": "array", "items": {"type": "object"}}),

@@ -64,6 +64,9 @@ def message_json(message: JsonObject) -> JsonObject:
     for name in ("name", "tool_call_id", "reasoning", "refusal"):
         if (value := message.get(name)) is not None:
             result[name] = value
+    if "reasoning" in result:
+        # Some clients read only this name.
+        result["reasoning_content"] = result["reasoning"]
     if details := message.get("reasoning_details"):
         result["reasoning_details"] = details
     if calls := message.get("tool_calls"):
@@ -173,6 +176,9 @@ def delta_json(delta: ChoiceDelta) -> JsonObject:
     for name in ("role", "content", "reasoning"):
         if (value := getattr(delta, name)) is not None:
             added[name] = value
+    if delta.reasoning is not None:
+        # Some clients read only this name.
+        added["reasoning_content"] = delta.reasoning
     if delta.reasoning_details:
         added["reasoning_details"] = delta.reasoning_details
     if delta.tool_calls:
