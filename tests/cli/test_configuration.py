@@ -280,7 +280,7 @@ def test_help_is_instant(run: Run) -> None:
         ("[provider.mine]\nx = 1", "line 1: [provider]: unknown table; did you mean [providers]?"),
         (
             "[providers.a]\nkind = 'opnai'",
-            "line 2: [providers.a]: `kind`: 'opnai' is not one of anthropic, bedrock, gemini, openai, scripted, vertex; did you mean 'openai'?",
+            "line 2: [providers.a]: `kind`: 'opnai' is not one of anthropic, bedrock, gemini, openai, openai-responses, scripted, vertex; did you mean 'openai'?",
         ),
         (
             "[providers.a]\nkind = 'scripted'\n[providers.b]\nkind = 'scripted'\ntimeouts = { idel_s = 1 }",
