@@ -89,6 +89,9 @@ def _message(message: chat_pb2.ChatMessage) -> dict[str, Any]:
     for name in ("name", "tool_call_id", "reasoning", "refusal"):
         if message.HasField(name):
             result[name] = getattr(message, name)
+    if "reasoning" in result and result["role"] == "assistant":
+        # Some clients read only this name.
+        result["reasoning_content"] = result["reasoning"]
     if message.reasoning_details_json:
         result["reasoning_details"] = msgspec.Raw(message.reasoning_details_json)
     if message.tool_calls:

@@ -136,7 +136,7 @@ def record_json(completion: StoredCompletion, given: StoredInput) -> JsonObject:
         "model": completion.model,
         "provider": completion.provider,
         "container": completion.container_label,
-        "choices": msgspec.Raw(completion.output or b"[]"),
+        "choices": _choices(completion.output),
         "usage": _usage_json(completion.usage) if completion.usage_source != "none" else None,
         "model_id": completion.model_id,
         "spend": None if spend is None else spend / 1e9,
@@ -164,6 +164,18 @@ def record_json(completion: StoredCompletion, given: StoredInput) -> JsonObject:
     if unreadable:
         record["unreadable"] = unreadable
     return record
+
+
+def _choices(output: bytes | None) -> Any:
+    """Return an answer as it was given: where it has `reasoning`, with the second name of that as well."""
+    if output is None or b'"reasoning"' not in output:
+        return msgspec.Raw(output or b"[]")
+    choices = _decode_choices(output)
+    for choice in choices:
+        message = choice["message"]
+        if message.get("reasoning") is not None:
+            message["reasoning_content"] = message["reasoning"]
+    return choices
 
 
 def _usage_json(usage: Usage) -> JsonObject:
