@@ -98,7 +98,7 @@ def test_a_key_that_a_provider_echoes_is_told_to_nobody(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini", "newer"])
 def test_a_wrong_key_is_named_by_its_variable(
     asked: Ask, providers: Providers, provider: str, *, stream: bool
 ) -> None:

@@ -18,13 +18,18 @@ MODELS = {
     "openrouter": "openrouter/m",
     "anthropic": "anthropic/claude-sonnet-4-5",
     "gemini": "gemini/gemini-2.5-flash",
+    "newer": "newer/gpt-x",
 }
 SEEDS = range(150)
 # Whatever it is asked, and without reading it: Python's own decoder takes no number of 5,000 digits.
 ANSWER = body(b'{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}')
 
 
-@pytest.mark.parametrize("kind", ["openai", "anthropic", "gemini"])
+class _Page(msgspec.Struct):
+    data: list[msgspec.Raw]
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic", "gemini", "newer"])
 def test_no_request_is_an_error_of_the_gateway(
     gateway: Gateway, providers: Providers, kind: str
 ) -> None:
@@ -40,14 +45,15 @@ def test_no_request_is_an_error_of_the_gateway(
                 assert error["type"] == "invalid_request_error"
                 assert error["message"]
             else:
-                # The provider answers all dialects in one, so that two of them are 502.
+                # The provider answers all dialects in one, so that the others are 502.
                 assert response.status_code == (200 if kind == "openai" else 502), response.text
                 msgspec.json.decode(providers.requests(kind)[-1].body, type=msgspec.Raw)
                 sent += 1
         for page in itertools.count(0, 100):
             listed = http.get(f"/v1/chat/completions?limit=100&offset={page}")
             assert listed.status_code == 200
-            if not listed.json()["data"]:
+            # The requests of other tests are in it, whose numbers Python's own decoder does not take.
+            if not msgspec.json.decode(listed.content, type=_Page).data:
                 break
     assert sent > len(SEEDS) / 10
 

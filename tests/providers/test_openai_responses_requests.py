@@ -271,10 +271,11 @@ def native(
     stream: bool = False,
     messages: list[Any] | None = None,
     added: tuple[int, ...] = (),
+    replaced: tuple[str, str] = ("", ""),
     **parameters: Any,
 ) -> str:
     """Return what is sent for a client's own body; `messages` and parameters are its container's."""
-    raw = json.dumps(body, ensure_ascii=False).encode()
+    raw = json.dumps(body, ensure_ascii=False).replace(*replaced, 1).encode()
     prompt = Prompt(
         messages=messages or [],
         parameters=parameters,
@@ -337,6 +338,13 @@ def test_reasoning_that_the_provider_cannot_read_is_left_out() -> None:
         {"role": "user", "content": "Hi"},
     ]
     assert json.loads(native({"model": "p/m", "input": items}))["input"] == items[3:]
+
+
+def test_what_is_not_read_may_hold_anything() -> None:
+    """Numbers that nobody can hold, beside reasoning that is left out."""
+    items = [{"type": "reasoning", "summary": []}, {"role": "user", "content": "@"}]
+    sent = native({"model": "p/m", "input": items}, replaced=('"@"', '[{"x":1e999}]'))
+    assert '"input":[{"role": "user", "content": [{"x":1e999}]}]' in sent
 
 
 def test_a_container_adds_what_the_client_left_open() -> None:

@@ -20,12 +20,14 @@ _SEALS = ("mgs1.", "call:mgs1.")
 # Composed of several parameters of chat: a container may add one of them to what a client gave.
 _COMPOSED = ("text", "reasoning")
 _Members = dict[str, msgspec.Raw]
+_NULL = msgspec.Raw(b"null")
+_NOTHING = (b"null", b"[]")
 
 
 class _Item(msgspec.Struct):
     type: Any = None
     role: Any = None
-    content: Any = None
+    content: msgspec.Raw = _NULL
     encrypted_content: Any = None
 
 
@@ -81,7 +83,7 @@ def _added(model: str, prompt: Prompt, native: NativePrompt) -> JsonObject:
 
 def _complete(members: _Members, added: JsonObject, key: str) -> None:
     """Add to an object of the client what only the container has."""
-    given = members.get(key, msgspec.Raw(b"null"))
+    given = members.get(key, _NULL)
     if key not in added or bytes(given) == b"null":
         return
     inner = _members(given)
@@ -114,7 +116,7 @@ def _is_of_use(item: _Item) -> bool:
     sealed = item.encrypted_content
     if isinstance(sealed, str) and sealed:
         return not sealed.startswith(_SEALS)
-    return bool(item.content)
+    return bytes(item.content) not in _NOTHING
 
 
 def _list(members: _Members, key: str) -> list[Any]:
