@@ -106,3 +106,12 @@ def test_a_container_never_overrules_its_client(kind: str, own: Any, name: str) 
     else:
         assert bytes(got[name]).decode() == given_
         assert b"0.9" in everything or json.loads(bytes(got["top_k"])) == 3
+
+
+def test_blocks_beside_a_seal_may_hold_anything() -> None:
+    """Numbers that nobody can hold: only seals are taken out."""
+    sealed = '{"type":"thinking","thinking":"x","signature":"mgs1.AAA"}'
+    other = '{"type":"block_of_tomorrow","data":1e999}'
+    before, after = '[{"role":"assistant","future":1,"content":[', "]}]"
+    got = sent("anthropic", f'{{"messages":{before}{sealed},{other}{after}}}'.encode())
+    assert bytes(got["messages"]).decode() == before + other + after

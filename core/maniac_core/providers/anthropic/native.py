@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from maniac_core.domain.chat import JsonObject
@@ -13,27 +11,26 @@ from maniac_core.providers.base import NativePrompt, Prompt, Target
 from maniac_core.providers.translation.conversation import read_conversation
 from maniac_core.providers.translation.native import GATEWAY_KEYS, native_body
 
-_SEAL = "mgs1."
+_SEAL = b"mgs1."
 """In the place of a signature: the thinking is of another provider."""
+_SEALED = (b'"mgs1.', b'"call:mgs1.')
+_THINKING = (b'"thinking"', b'"redacted_thinking"')
 _OWN_KEYS = GATEWAY_KEYS | {"store"}
-
-
-class _Message(msgspec.Struct):
-    role: msgspec.Raw
-    content: msgspec.Raw
+_Members = dict[str, msgspec.Raw]
+_NONE = msgspec.Raw(b"")
 
 
 class _Signed(msgspec.Struct):
-    type: Any = None
-    signature: Any = None
-    data: Any = None
+    type: msgspec.Raw = _NONE
+    signature: msgspec.Raw = _NONE
+    data: msgspec.Raw = _NONE
 
 
-_messages = msgspec.json.Decoder(list[_Message]).decode
+_messages = msgspec.json.Decoder(list[_Members]).decode
 _blocks = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _signed = msgspec.json.Decoder(_Signed).decode
 _encode = msgspec.json.Encoder().encode
-_top = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_top = msgspec.json.Decoder(_Members).decode
 
 
 def encode_native(target: Target, prompt: Prompt, native: NativePrompt) -> bytes:
@@ -42,7 +39,7 @@ def encode_native(target: Target, prompt: Prompt, native: NativePrompt) -> bytes
     Raises:
         GatewayError: INVALID_VALUE, naming the field, for what a container adds and this wire cannot carry.
     """
-    if _SEAL.encode() in bytes(native.body):
+    if _SEAL in bytes(native.body):
         native = msgspec.structs.replace(native, body=msgspec.Raw(_without_seals(native.body)))
     encoded: JsonObject = {}
     added: list[JsonObject] = []
@@ -61,13 +58,14 @@ def encode_native(target: Target, prompt: Prompt, native: NativePrompt) -> bytes
 
 def _without_seals(body: msgspec.Raw) -> bytes:
     members = _top(body)
-    kept: list[_Message] = []
+    kept: list[_Members] = []
     for message in _messages(members["messages"]):
-        if _SEAL.encode() in bytes(message.content) and bytes(message.content).startswith(b"["):
-            blocks = [block for block in _blocks(message.content) if not _is_sealed(block)]
+        content = bytes(message["content"])
+        if _SEAL in content and content.startswith(b"["):
+            blocks = [block for block in _blocks(content) if not _is_sealed(block)]
             if not blocks:
                 continue
-            message = _Message(role=message.role, content=msgspec.Raw(_encode(blocks)))  # noqa: PLW2901
+            message["content"] = msgspec.Raw(_encode(blocks))
         kept.append(message)
     members["messages"] = msgspec.Raw(_encode(kept))
     return _encode(members)
@@ -75,6 +73,6 @@ def _without_seals(body: msgspec.Raw) -> bytes:
 
 def _is_sealed(block: msgspec.Raw) -> bool:
     signed = _signed(block)
-    if signed.type not in ("thinking", "redacted_thinking"):
+    if bytes(signed.type) not in _THINKING:
         return False
-    return _SEAL in str(signed.signature or signed.data or "")[: len("call:") + len(_SEAL)]
+    return any(bytes(value).startswith(_SEALED) for value in (signed.signature, signed.data))
