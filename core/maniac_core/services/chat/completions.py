@@ -160,7 +160,7 @@ class CompletionService:
             )
             if last:
                 yield last
-            elif request.include_usage:
+            elif request.include_usage and not emit.is_native:
                 yield [emit.usage(usage)]
         except UpstreamFailure as failure:
             error = gateway_error(failure)
