@@ -84,6 +84,7 @@ def test_budget_that_fits_nowhere_is_dropped() -> None:
         ("claude-sonnet-4-6", "xhigh", {"type": "adaptive"}, "max", ()),
         ("claude-opus-4-6", "none", None, None, ()),
         ("claude-opus-4-7", "xhigh", SUMMARIZED, "xhigh", ()),
+        ("claude-opus-4-7", "max", SUMMARIZED, "max", ()),
         ("anthropic.claude-opus-4-8", "medium", SUMMARIZED, "medium", ()),
         ("claude-opus-4-8", "none", None, None, ()),
         ("claude-opus-5", "none", {"type": "disabled"}, None, ()),

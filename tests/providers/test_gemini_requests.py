@@ -367,6 +367,8 @@ def test_parameters_are_mapped_merged_or_dropped_by_name() -> None:
         ("gemini-3.1-flash-lite", "minimal", {"thinkingLevel": "MINIMAL"}, False),
         ("gemini-3.8-flash", "minimal", {"thinkingLevel": "LOW"}, False),
         ("gemini-4-argon", "xhigh", {"thinkingLevel": "HIGH"}, False),
+        ("gemini-4-argon", "max", {"thinkingLevel": "HIGH"}, False),
+        ("gemini-2.5-pro", "max", {"thinkingBudget": 32768}, False),
         ("gemini-flash-latest", "none", {"thinkingLevel": "LOW"}, True),
     ],
 )

@@ -95,7 +95,8 @@ def _response_parts(results: list[Result]) -> list[JsonObject]:
     for result in results:
         text = "\n".join(part.text for part in result.parts if isinstance(part, Text))
         media += [_part(part) for part in result.parts if isinstance(part, Media)]
-        response = {"id": result.call.id, "name": result.call.name, "response": _response(text)}
+        value = {"error": text} if result.is_error else _response(text)
+        response = {"id": result.call.id, "name": result.call.name, "response": value}
         responses.append({"functionResponse": response})
     return responses + media
 

@@ -11,7 +11,14 @@ from maniac_core.domain.chat import JsonObject
 from maniac_core.providers.translation.parameters import Given, invalid
 
 # Thinking tokens per effort, where the provider takes a budget.
-BUDGET_TOKENS = {"minimal": 1024, "low": 4096, "medium": 10240, "high": 24576, "xhigh": 32768}
+BUDGET_TOKENS = {
+    "minimal": 1024,
+    "low": 4096,
+    "medium": 10240,
+    "high": 24576,
+    "xhigh": 32768,
+    "max": 32768,
+}
 # Below this Anthropic refuses a budget.
 MIN_BUDGET_TOKENS = 1024
 
@@ -27,7 +34,7 @@ class Reasoning(msgspec.Struct, frozen=True, kw_only=True):
     """How much thinking a request asks for: an effort, or a number of tokens."""
 
     effort: str
-    """none, minimal, low, medium, high or xhigh; with `max_tokens` the effort nearest to it."""
+    """none, minimal, low, medium, high, xhigh or max; with `max_tokens` the effort nearest to it."""
     max_tokens: int | None = None
 
     @property
@@ -58,7 +65,7 @@ def take_reasoning(given: Given) -> Reasoning | None:
         return None
     if not isinstance(effort, str) or (effort != "none" and effort not in BUDGET_TOKENS):
         raise invalid(
-            "reasoning.effort", "must be one of none, minimal, low, medium, high and xhigh"
+            "reasoning.effort", "must be one of none, minimal, low, medium, high, xhigh and max"
         )
     return Reasoning(effort=effort)
 
@@ -74,6 +81,8 @@ def claude_effort(
             return "high"
         case "xhigh":
             return "xhigh" if has_xhigh else "max"
+        case "max":
+            return "max"
         case _:
             return "low"
 
@@ -119,7 +128,9 @@ def _gemini_budget(variant: str, reasoning: Reasoning) -> GeminiThinking:
 
 
 def _gemini_level(name: str, reasoning: Reasoning) -> GeminiThinking:
-    level = {"none": "MINIMAL", "xhigh": "HIGH"}.get(reasoning.effort, reasoning.effort.upper())
+    level = {"none": "MINIMAL", "xhigh": "HIGH", "max": "HIGH"}.get(
+        reasoning.effort, reasoning.effort.upper()
+    )
     if level == "MINIMAL" and _GEMINI_ALL_LEVELS.search(name) is None:
         level = "LOW"
     if level == "MEDIUM" and "gemini-3-pro" in name:

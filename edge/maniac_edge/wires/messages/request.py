@@ -32,7 +32,9 @@ _FORMAT = "anthropic-claude-v1"
 _KNOWN = frozenset(field.encode_name for field in msgspec.structs.fields(MessagesRequest))
 # What only steers how Anthropic serves the request, so that nobody misses it elsewhere.
 _SILENT = frozenset({"anthropic_version"})
-_EFFORTS = ((2048, "low"), (8192, "medium"))
+_BUDGETS = ((2048, "low"), (8192, "medium"))
+_EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
+_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _decoder: msgspec.json.Decoder[MessagesRequest] = msgspec.json.Decoder(MessagesRequest)
 _count: msgspec.json.Decoder[MessagesRequest] = msgspec.json.Decoder(MessagesCount)
 _encode = msgspec.json.Encoder().encode
@@ -93,7 +95,10 @@ class _Reader:
                 or (name in ("temperature", "top_p") and value is not None)
             ):
                 chat[name] = value
-        if request.max_tokens is not None:
+        if request.max_tokens == 0:
+            # It only fills Anthropic's cache.
+            self.required = "max_tokens"
+        elif request.max_tokens is not None:
             chat["max_tokens"] = _whole(request.max_tokens, "max_tokens")
         if request.stop_sequences:
             chat["stop"] = request.stop_sequences
@@ -121,8 +126,10 @@ class _Reader:
 
     def _effort(self, request: MessagesRequest) -> str:
         thinking = request.thinking
-        if request.output_config is not None and request.output_config.effort is not None:
-            return request.output_config.effort
+        if request.output_config is not None and (effort := request.output_config.effort):
+            if effort in _EFFORTS:
+                return effort
+            self.only.append("output_config.effort")
         if thinking is None or thinking.type != "enabled":
             return ""
         return _effort_of(thinking)
@@ -132,6 +139,8 @@ class _Reader:
         if tool.type not in (None, "custom"):
             self.only.append(where)
             return None
+        if not tool.name:
+            raise _missing(f"{where}.name")
         function: _Members = {"name": tool.name}
         if tool.description is not None:
             function["description"] = tool.description
@@ -147,21 +156,21 @@ class _Reader:
         if choice.type == "tool":
             names = {tool["function"]["name"] for tool in chat["tools"]}
             if choice.name is None:
-                raise EdgeError(
-                    "MISSING_REQUIRED_PARAMETER",
-                    "tool_choice.name is required.",
-                    param="tool_choice.name",
-                )
+                raise _missing("tool_choice.name")
             if choice.name not in names:
                 self.required = "tool_choice"
                 return
             chat["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+        elif choice.type in _CHOICES:
+            chat["tool_choice"] = _CHOICES[choice.type]
         else:
-            chat["tool_choice"] = "required" if choice.type == "any" else choice.type
+            self.required = "tool_choice"
 
     def _message(self, message: MessageTurn, where: str) -> list[_Members]:
         if message.role == "assistant":
-            return [self._assistant(message, where)]
+            turn = self._assistant(message, where)
+            # One of which nothing is left is more than some providers take.
+            return [turn] if len(turn) > 2 or turn["content"] else []
         if isinstance(message.content, str):
             return [{"role": message.role, "content": message.content}]
         results: list[_Members] = []
@@ -178,11 +187,7 @@ class _Reader:
 
     def _result(self, block: MessageBlock, where: str) -> _Members:
         if block.tool_use_id is None:
-            raise EdgeError(
-                "MISSING_REQUIRED_PARAMETER",
-                f"{where}.tool_use_id is required.",
-                param=f"{where}.tool_use_id",
-            )
+            raise _missing(f"{where}.tool_use_id")
         given = block.content
         content = self._content(given, where) if isinstance(given, str | list) else ""
         result: _Members = {
@@ -220,7 +225,8 @@ class _Reader:
                 texts.append(block)
             else:
                 self.only.append(at)
-        result: _Members = {"role": "assistant", "content": self._content(texts, where) or None}
+        content = self._content(texts, where)
+        result: _Members = {"role": "assistant", "content": content or (None if calls else "")}
         if calls:
             result["tool_calls"] = calls
         if details:
@@ -233,11 +239,7 @@ class _Reader:
     def _call(self, block: MessageBlock, seal: str, where: str) -> _Members:
         for name in ("id", "name"):
             if not getattr(block, name):
-                raise EdgeError(
-                    "MISSING_REQUIRED_PARAMETER",
-                    f"{where}.{name} is required.",
-                    param=f"{where}.{name}",
-                )
+                raise _missing(f"{where}.{name}")
         arguments = json_object(block.input, f"{where}.input").decode() or "{}"
         call: _Members = {
             "id": block.id,
@@ -259,7 +261,7 @@ class _Reader:
         for position, block in enumerate(given):
             made = self._parts(block, f"{where}.content[{position}]")
             parts += [self._cached(part, block.cache_control) for part in made]
-        return parts
+        return parts or ""
 
     def _parts(self, block: MessageBlock, where: str) -> list[_Members]:
         source = block.source
@@ -291,11 +293,12 @@ class _Reader:
         return {"type": "image_url", "image_url": {"url": url}}
 
     def _document(self, block: MessageBlock, source: BlockSource, where: str) -> list[_Members]:
+        about = [_text(text) for text in (block.title, block.context) if text]
         if source.type == "text" and source.data is not None:
-            return [_text(source.data)]
+            return [*about, _text(source.data)]
         if source.type == "content" and source.content is not None:
             content = self._content(source.content, f"{where}.source")
-            return [_text(content)] if isinstance(content, str) else content
+            return [*about, *([_text(content)] if isinstance(content, str) else content)]
         if source.type == "base64" and source.data:
             file = {"file_data": f"data:{source.media_type};base64,{source.data}"}
             if block.title:
@@ -333,7 +336,11 @@ def _detail(block: MessageBlock) -> _Members:
 
 def _effort_of(thinking: MessageThinking) -> str:
     budget = thinking.budget_tokens or 0
-    return next((effort for most, effort in _EFFORTS if budget <= most), "high")
+    return next((effort for most, effort in _BUDGETS if budget <= most), "high")
+
+
+def _missing(param: str) -> EdgeError:
+    return EdgeError("MISSING_REQUIRED_PARAMETER", f"{param} is required.", param=param)
 
 
 def _whole(value: float, param: str) -> int:

@@ -28,6 +28,7 @@ class MessageBlock(msgspec.Struct):
     text: str | None = None
     source: BlockSource | str | None = None
     title: str | None = None
+    context: str | None = None
     id: str | None = None
     name: str | None = None
     input: msgspec.Raw | UnsetType = UNSET
@@ -50,7 +51,9 @@ class MessageTurn(msgspec.Struct):
 class MessageTool(msgspec.Struct):
     """A tool. Without `type`, or of type `custom`, it is the client's own; others run at Anthropic."""
 
-    name: str
+    name: Annotated[
+        str | None, Meta(description="Required for the client's own; some others have none.")
+    ] = None
     type: str | None = None
     description: str | None = None
     input_schema: msgspec.Raw | UnsetType = UNSET
@@ -61,7 +64,9 @@ class MessageTool(msgspec.Struct):
 class MessageToolChoice(msgspec.Struct):
     """Which tool is to be used."""
 
-    type: Literal["auto", "any", "tool", "none"]
+    type: Annotated[
+        str, Meta(description="`auto`, `any`, `tool` or `none`; others are for Anthropic alone.")
+    ]
     name: str | None = None
     disable_parallel_tool_use: bool | None = None
 
@@ -83,7 +88,12 @@ class MessageOutputFormat(msgspec.Struct):
 class MessageOutputConfig(msgspec.Struct):
     """How much effort, and in which form."""
 
-    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    effort: Annotated[
+        str | None,
+        Meta(
+            description="`low`, `medium`, `high`, `xhigh` or `max`; others are for Anthropic alone."
+        ),
+    ] = None
     format: MessageOutputFormat | None = None
 
 

@@ -719,7 +719,7 @@ class Reasoning(_message.Message):
     SUMMARY_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     effort: _builtins.str
-    """Optional. none, minimal, low, medium, high or xhigh."""
+    """Optional. none, minimal, low, medium, high, xhigh or max."""
     summary: _builtins.str
     """Optional. auto, concise or detailed."""
     extra_json: _builtins.bytes
