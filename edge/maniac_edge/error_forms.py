@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import msgspec
 
@@ -33,6 +33,8 @@ _GOOGLE_STATUSES = {
 }
 
 
+_MESSAGES = ("/v1/messages", "/api/v1/messages", "/v1/v1/messages")
+_MODELS = ("/v1/models", "/v1/v1/models")
 _GEMINI = ("/v1beta/", "/v1alpha/")
 GEMINI_METHODS = frozenset(
     {
@@ -53,13 +55,21 @@ def is_gemini(path: str) -> bool:
     )
 
 
-def error_body(path: str, error: EdgeError, request_id: str) -> bytes:
-    """Return the JSON of an error as clients of a path expect it."""
+def is_anthropic(path: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Say whether a request is one of Anthropic's API. Others have its path of models, but not its header."""
+    return path.startswith(_MESSAGES) or (
+        path.startswith(_MODELS) and any(name == b"anthropic-version" for name, _ in headers)
+    )
+
+
+def error_body(
+    path: str, headers: Iterable[tuple[bytes, bytes]], error: EdgeError, request_id: str
+) -> bytes:
+    """Return the JSON of an error as the client of a request expects it."""
     if is_gemini(path):
         return google_error(error, request_id)
-    for prefix, form in _FORMS:
-        if path.startswith(prefix):
-            return form(error, request_id)
+    if is_anthropic(path, headers):
+        return anthropic_error(error, request_id)
     return envelope(error)
 
 
@@ -78,10 +88,3 @@ def google_error(error: EdgeError, request_id: str) -> bytes:
     status = _GOOGLE_STATUSES.get(error.status, default)
     body = {"code": error.status, "message": error.message, "status": status}
     return _encode({"error": body})
-
-
-_FORMS: tuple[tuple[str, Callable[[EdgeError, str], bytes]], ...] = (
-    ("/v1/messages", anthropic_error),
-    ("/api/v1/messages", anthropic_error),
-    ("/v1/v1/messages", anthropic_error),
-)

@@ -127,7 +127,7 @@ async def _answer(
         except EdgeError as err:
             error = err
     context.error_code = error.code
-    body = error_body(context.path, error, context.request_id)
+    body = error_body(context.path, scope["headers"], error, context.request_id)
     headers = response_headers(error, context)
     watch: ClientWatch = scope["extensions"][CLIENT_WATCH]  # type: ignore[index,assignment]
     if watch.in_body and CLOSE not in headers:

@@ -18,15 +18,18 @@ from maniac_edge.requests.bodies import BodyReader
 from maniac_edge.requests.validation import decode_body, invalid_value, read_query
 from maniac_edge.schemas import containers as container_schema
 from maniac_edge.schemas import models as schema
-from maniac_edge.wires.messages.models import anthropic_models
+from maniac_edge.wires.messages.models import anthropic_model, anthropic_models
 
 _attach = msgspec.json.Decoder(container_schema.ModelAttach)
 _PAGE = 1000
+_VERSION = "anthropic-version"
 
 
 @operation(
     "GET",
     "/models",
+    # What Anthropic's clients make of a base URL that ends in /v1.
+    also_at=("/v1/models",),
     tag="Models",
     query=schema.ModelQuery,
     response=schema.ModelList,
@@ -37,9 +40,9 @@ async def list_models(request: Request[Any, Any, Any], core: CoreClient) -> Resp
     """List models.
 
     By id. All of them, unless `limit` or `offset` is given. A request with an `anthropic-version` header gets the list in
-    Anthropic's form, from `after_id` on.
+    Anthropic's form, from `after_id` on or up to `before_id`.
     """
-    if "anthropic-version" in request.headers:
+    if _VERSION in request.headers:
         return await _list_for_anthropic(request, core)
     with invalid_value():
         query = read_query(request.scope["query_string"], schema.ModelQuery)
@@ -68,14 +71,33 @@ async def list_models(request: Request[Any, Any, Any], core: CoreClient) -> Resp
 async def _list_for_anthropic(request: Request[Any, Any, Any], core: CoreClient) -> Response[bytes]:
     with invalid_value():
         query = read_query(request.scope["query_string"], schema.AnthropicModelQuery)
+    if query.before_id is not None:
+        earlier = await _models_before(query.before_id, request, core)
+        has_more = len(earlier) > query.limit
+        return json_response(anthropic_models(earlier[-query.limit :], has_more=has_more))
     wanted = models_pb2.ListModelsRequest(page_size=query.limit, page_token=query.after_id or "")
     page = await core.call(core.models.ListModels, wanted, context_of(request))
     return json_response(anthropic_models(page.models, has_more=bool(page.next_page_token)))
 
 
+async def _models_before(
+    model_id: str, request: Request[Any, Any, Any], core: CoreClient
+) -> list[models_pb2.Model]:
+    """Return all models in front of one; the core pages forward only."""
+    wanted = models_pb2.ListModelsRequest(page_size=_PAGE)
+    found: list[models_pb2.Model] = []
+    while True:
+        page = await core.call(core.models.ListModels, wanted, context_of(request))
+        found += [model for model in page.models if model.id < model_id]
+        wanted.page_token = page.next_page_token
+        if not page.next_page_token or page.next_page_token >= model_id:
+            return found
+
+
 @operation(
     "GET",
     "/models/{model:path}",
+    also_at=("/v1/models/{model:path}",),
     tag="Models",
     path_parameters={"model": "Full slug, short slug if it matches only one model, or UUID."},
     response=schema.Model,
@@ -85,9 +107,14 @@ async def _list_for_anthropic(request: Request[Any, Any, Any], core: CoreClient)
 async def get_model(
     request: Request[Any, Any, Any], model: str, core: CoreClient
 ) -> Response[bytes]:
-    """Get a model."""
+    """Get a model.
+
+    A request with an `anthropic-version` header gets it in Anthropic's form.
+    """
     wanted = models_pb2.GetModelRequest(id=unquote(model.removeprefix("/")))
     found = await core.call(core.models.GetModel, wanted, context_of(request))
+    if _VERSION in request.headers:
+        return json_response(anthropic_model(found.model))
     return json_response(convert.model_to_json(found.model))
 
 

@@ -6,7 +6,7 @@ from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from maniac_edge.context import RequestContext
-from maniac_edge.error_forms import is_gemini
+from maniac_edge.error_forms import is_anthropic, is_gemini
 from maniac_edge.http.proxies import Proxies
 from maniac_edge.observe.access_log import AccessLog
 
@@ -40,6 +40,9 @@ class RequestMiddleware:
         context = RequestContext(scope["headers"], path, address)
         if scope["query_string"] and is_gemini(path):
             context.take_key(scope["query_string"])
+        if is_anthropic(path, scope["headers"]):
+            # Where Anthropic's packages look for it.
+            context.response_headers[b"request-id"] = context.request_id.encode("ascii")
         method = scope["method"]
         if method == "HEAD":
             context.is_head = True

@@ -76,3 +76,4 @@ class AnthropicModelQuery(msgspec.Struct):
 
     limit: Annotated[int, Meta(ge=1, le=1000)] = 20
     after_id: str | None = None
+    before_id: str | None = None

@@ -18,6 +18,8 @@ class AnthropicModel(msgspec.Struct):
     id: str
     display_name: str
     created_at: str
+    max_input_tokens: int | None = None
+    max_tokens: int | None = None
     type: Literal["model"] = "model"
 
 
@@ -32,19 +34,23 @@ class AnthropicModelList(msgspec.Struct):
 
 def anthropic_models(models: Sequence[models_pb2.Model], *, has_more: bool) -> AnthropicModelList:
     """Return models in Anthropic's form."""
-    data = [
-        AnthropicModel(
-            id=model.id,
-            display_name=model.display_name or model.id,
-            created_at=_time(model),
-        )
-        for model in models
-    ]
+    data = [anthropic_model(model) for model in models]
     return AnthropicModelList(
         data=data,
         has_more=has_more,
         first_id=data[0].id if data else None,
         last_id=data[-1].id if data else None,
+    )
+
+
+def anthropic_model(model: models_pb2.Model) -> AnthropicModel:
+    """Return a model in Anthropic's form."""
+    return AnthropicModel(
+        id=model.id,
+        display_name=model.display_name or model.id,
+        created_at=_time(model),
+        max_input_tokens=model.context_window if model.HasField("context_window") else None,
+        max_tokens=model.max_output_tokens if model.HasField("max_output_tokens") else None,
     )
 
 
