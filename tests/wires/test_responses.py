@@ -590,3 +590,25 @@ def events_of(
         pytest.skip(f"the recording is of a failure: {text[-200:]}")
     assert text.endswith("data: [DONE]\n\n")
     return events_in(text)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "responses",
+        "responses/compact",
+        "responses/input_tokens",
+        "messages",
+        "completions",
+        "embeddings",
+    ],
+)
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"null"])
+def test_what_is_no_json_object_is_a_400_everywhere(
+    gateway: Gateway, path: str, body: bytes
+) -> None:
+    """Whatever the wire."""
+    with gateway.client() as http:
+        answer = http.post(f"/v1/{path}", content=body)
+
+    assert answer.status_code == 400, answer.text

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from maniac_edge.core.chat import ChatRequest
 from maniac_edge.errors import EdgeError
-from maniac_edge.requests.validation import decode_request
+from maniac_edge.requests.validation import check_json, decode_request
 from maniac_edge.wires.responses.answer import ResponsesWriter
 from maniac_edge.wires.responses.items import ItemReader, packed, text_of
 from maniac_edge.wires.responses.request import Asked, parse_request
@@ -63,6 +63,7 @@ class CompactWire:
 
 
 def _parse(body: bytes) -> tuple[Asked, list[str]]:
+    check_json(body)
     request = decode_request(body, _decoder)
     if request.previous_response_id is not None:
         param = "previous_response_id"
