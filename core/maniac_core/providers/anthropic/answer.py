@@ -17,6 +17,7 @@ from maniac_core.providers.translation.blocks import in_order
 from maniac_core.providers.translation.counts import token_count
 from maniac_core.providers.translation.foreign_json import (
     NOT_JSON,
+    check_calls,
     convert,
     decode,
     is_other_than_object,
@@ -177,6 +178,11 @@ def fallback_model(block: JsonObject) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def calls_in(content: list[JsonObject]) -> int:
+    """Return the number of calls among blocks."""
+    return sum(block.get("type") == "tool_use" for block in content)
+
+
 def arguments_of(value: Any) -> str:
     """Return the input of a call as JSON text; some servers send it as text already."""
     if isinstance(value, str) and value.strip():
@@ -277,6 +283,7 @@ def _message(content: list[JsonObject]) -> tuple[JsonObject, tuple[Block, ...]]:
     thoughts: list[str] = []
     details: list[JsonObject] = []
     calls: list[JsonObject] = []
+    check_calls(calls_in(content), "content")
     for position, block in enumerate(content):
         where = f"content[{position}]"
         match block.get("type"):

@@ -20,6 +20,7 @@ from maniac_core.providers.anthropic.answer import (
     TextBlock,
     ThinkingBlock,
     arguments_of,
+    calls_in,
     ending_of,
     fallback_model,
     finish_of,
@@ -42,6 +43,7 @@ from maniac_core.providers.openai.wire import id_of, new_call_id
 from maniac_core.providers.translation.counts import token_count
 from maniac_core.providers.translation.foreign_json import (
     NOT_JSON,
+    check_calls,
     convert,
     decode,
     is_other_than_object,
@@ -218,8 +220,13 @@ class AnthropicStreamDecoder:
         usage = usage_of({**self._usage, "output_tokens": 0})
         if usage is not None:
             items.append(usage)
+        content = message.content or []
+        try:
+            check_calls(calls_in(content), "message.content")
+        except UpstreamFailure as failure:
+            return items + self._fail(failure)
         # Blocks that are there from the start come whole; their index is not used again.
-        for position, block in enumerate(message.content or ()):
+        for position, block in enumerate(content):
             items += self._start(-2 - position, block)
             items += self._close(self._blocks.pop(-2 - position, None))
         return items
@@ -250,6 +257,7 @@ class AnthropicStreamDecoder:
                     block.is_json = True
                     return []
                 self._calls += 1
+                check_calls(self._calls, "message")
                 call_id = id_of(call.id) or new_call_id()
                 delta = ToolCallDelta(index=block.call, id=call_id, name=call.name or "")
                 return [ChoiceDelta(tool_calls=(delta,))]

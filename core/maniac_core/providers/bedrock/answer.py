@@ -23,6 +23,7 @@ from maniac_core.providers.translation.blocks import in_order
 from maniac_core.providers.translation.counts import token_count
 from maniac_core.providers.translation.foreign_json import (
     NOT_JSON,
+    check_calls,
     convert,
     decode,
     is_other_than_object,
@@ -211,6 +212,7 @@ def _message(
     thoughts: list[str] = []
     details: list[JsonObject] = []
     calls: list[JsonObject] = []
+    check_calls(sum("toolUse" in given for given in content), "output.message.content")
     for position, given in enumerate(content):
         block = convert(given, _Block, f"output.message.content[{position}]")
         if block.text is not None:

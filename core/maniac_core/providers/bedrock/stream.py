@@ -23,6 +23,7 @@ from maniac_core.providers.bedrock.errors import exception_failure
 from maniac_core.providers.openai.wire import new_call_id
 from maniac_core.providers.translation.foreign_json import (
     NOT_JSON,
+    check_calls,
     decode,
     is_other_than_object,
     loose_object,
@@ -147,6 +148,10 @@ class ConverseStreamDecoder:
             block.is_json = True
             return []
         self._calls += 1
+        try:
+            check_calls(self._calls, "message")
+        except UpstreamFailure as failure:
+            return self._fail(failure)
         call_id = call.tool_use_id or new_call_id()
         return [
             ChoiceDelta(

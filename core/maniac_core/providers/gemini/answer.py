@@ -23,7 +23,11 @@ from maniac_core.providers.base import UpstreamFailure
 from maniac_core.providers.gemini.messages import REASONING_FORMAT
 from maniac_core.providers.openai.wire import id_of
 from maniac_core.providers.translation.counts import token_count
-from maniac_core.providers.translation.foreign_json import loose_object, malformed
+from maniac_core.providers.translation.foreign_json import (
+    check_calls,
+    loose_object,
+    malformed,
+)
 
 _LARGEST_INDEX = 127
 _FINISH = {
@@ -121,10 +125,13 @@ class CandidateState:
         """Return what a chunk adds.
 
         Raises:
-            UpstreamFailure: the finish reason says that there is no answer.
+            UpstreamFailure: the finish reason says that there is no answer, or there are too many calls.
         """
         deltas: list[ChoiceDelta] = []
-        for part in wire.content.parts or () if wire.content else ():
+        parts = (wire.content.parts or ()) if wire.content else ()
+        calls = sum(part.functionCall is not None for part in parts)
+        check_calls(self._calls + calls, "candidates[].content.parts")
+        for part in parts:
             deltas += self._part(part, response_id)
         reason = wire.finishReason
         if reason in _BROKEN:

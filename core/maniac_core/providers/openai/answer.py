@@ -28,6 +28,7 @@ from maniac_core.providers.openai.wire import (
 )
 from maniac_core.providers.translation.foreign_json import (
     NOT_JSON,
+    check_calls,
     convert,
     decode,
     is_other_than_object,
@@ -84,7 +85,6 @@ _READ = frozenset(
 )
 _READ_OF_CALL = ("id", "type", "function", "index")
 _LARGEST_INDEX = 2**31 - 1
-_MAX_TOOL_CALLS = 1000
 MAX_CHOICES = 128
 """Of an answer, and of one chunk: OpenAI's own limit of `n`."""
 
@@ -174,8 +174,8 @@ def _choice(wire: _WireChoice, position: int) -> Choice:
 
 def _message(given: JsonObject, where: str) -> JsonObject:
     given_calls = given.get("tool_calls")
-    if isinstance(given_calls, list) and len(given_calls) > _MAX_TOOL_CALLS:
-        raise malformed(f"{where}.tool_calls", f"holds more than {_MAX_TOOL_CALLS}")
+    if isinstance(given_calls, list):
+        check_calls(len(given_calls), f"{where}.tool_calls")
     wire = convert(given, WireMessage, where)
     content, thought = text_of(wire.content)
     message: JsonObject = {"role": "assistant", "content": content}

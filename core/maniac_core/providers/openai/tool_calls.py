@@ -7,13 +7,13 @@ fragment, or send the arguments as an object.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import msgspec
 
 from maniac_core.domain.chat import ToolCallDelta
 from maniac_core.providers.openai.wire import WireCall, arguments_of, id_of, new_call_id
-from maniac_core.providers.translation.foreign_json import NOT_JSON, check_depth
+from maniac_core.providers.translation.foreign_json import NOT_JSON, check_calls, check_depth
 
 
 class _Call:
@@ -49,8 +49,13 @@ class ToolCalls:
         """Whether a call was seen."""
         return bool(self._calls)
 
-    def add(self, wires: Iterable[WireCall]) -> tuple[ToolCallDelta, ...]:
-        """Take the fragments of one chunk; return what they add."""
+    def add(self, wires: Sequence[WireCall]) -> tuple[ToolCallDelta, ...]:
+        """Take the fragments of one chunk; return what they add.
+
+        Raises:
+            UpstreamFailure: there are more calls, or fragments in one chunk, than any answer has.
+        """
+        check_calls(len(wires), "delta.tool_calls")
         return tuple([delta for wire in wires if (delta := self._add(wire)) is not None])
 
     def end(self) -> tuple[ToolCallDelta, ...]:
@@ -96,6 +101,7 @@ class ToolCalls:
     def _new(self, index: int | str | None, call_id: str) -> _Call:
         call = _Call(len(self._calls), call_id)
         self._calls.append(call)
+        check_calls(len(self._calls), "delta.tool_calls")
         if index is not None:
             self._by_index[index] = call
         return call

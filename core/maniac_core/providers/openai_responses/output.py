@@ -13,7 +13,7 @@ import msgspec
 from maniac_core.domain.chat import ChoiceDelta, JsonObject, ToolCallDelta
 from maniac_core.providers.openai.wire import arguments_of, id_of, new_call_id
 from maniac_core.providers.openai_responses.items import REASONING_FORMAT
-from maniac_core.providers.translation.foreign_json import convert
+from maniac_core.providers.translation.foreign_json import check_calls, convert
 
 Channel = Literal["text", "refusal", "summary", "reasoning", "arguments", "input"]
 """What a piece of text is of; `input` is the text of a tool that takes text, shown as JSON with that text in it."""
@@ -164,6 +164,7 @@ class OutputReader:
             return []
         item.call = self.calls
         self.calls += 1
+        check_calls(self.calls, "output")
         call_id = id_of(read.call_id) or read.id or new_call_id()
         start = _INPUT_START if item.kind == "custom_tool_call" else ""
         return [

@@ -22,6 +22,8 @@ NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Raised by decoding a provider's bytes: bad syntax or types, bad UTF-8, deep nesting."""
 MAX_DEPTH = 64
 """Levels of a value that is passed on as it came, such as annotations."""
+MAX_TOOL_CALLS = 1000
+"""Of one choice. No model makes so many, and each costs far more than its bytes."""
 
 _ANYTHING: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -159,6 +161,16 @@ def check_depth(value: Any, where: str) -> None:
     """
     if _is_deeper(value, MAX_DEPTH):
         raise malformed(where, f"is nested more than {MAX_DEPTH} levels deep")
+
+
+def check_calls(count: int, where: str) -> None:
+    """Check, before they are converted, that a choice has no more tool calls than any answer does.
+
+    Raises:
+        UpstreamFailure: it has.
+    """
+    if count > MAX_TOOL_CALLS:
+        raise malformed(where, f"holds more than {MAX_TOOL_CALLS} tool calls")
 
 
 def _readable_members(data: bytes) -> JsonObject:
