@@ -19,6 +19,7 @@ from maniac_core.domain.completions import Attempt, CompletionFilter, Completion
 from maniac_core.domain.containers import Container
 from maniac_core.domain.ids import now_s, uuid_id
 from maniac_core.domain.paging import Page
+from maniac_core.services.history.text_index import TextIndexer
 from maniac_core.storage import open_database
 from maniac_core.storage.base import Database, StorageError
 from maniac_core.storage.move import move as move_module
@@ -29,6 +30,7 @@ from maniac_core.storage.stores.budgets import BudgetStore
 from maniac_core.storage.stores.completions import CompletionStore
 from maniac_core.storage.stores.containers import ContainerStore
 from maniac_core.storage.stores.keys import KeyStore
+from maniac_core.storage.stores.text_index import TextIndexStore
 
 RecordFactory = Callable[..., CompletionRecord]
 _PERIODS: tuple[Period, ...] = ("day", "month", "total")
@@ -178,6 +180,24 @@ async def test_everything_arrives(
             assert await connection.fetchval(f"SELECT COUNT(*) FROM {name}") == rows[name]
     finally:
         await connection.close()
+
+
+async def test_an_index_of_texts_stays_behind(
+    source: CoreConfig, target: CoreConfig, records: list[CompletionRecord]
+) -> None:
+    """A filled one is not copied and keeps nothing from being moved; the target makes its own where it is asked for."""
+    async with _opened(source) as database:
+        await TextIndexer(TextIndexStore(database)).catch_up()
+        assert await TextIndexStore(database).covered() >= len(records)
+    outcome = await _move(source, target)
+
+    assert outcome.is_finished
+    assert [table.name for table in outcome.tables if table.name.startswith("text_index")] == []
+    async with _opened(target) as database:
+        assert await TextIndexStore(database).covered() == 0
+    await asyncio.to_thread(migrate_postgres, target.database_url, text_index=True)
+    async with _opened(target) as database:
+        assert await TextIndexStore(database).covered() >= len(records)
 
 
 async def test_work_goes_on_after_the_move(

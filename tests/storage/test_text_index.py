@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -15,18 +19,26 @@ from maniac_core.domain.callers import Caller
 from maniac_core.domain.completions import CompletionRecord
 from maniac_core.domain.containers import Container
 from maniac_core.domain.datasets import Condition, Dataset, Operand
-from maniac_core.domain.ids import uuid_id
+from maniac_core.domain.ids import now_s, uuid_id
+from maniac_core.services.history.retention import Retention
 from maniac_core.services.history.text_index import TextIndexer
 from maniac_core.storage import open_database
 from maniac_core.storage.base import NO_PARAMS, Database, Params, Row, StorageError
 from maniac_core.storage.engines import drop_text_index, migrate_database
+from maniac_core.storage.migrations import shipped_migrations
+from maniac_core.storage.postgres.connection import numbered
+from maniac_core.storage.postgres.partitions import Month, make_partitions
 from maniac_core.storage.postgres.text_index import make_text_index
+from maniac_core.storage.queries import Queries
+from maniac_core.storage.sqlite import migrate as sqlite_migrate
+from maniac_core.storage.sqlite.connection import connect
 from maniac_core.storage.stores import datasets as dataset_store
 from maniac_core.storage.stores import text_index as text_index_store
 from maniac_core.storage.stores.completions import CompletionStore
 from maniac_core.storage.stores.containers import ContainerStore
 from maniac_core.storage.stores.datasets import DatasetStore
 from maniac_core.storage.stores.keys import KeyStore
+from maniac_core.storage.stores.retention import RetentionStore
 from maniac_core.storage.stores.text_index import TextIndexStore
 from plain_sql import PlainSQL
 
@@ -260,6 +272,145 @@ async def test_it_can_be_dropped(
     watched = Watched(database)
     assert await taken(watched, tenant, contains("needle")) == ["one"]
     assert "find_text_candidates" in watched.asked
+
+
+async def test_dropped_during_a_search_it_is_scanned_for(
+    database: Database,
+    tenant: tuple[Caller, Container],
+    capture: Callable[..., Awaitable[None]],
+    fill: Fill,
+    config: CoreConfig,
+) -> None:
+    """An index that is no longer whole names no candidates, and the dataset has them all the same."""
+    await capture("one", "a needle")
+    await fill()
+
+    class Dropping(Watched):
+        async def fetch_all(self, name: str, params: Params = NO_PARAMS) -> list[Row]:
+            if name == "find_text_candidates":
+                await asyncio.to_thread(drop_text_index, config)
+            return await super().fetch_all(name, params)
+
+    watched = Dropping(database)
+    assert await taken(watched, tenant, contains("needle")) == ["one"]
+    assert {"find_text_candidates", "match_completions_with_bodies"} <= set(watched.asked)
+
+
+async def test_what_expires_leaves_it(  # noqa: PLR0917 - fixtures
+    database: Database,
+    tenant: tuple[Caller, Container],
+    capture: Callable[..., Awaitable[None]],
+    fill: Fill,
+    config: CoreConfig,
+    plain_sql: PlainSQL,
+) -> None:
+    """Row by row, and with a month that goes as a whole; what stays is found by the index."""
+    this = Month.of(now_s())
+    if config.database_url != "sqlite":
+        connection = await asyncpg.connect(config.database_url)
+        await make_partitions(connection, this.plus(-3).start, now_s())
+        await connection.close()
+    for name, created in (
+        ("expired", this.plus(-3).start),
+        ("recent", this.start),
+        ("new", now_s()),
+    ):
+        await capture(name, f"needle {name}", created=created)
+    await fill()
+    await Retention(RetentionStore(database), 60).round(now_s())
+    watched = Watched(database)
+    assert await taken(watched, tenant, contains("needle")) == ["new", "recent"]
+    assert "match_completions_with_bodies" not in watched.asked
+    if config.database_url == "sqlite":
+        texts = [row["text"] for row in plain_sql.read("SELECT text FROM text_index")]
+        assert texts == ["needle recent\nYes.", "needle new\nYes."]
+    else:
+        assert plain_sql.read("SELECT 1 FROM completion_bodies WHERE seq = 1") == []
+
+
+async def test_the_engine_uses_it(
+    config: CoreConfig, fill: Fill, database: Database, plan_of: Callable[..., Any]
+) -> None:
+    """To find candidates it looks into the index, and into nothing else that grows."""
+    await fill()
+    condition = database.text_condition([("input.text", "rare needle")])
+    plan = await plan_of("find_text_candidates", {"filters": condition, "limit": 10})
+    if config.database_url == "sqlite":
+        assert any("SCAN t VIRTUAL TABLE INDEX" in step for step in plan), plan
+        assert [step for step in plan if "completion" in step] == []
+    else:
+        assert any("input_text" in step and "Index Cond" in step for step in plan), plan
+        assert [step for step in plan if "Seq Scan" in step] == []
+
+
+@pytest.fixture
+def plan_of(config: CoreConfig) -> Callable[..., Awaitable[list[str]]]:
+    """Return a function that tells the plan of a statement, step by step."""
+
+    async def plan(name: str, params: Params) -> list[str]:
+        if config.database_url == "sqlite":
+            sql, bound = Queries.load("sqlite").bind(name, params)
+            with closing(sqlite3.connect(config.database_path)) as file:
+                return [row[3] for row in file.execute(f"EXPLAIN QUERY PLAN {sql}", bound)]
+        sql, bound = Queries.load("postgres").bind(name, params)
+        numbered_sql, names = numbered(sql)
+        server = await asyncpg.connect(config.database_url)
+        try:
+            # Reading all of nothing would be best.
+            await server.execute("SET enable_seqscan = off")
+            values = [bound[each] for each in names]
+            rows = await server.fetch(f"EXPLAIN {numbered_sql}", *values)
+        finally:
+            await server.close()
+        text = "\n".join(row[0] for row in rows)
+        return re.split(r"\n\s*->", text)
+
+    return plan
+
+
+def _without_fts5(path: Path, **options: Any) -> sqlite3.Connection:
+    """Open a file as a Python whose SQLite has no FTS5 would."""
+    connection = connect(path, **options)
+
+    def refuse(action: int, *_: object) -> int:
+        return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_CREATE_VTABLE else sqlite3.SQLITE_OK
+
+    connection.set_authorizer(refuse)
+    return connection
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_a_sqlite_without_fts5_has_no_index(
+    config: CoreConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It serves all the same; to ask for the index is refused in a line, and with FTS5 it is made later on."""
+    file = tmp_path / "plain" / config.database_path.name
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_migrate, "connect", _without_fts5)
+        assert sqlite_migrate.migrate(file)
+        with pytest.raises(StorageError, match="text_index needs SQLite with FTS5") as refused:
+            sqlite_migrate.migrate(file, text_index=True)
+    assert "\n" not in str(refused.value)
+    plain = CoreConfig(data_dir=file.parent)
+    drop_text_index(plain)
+    database = open_database(plain)
+    await database.start()
+    try:
+        assert await TextIndexStore(database).covered() == 0
+        assert migrate_database(CoreConfig(data_dir=file.parent, text_index=True)) == []
+        await TextIndexer(TextIndexStore(database)).catch_up()
+    finally:
+        await database.close()
+    with closing(sqlite3.connect(file)) as opened:
+        names = opened.execute("SELECT name FROM sqlite_master").fetchall()
+    assert {("text_index",), ("completion_bodies_text_index",)} <= set(names)
+
+
+def test_a_file_from_before_it_has_nothing_to_drop(tmp_path: Path) -> None:
+    """Whoever drops it by way of precaution need not migrate first."""
+    config = CoreConfig(data_dir=tmp_path)
+    sqlite_migrate.migrate(config.database_path, shipped_migrations("sqlite")[:15])
+    drop_text_index(config)
 
 
 def test_texts_are_not_indexed_beside_encrypted_ones(config: CoreConfig) -> None:

@@ -69,7 +69,7 @@ def migrate_database(config: CoreConfig) -> list[str]:
         from maniac_core.storage.postgres.migrate import migrate_postgres  # noqa: PLC0415 - an extra
 
         return migrate_postgres(config.database_url, text_index=config.text_index)
-    return migrate(config.database_path)
+    return migrate(config.database_path, text_index=config.text_index)
 
 
 def drop_text_index(config: CoreConfig) -> None:

@@ -12,6 +12,7 @@ from maniac_core.domain.ids import now_s
 from maniac_core.storage.base import StorageError
 from maniac_core.storage.migrations import Migration, missing, require_none, shipped_migrations
 from maniac_core.storage.sqlite.connection import connect, create_file
+from maniac_core.storage.sqlite.text_index import has_text_index, lacks_fts5, needs_fts5
 
 _LOCK_TIMEOUT_S = 60
 _RECORD_TABLE = """
@@ -24,14 +25,17 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 """
 
 
-def migrate(path: Path, migrations: Sequence[Migration] | None = None) -> list[str]:
+def migrate(
+    path: Path, migrations: Sequence[Migration] | None = None, *, text_index: bool = False
+) -> list[str]:
     """Make the file if need be, apply what is missing, and return the names of what was applied.
 
-    Several processes may do this at once: one applies, the others wait and find nothing to do.
+    Several processes may do this at once: one applies, the others wait and find nothing to do. `text_index`: the texts
+    of bodies are to be indexed, too.
 
     Raises:
-        StorageError: the file was written by a newer program, an applied migration was changed since, or the file
-            cannot be written.
+        StorageError: the file was written by a newer program, an applied migration was changed since, the file cannot
+            be written, or texts cannot be indexed.
     """
     steps = shipped_migrations("sqlite") if migrations is None else migrations
     try:
@@ -43,11 +47,33 @@ def migrate(path: Path, migrations: Sequence[Migration] | None = None) -> list[s
         # Another process may be migrating a large file.
         connection.execute(f"PRAGMA busy_timeout = {_LOCK_TIMEOUT_S * 1000}")
         _use_write_ahead_log(connection)
-        return [step.label for step in steps if _apply(connection, step, steps)]
+        applied = [step.label for step in steps if _apply(connection, step, steps)]
+        if text_index:
+            _make_text_index(connection, steps)
     except sqlite3.Error as err:
         raise StorageError(f"{path}: migration failed: {err}") from err
     finally:
         connection.close()
+    return applied
+
+
+def _make_text_index(connection: sqlite3.Connection, steps: Sequence[Migration]) -> None:
+    """Make what was left out of a migration for want of FTS5."""
+    if why := lacks_fts5(connection):
+        raise StorageError(
+            f"[core] text_index needs SQLite with FTS5, and that of this Python has none ({why}): "
+            "use another Python, or unset text_index"
+        )
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if not has_text_index(connection):
+            for statement in (one for step in steps for one in _statements(step.sql)):
+                if needs_fts5(statement):
+                    connection.execute(statement)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
@@ -72,7 +98,9 @@ def _apply(connection: sqlite3.Connection, step: Migration, steps: Sequence[Migr
         is_missing = step in _missing(connection, steps)
         if is_missing:
             for statement in _statements(step.sql):
-                connection.execute(statement)
+                # Most databases never have an index of texts: those without FTS5 do without.
+                if not needs_fts5(statement) or lacks_fts5(connection) is None:
+                    connection.execute(statement)
             connection.execute(
                 "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?, ?, ?, ?)",
                 (step.version, step.name, step.checksum, now_s()),

@@ -202,6 +202,10 @@ class _Snapshot:
         candidates = await database.fetch_all("find_text_candidates", asked)
         if len(candidates) > _MOST_CANDIDATES:
             return None
+        still = await database.fetch_one("text_index_covered")
+        if still is None or still["covered"] < covered:
+            # Dropped meanwhile: what it named may be a part of what it held.
+            return None
         filters = where(conditions)
         recent = {**scope, "covered": covered, "filters": filters}
         found = {row["seq"]: row for row in await database.fetch_all("match_recent", recent)}
