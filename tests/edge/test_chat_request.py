@@ -270,7 +270,7 @@ REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
     ({"trace": {}}, MISSING, "trace.id"),
     ({"trace": {"id": "t", "foo": 1}}, INVALID, "trace.foo"),
     ({"trace": {"id": "t", "metadata": 5}}, INVALID, "trace.metadata"),
-    ({"reasoning": {"effort": "max"}}, INVALID, "reasoning.effort"),
+    ({"reasoning": {"effort": "most"}}, INVALID, "reasoning.effort"),
     ({"response_format": {"type": "xml"}}, INVALID, "response_format.type"),
     ({"response_format": {"type": "json_schema"}}, MISSING, "response_format.json_schema"),
     (

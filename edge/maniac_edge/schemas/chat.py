@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 from maniac_edge.schemas.common import Integer, JsonObject
 
 Role = Literal["system", "user", "assistant", "developer", "tool"]
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class ImageUrl(msgspec.Struct, omit_defaults=True):
