@@ -120,6 +120,15 @@ def pytest_runtest_setup() -> None:
         time.sleep(left_s)
 
 
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """Leave the umask as it was: commands that a test runs in its own process set one."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Let tests run where nothing lies: in the working tree there may be a data folder that is in use."""
